@@ -1,0 +1,47 @@
+// Cache: the whole of Tiercel in one object, embedded in the program that opens it.
+//
+// Owns the arena, the index, the tiers and a few worker threads. Safe from several threads. Destruction closes it;
+// sessions and handles that still live answer kClosed, and the memory they reach stays mapped until they are gone.
+#pragma once
+
+#include <tiercel/config.h>
+#include <tiercel/export.h>
+#include <tiercel/result.h>
+#include <tiercel/session.h>
+#include <tiercel/stats.h>
+
+#include <chrono>
+#include <memory>
+
+namespace tiercel {
+
+namespace detail {
+class CacheCore;
+}
+
+class TIERCEL_API Cache {
+ public:
+  /// Opens a cache. Errors name the key, the value and what would be valid; nothing half-starts.
+  [[nodiscard]] static Result<Cache> open(const Config& config);
+
+  explicit Cache(std::shared_ptr<detail::CacheCore> core);
+  Cache(Cache&&) noexcept;
+  Cache& operator=(Cache&&) noexcept;
+  ~Cache();
+
+  /// Opens a session. kInvalidArgument: a layout without bytes, or a block larger than a quarter of an extent (the
+  /// error names the key to change). kUnsupported: several groups, or a group other than full attention, until a
+  /// connector needs them. kLimit: limits.sessions.
+  [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
+
+  [[nodiscard]] Stats stats() const;
+
+  /// Ends all sessions and waits at most `deadline` for copies in flight. kTimeout: some were still running; their
+  /// memory stays mapped until they end.
+  Status close(std::chrono::nanoseconds deadline);
+
+ private:
+  std::shared_ptr<detail::CacheCore> core_;
+};
+
+}  // namespace tiercel

@@ -1,0 +1,121 @@
+// Config: every setting of a cache, and how it is read from TOML files and command-line flags.
+//
+// The key of a setting is its path ("host.capacity"); the flag is the same path with dashes ("--host-capacity"). One
+// table in src/config lists key, flag, aliases, meaning and valid values; errors name the key, the value and what
+// would be valid. Nothing half-starts: reading answers with a whole Config or an Error.
+#pragma once
+
+#include <tiercel/export.h>
+#include <tiercel/result.h>
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tiercel {
+
+inline namespace literals {
+consteval std::uint64_t operator""_KiB(unsigned long long n) { return n << 10; }
+consteval std::uint64_t operator""_MiB(unsigned long long n) { return n << 20; }
+consteval std::uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
+consteval std::uint64_t operator""_TiB(unsigned long long n) { return n << 40; }
+}  // namespace literals
+
+enum class HugePages : std::uint8_t {
+  kAuto = 0,  ///< where the system gives them, else ordinary pages and a line in the log
+  kOff = 1,
+  kRequire = 2,  ///< an error where the system does not give them
+};
+
+enum class ArenaKind : std::uint8_t {
+  kAnonymous = 0,  ///< private memory of this process
+  kMemfd = 1,      ///< a sealed memfd that other processes can map
+};
+
+/// Tier G2, the host arena.
+struct HostConfig {
+  std::uint64_t capacity = 0;  ///< bytes; 0: a quarter of what is free under the cgroup's limit
+  HugePages huge_pages = HugePages::kAuto;
+  ArenaKind arena = ArenaKind::kAnonymous;
+  bool prefault = true;                          ///< touch the arena's pages at open, by several threads
+  std::uint64_t extent_bytes = 64_MiB;           ///< a multiple of 2 MiB
+  std::uint64_t min_slot_bytes = 256_KiB;        ///< a multiple of 4 KiB, at most a quarter of an extent
+};
+
+/// Tier G3, local disk.
+struct DiskConfig {
+  std::vector<std::string> directories;
+  std::uint64_t capacity = 0;  ///< bytes in total over all directories
+};
+
+struct IndexConfig {
+  std::uint64_t blocks = 0;  ///< entries; 0: (host + disk capacity) / host.min_slot_bytes
+};
+
+enum class IntegrityMode : std::uint8_t {
+  kNormal = 0,    ///< checksums guard what goes to and comes from disk
+  kParanoid = 1,  ///< also every commit and every host hit
+};
+
+struct IntegrityConfig {
+  IntegrityMode mode = IntegrityMode::kNormal;
+};
+
+/// Bounds (rule 3 of the architecture: everything is bounded by configuration).
+struct LimitsConfig {
+  std::uint32_t sessions = 256;
+  std::uint32_t namespaces = 4096;
+  std::uint32_t pinned_percent = 80;                       ///< of the arena, by logical pins
+  std::chrono::milliseconds pin_max_ttl{600'000};
+  std::chrono::milliseconds handover_deadline{200};        ///< for emptying an extent for another slot size
+  std::uint32_t queued_tasks = 4096;                       ///< of the executor
+};
+
+struct WorkersConfig {
+  std::uint32_t threads = 0;  ///< of the cache's executor; 0: min(4, processors)
+};
+
+struct Config {
+  HostConfig host;
+  DiskConfig disk;
+  IndexConfig index;
+  IntegrityConfig integrity;
+  LimitsConfig limits;
+  WorkersConfig workers;
+};
+
+/// Checks every value against its range and the others. The first violation is the error.
+[[nodiscard]] TIERCEL_API Status validate(const Config& config);
+
+/// Reads TOML text into `base`. `origin` names the source in errors ("/etc/tiercel.toml:12: host.capacity ...").
+[[nodiscard]] TIERCEL_API Result<Config> parse_toml(std::string_view text, std::string_view origin = "<text>",
+                                                    Config base = {});
+
+[[nodiscard]] TIERCEL_API Result<Config> load_config_file(const std::string& path, Config base = {});
+
+/// What `take_flags` leaves: the configuration, and the arguments that are not flags of the cache, in order.
+struct FlagsTaken {
+  Config config;
+  std::vector<std::string> rest;
+};
+
+/// Takes the cache's own flags ("--host-capacity 8GiB", "--host-capacity=8GiB", "--config FILE", the aliases) out of
+/// `arguments` (without the program's name) and applies them over `base`, files first. `other_flags` are the flags of
+/// the calling program ("--model"), left in `rest`; an unknown flag is an error that suggests the nearest of both.
+/// Arguments after "--" are never taken.
+[[nodiscard]] TIERCEL_API Result<FlagsTaken> take_flags(std::span<const std::string> arguments,
+                                                        std::span<const std::string> other_flags, Config base = {});
+
+/// The help text of the cache's flags, one a line, for `--help` of a program that calls `take_flags`.
+[[nodiscard]] TIERCEL_API std::string flags_help();
+
+/// "256KiB", "1.5GiB", "10GB", "4096" -> bytes. Units: B, KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB.
+[[nodiscard]] TIERCEL_API Result<std::uint64_t> parse_bytes(std::string_view text);
+
+/// The shortest exact form: 268435456 -> "256MiB".
+[[nodiscard]] TIERCEL_API std::string format_bytes(std::uint64_t bytes);
+
+}  // namespace tiercel
