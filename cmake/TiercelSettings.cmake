@@ -26,6 +26,7 @@ endif()
 add_library(tiercel_settings INTERFACE)
 target_compile_options(tiercel_settings INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wno-missing-field-initializers  # designated initialisers leave out what has a default
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 if(TIERCEL_WERROR)
   target_compile_options(tiercel_settings INTERFACE -Werror)
