@@ -1,0 +1,178 @@
+#include "base/mapping.h"
+
+#include "base/try.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <utility>
+
+namespace tiercel {
+namespace {
+
+/// The bracketed word of "always [madvise] never".
+std::string chosen_word(const char* path) {
+  std::ifstream file(path);
+  std::string word;
+  while (file >> word) {
+    if (word.size() > 2 && word.front() == '[') return word.substr(1, word.size() - 2);
+  }
+  return "never";
+}
+
+bool transparent_pages_allowed(ArenaKind kind) {
+  const std::string word = chosen_word(kind == ArenaKind::kMemfd ? "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+                                                                 : "/sys/kernel/mm/transparent_hugepage/enabled");
+  return word == "always" || word == "madvise" || word == "advise" || word == "within_size" || word == "force";
+}
+
+/// A mapping of ordinary pages whose address is a multiple of 2 MiB, so that transparent huge pages can form.
+void* map_aligned(std::uint64_t bytes, int fd, int flags) {
+  void* room = mmap(nullptr, bytes + kHugePageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return MAP_FAILED;
+  const auto start = reinterpret_cast<std::uintptr_t>(room);
+  const std::uintptr_t aligned = (start + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
+  void* target = reinterpret_cast<void*>(aligned);
+  void* mapped = mmap(target, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+  if (mapped == MAP_FAILED) {
+    munmap(room, bytes + kHugePageBytes);
+    return MAP_FAILED;
+  }
+  if (aligned > start) munmap(room, aligned - start);
+  const std::uintptr_t end = start + bytes + kHugePageBytes;
+  if (end > aligned + bytes) munmap(reinterpret_cast<void*>(aligned + bytes), end - (aligned + bytes));
+  return mapped;
+}
+
+Result<int> open_memfd(const Mapping::Options& options, std::uint64_t bytes, unsigned extra_flags) {
+  const int fd = memfd_create(options.name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | extra_flags);
+  if (fd < 0) return fail(ErrorCode::kIo, fmt::format("{}: memfd_create: {}", options.name, strerror(errno)), errno);
+  if (ftruncate(fd, static_cast<off_t>(bytes)) != 0 ||
+      fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    const int error = errno;
+    close(fd);
+    return fail(ErrorCode::kIo, fmt::format("{}: a memfd of {}: {}", options.name, fmt::format("{} MiB", bytes >> 20U),
+                                            strerror(error)), error);
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<Mapping> Mapping::create(const Options& options) {
+  if (options.bytes == 0 || options.bytes > (std::uint64_t{1} << 47U)) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: a mapping of {} bytes; valid is 1 to 2^47", options.name, options.bytes));
+  }
+  Mapping mapping;
+  mapping.bytes_ = (options.bytes + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
+  const bool memfd = options.kind == ArenaKind::kMemfd;
+  const int share = memfd ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  void* address = MAP_FAILED;
+
+  if (options.huge_pages != HugePages::kOff) {
+    if (memfd) {
+      if (auto fd = open_memfd(options, mapping.bytes_, MFD_HUGETLB)) mapping.fd_ = *fd;
+    }
+    if (!memfd || mapping.fd_ >= 0) {
+      // Reserved at once (no MAP_NORESERVE): a page that is missing must fail here, not as SIGBUS at first touch.
+      address = mmap(nullptr, mapping.bytes_, PROT_READ | PROT_WRITE, share | (memfd ? 0 : MAP_HUGETLB), mapping.fd_, 0);
+    }
+    if (address != MAP_FAILED) {
+      mapping.page_kind_ = PageKind::kHugetlb;
+    } else if (mapping.fd_ >= 0) {
+      close(std::exchange(mapping.fd_, -1));
+    }
+  }
+  if (address == MAP_FAILED) {
+    const bool transparent = options.huge_pages != HugePages::kOff && transparent_pages_allowed(options.kind);
+    if (options.huge_pages == HugePages::kRequire && !transparent) {
+      return fail(ErrorCode::kUnsupported,
+                  fmt::format("{}: huge pages are required, but none are reserved (sysctl vm.nr_hugepages={}) and "
+                              "transparent ones are off",
+                              options.name, mapping.bytes_ / kHugePageBytes));
+    }
+    if (memfd) {
+      TIERCEL_TRY_ASSIGN(mapping.fd_, open_memfd(options, mapping.bytes_, 0));
+    }
+    address = map_aligned(mapping.bytes_, mapping.fd_, share | MAP_NORESERVE);
+    if (address == MAP_FAILED) {
+      const int error = errno;
+      return fail(ErrorCode::kOutOfMemory,
+                  fmt::format("{}: {} of address space: {}", options.name, fmt::format("{} MiB", mapping.bytes_ >> 20U),
+                              strerror(error)),
+                  error);
+    }
+    if (transparent && madvise(address, mapping.bytes_, MADV_HUGEPAGE) == 0) {
+      mapping.page_kind_ = PageKind::kTransparent;
+    }
+  }
+  mapping.data_ = static_cast<std::byte*>(address);
+  return mapping;
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      page_kind_(other.page_kind_),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  if (this != &other) {
+    unmap();
+    data_ = std::exchange(other.data_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+    page_kind_ = other.page_kind_;
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+Mapping::~Mapping() { unmap(); }
+
+void Mapping::unmap() noexcept {
+  if (data_ != nullptr) munmap(std::exchange(data_, nullptr), bytes_);
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
+std::uint64_t Mapping::huge_bytes() const {
+  if (page_kind_ == PageKind::kHugetlb) return bytes_;
+  std::ifstream smaps("/proc/self/smaps");
+  const auto begin = reinterpret_cast<std::uintptr_t>(data_);
+  std::string line;
+  bool inside = false;
+  std::uint64_t kib = 0;
+  while (std::getline(smaps, line)) {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
+      inside = from >= begin && to <= begin + bytes_;
+    } else if (inside && (line.starts_with("AnonHugePages:") || line.starts_with("ShmemPmdMapped:"))) {
+      kib += std::strtoull(line.c_str() + line.find(':') + 1, nullptr, 10);
+    }
+  }
+  return kib << 10U;
+}
+
+Status Mapping::populate(std::uint64_t offset, std::uint64_t bytes) const {
+#if !defined(MADV_POPULATE_WRITE)
+  constexpr int MADV_POPULATE_WRITE = 23;  // the kernel's number; older libc headers lack the name
+#endif
+  while (madvise(data_ + offset, bytes, MADV_POPULATE_WRITE) != 0) {
+    const int error = errno;
+    if (error == EAGAIN || error == EINTR) continue;
+    if (error == EINVAL) return fail(ErrorCode::kUnsupported, "MADV_POPULATE_WRITE needs Linux 5.14", error);
+    return fail(ErrorCode::kOutOfMemory, fmt::format("pages for {}: {}", fmt::format("{} MiB", bytes >> 20U), strerror(error)), error);
+  }
+  return {};
+}
+
+}  // namespace tiercel

@@ -1,0 +1,161 @@
+#include "memory/slot_table.h"
+
+#include <algorithm>
+
+namespace tiercel {
+
+SlotTable::SlotTable(const Options& options)
+    : options_(options),
+      slots_per_extent_max_(static_cast<std::uint32_t>(options.extent_bytes / options.min_slot_bytes)),
+      meta_(std::make_unique<Meta[]>(std::size_t{options.extents} * slots_per_extent_max_)),
+      extents_(options.extents) {
+  TIERCEL_CHECK(std::uint64_t{options.extents} * slots_per_extent_max_ < kNoSlot, "slot ids fit 32 bits");
+  free_.reserve(options.extents);
+  for (ExtentId extent = options.extents; extent > 0; --extent) free_.push_back(extent - 1);
+  classes_.reserve(16);
+}
+
+SlotTable::Class& SlotTable::class_of(std::uint64_t slot_bytes) {
+  for (Class& known : classes_) {
+    if (known.slot_bytes == slot_bytes) return known;
+  }
+  return classes_.emplace_back(Class{.slot_bytes = slot_bytes});
+}
+
+void SlotTable::list(ExtentId id) {
+  Extent& extent = extents_[id];
+  if (extent.listed) return;
+  Class& group = class_of(extent.slot_bytes);
+  extent.listed = true;
+  extent.previous = group.tail;
+  extent.next = kNoExtent;
+  (group.tail == kNoExtent ? group.head : extents_[group.tail].next) = id;
+  group.tail = id;
+}
+
+void SlotTable::unlist(ExtentId id) {
+  Extent& extent = extents_[id];
+  if (!extent.listed) return;
+  Class& group = class_of(extent.slot_bytes);
+  extent.listed = false;
+  (extent.previous == kNoExtent ? group.head : extents_[extent.previous].next) = extent.next;
+  (extent.next == kNoExtent ? group.tail : extents_[extent.next].previous) = extent.previous;
+}
+
+void SlotTable::cut(ExtentId id, std::uint64_t slot_bytes) {
+  Extent& extent = extents_[id];
+  extent.slot_bytes = slot_bytes;
+  extent.slots = static_cast<std::uint32_t>(options_.extent_bytes / slot_bytes);
+  extent.used = 0;
+  for (std::uint32_t i = 0; i < extent.slots; ++i) {
+    meta_[slot_at(id, i)].owner = i + 1 < extent.slots ? slot_at(id, i + 1) : kNoSlot;
+  }
+  extent.first_free = slot_at(id, 0);
+  list(id);
+}
+
+std::optional<SlotId> SlotTable::allocate(std::uint64_t slot_bytes, std::uint32_t owner) {
+  TIERCEL_CHECK(slot_bytes >= options_.min_slot_bytes && slot_bytes <= options_.extent_bytes, "slot size in range");
+  if (class_of(slot_bytes).head == kNoExtent) {
+    if (free_.empty()) return std::nullopt;
+    cut(free_.back(), slot_bytes);
+    free_.pop_back();
+  }
+  return allocate_in_cut_extent(slot_bytes, owner);
+}
+
+std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner) {
+  const ExtentId id = class_of(slot_bytes).head;
+  if (id == kNoExtent) return std::nullopt;
+  Extent& extent = extents_[id];
+  const SlotId slot = extent.first_free;
+  Meta& meta = meta_[slot];
+  TIERCEL_CHECK(meta.state == State::kFree && meta.pins.load(std::memory_order_acquire) == 0, "a free slot is unused");
+  extent.first_free = meta.owner;
+  meta.state = State::kUsed;
+  meta.owner = owner;
+  meta.length = 0;
+  ++extent.used;
+  used_bytes_ += extent.slot_bytes;
+  if (extent.first_free == kNoSlot) unlist(id);
+  return slot;
+}
+
+bool SlotTable::give_back(SlotId slot) {
+  Meta& meta = meta_[slot];
+  TIERCEL_CHECK(meta.state == State::kUsed, "only a used slot is given back");
+  if (meta.pins.fetch_or(kQuarantined, std::memory_order_acq_rel) != 0) {
+    meta.state = State::kQuarantined;
+    ++quarantined_slots_;
+    quarantined_bytes_ += extents_[extent_of(slot)].slot_bytes;
+    return false;
+  }
+  free_slot(slot);
+  return true;
+}
+
+void SlotTable::collect(SlotId slot) {
+  TIERCEL_CHECK(meta_[slot].state == State::kQuarantined && copy_pins(slot) == 0, "collect after the last release");
+  --quarantined_slots_;
+  quarantined_bytes_ -= extents_[extent_of(slot)].slot_bytes;
+  free_slot(slot);
+}
+
+void SlotTable::free_slot(SlotId slot) {
+  const ExtentId id = extent_of(slot);
+  Extent& extent = extents_[id];
+  Meta& meta = meta_[slot];
+  meta.pins.store(0, std::memory_order_release);
+  meta.state = State::kFree;
+  meta.owner = extent.first_free;
+  extent.first_free = slot;
+  used_bytes_ -= extent.slot_bytes;
+  if (--extent.used > 0) {
+    if (!extent.draining) list(id);
+    return;
+  }
+  unlist(id);
+  extent = Extent{};
+  free_.push_back(id);
+}
+
+void SlotTable::set_draining(ExtentId id, bool draining) {
+  Extent& extent = extents_[id];
+  TIERCEL_CHECK(extent.slot_bytes != 0, "a free extent is not drained");
+  extent.draining = draining;
+  if (draining) {
+    unlist(id);
+  } else if (extent.first_free != kNoSlot) {
+    list(id);
+  }
+}
+
+void SlotTable::check_consistency() const {
+  std::uint64_t used_bytes = 0;
+  std::uint64_t quarantined = 0;
+  std::size_t free_extents = 0;
+  for (ExtentId id = 0; id < options_.extents; ++id) {
+    const Extent& extent = extents_[id];
+    if (extent.slot_bytes == 0) {
+      ++free_extents;
+      continue;
+    }
+    std::uint32_t used = 0;
+    for (std::uint32_t i = 0; i < extent.slots; ++i) {
+      used += meta_[slot_at(id, i)].state != State::kFree ? 1U : 0U;
+      quarantined += meta_[slot_at(id, i)].state == State::kQuarantined ? 1U : 0U;
+    }
+    std::uint32_t listed_free = 0;
+    for (SlotId slot = extent.first_free; slot != kNoSlot; slot = meta_[slot].owner) {
+      TIERCEL_CHECK(extent_of(slot) == id && meta_[slot].state == State::kFree, "free list of the extent");
+      TIERCEL_CHECK(++listed_free <= extent.slots, "free list has no loop");
+    }
+    TIERCEL_CHECK(used == extent.used && used > 0 && used + listed_free == extent.slots, "every slot is counted once");
+    TIERCEL_CHECK(extent.listed == (listed_free > 0 && !extent.draining), "an extent with room is listed");
+    used_bytes += used * extent.slot_bytes;
+  }
+  TIERCEL_CHECK(free_extents == free_.size(), "every free extent is on the list");
+  TIERCEL_CHECK(used_bytes == used_bytes_ && quarantined == quarantined_slots_, "gauges agree with the slots");
+}
+
+}  // namespace tiercel

@@ -1,0 +1,139 @@
+// SlotTable: extents of one size, each cut into slots of one size, given back when empty, so that models of different
+// block sizes share one budget. The bookkeeping of an arena (and of a disk file), without the bytes.
+//
+// A slot id is extent * slots_per_extent_max + position. One writer at a time: all calls but those on copy pins
+// (retain, release) need the owner's lock. Copy pins are counted in one atomic word a slot together with a quarantine
+// mark: a slot that is given back while pins live waits in quarantine, and the last release reports it, once, to be
+// collected under the lock. 16 bytes a possible slot.
+#pragma once
+
+#include "base/check.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace tiercel {
+
+using SlotId = std::uint32_t;
+inline constexpr SlotId kNoSlot = UINT32_MAX;
+using ExtentId = std::uint32_t;
+inline constexpr ExtentId kNoExtent = UINT32_MAX;
+
+class SlotTable {
+ public:
+  struct Options {
+    std::uint32_t extents = 0;
+    std::uint64_t extent_bytes = 0;
+    std::uint64_t min_slot_bytes = 0;
+  };
+  explicit SlotTable(const Options& options);
+
+  /// A slot of `slot_bytes` for `owner`, from an extent that is cut so already, else from a free extent. Never from an
+  /// extent that is being drained. Empty: neither exists.
+  [[nodiscard]] std::optional<SlotId> allocate(std::uint64_t slot_bytes, std::uint32_t owner);
+  /// As allocate, but never cuts a free extent.
+  [[nodiscard]] std::optional<SlotId> allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner);
+
+  /// Gives a slot back. True: it is free. False: copy pins live, it waits in quarantine until `collect`.
+  bool give_back(SlotId slot);
+  /// After release() said so: frees the quarantined slot.
+  void collect(SlotId slot);
+
+  /// Adds a copy pin. Under the lock for a slot without pins; from anywhere for one that has some.
+  void retain(SlotId slot) noexcept { meta_[slot].pins.fetch_add(1, std::memory_order_relaxed); }
+  /// Ends a copy pin, from any thread. True: it was the last one of a quarantined slot, and the caller must `collect`.
+  [[nodiscard]] bool release(SlotId slot) noexcept {
+    // Release orders the copy's accesses before the slot's reuse; acquire pairs with it in the thread that collects.
+    return meta_[slot].pins.fetch_sub(1, std::memory_order_acq_rel) == (kQuarantined | 1U);
+  }
+  [[nodiscard]] std::uint32_t copy_pins(SlotId slot) const noexcept {
+    return meta_[slot].pins.load(std::memory_order_acquire) & ~kQuarantined;
+  }
+
+  [[nodiscard]] std::uint32_t owner(SlotId slot) const noexcept { return meta_[slot].owner; }
+  void set_owner(SlotId slot, std::uint32_t owner) noexcept { meta_[slot].owner = owner; }
+  [[nodiscard]] std::uint32_t length(SlotId slot) const noexcept { return meta_[slot].length; }
+  void set_length(SlotId slot, std::uint32_t bytes) noexcept { meta_[slot].length = bytes; }
+
+  /// Bytes from the start of the arena or of the file's data region.
+  [[nodiscard]] std::uint64_t offset(SlotId slot) const noexcept {
+    const ExtentId extent = extent_of(slot);
+    return extent * options_.extent_bytes + (slot - extent * slots_per_extent_max_) * extents_[extent].slot_bytes;
+  }
+  [[nodiscard]] ExtentId extent_of(SlotId slot) const noexcept { return slot / slots_per_extent_max_; }
+
+  // Extents.
+  [[nodiscard]] std::uint32_t extents() const noexcept { return options_.extents; }
+  [[nodiscard]] std::uint32_t free_extents() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
+  /// 0 while the extent is free.
+  [[nodiscard]] std::uint64_t slot_bytes(ExtentId extent) const noexcept { return extents_[extent].slot_bytes; }
+  [[nodiscard]] std::uint32_t slots(ExtentId extent) const noexcept { return extents_[extent].slots; }
+  [[nodiscard]] std::uint32_t used_slots(ExtentId extent) const noexcept { return extents_[extent].used; }
+  [[nodiscard]] SlotId slot_at(ExtentId extent, std::uint32_t position) const noexcept {
+    return extent * slots_per_extent_max_ + position;
+  }
+  [[nodiscard]] bool is_used(SlotId slot) const noexcept { return meta_[slot].state == State::kUsed; }
+  [[nodiscard]] bool is_quarantined(SlotId slot) const noexcept { return meta_[slot].state == State::kQuarantined; }
+  /// While drained, an extent gives no slots; it becomes free when its last slot is given back, or normal again.
+  void set_draining(ExtentId extent, bool draining);
+  [[nodiscard]] bool draining(ExtentId extent) const noexcept { return extents_[extent].draining; }
+
+  // Gauges.
+  [[nodiscard]] std::uint64_t used_bytes() const noexcept { return used_bytes_; }
+  [[nodiscard]] std::uint64_t quarantined_slots() const noexcept { return quarantined_slots_; }
+  [[nodiscard]] std::uint64_t quarantined_bytes() const noexcept { return quarantined_bytes_; }
+  [[nodiscard]] const Options& options() const noexcept { return options_; }
+
+  /// Walks everything and aborts on a contradiction. For tests.
+  void check_consistency() const;
+
+ private:
+  static constexpr std::uint32_t kQuarantined = 1U << 31U;
+  enum class State : std::uint8_t { kFree, kUsed, kQuarantined };
+
+  struct Meta {
+    std::uint32_t owner = 0;  // while free: the next free slot of the extent
+    std::uint32_t length = 0;
+    std::atomic<std::uint32_t> pins{0};  // copy pins and the quarantine mark; give_back pairs with release (acq_rel)
+    State state = State::kFree;
+  };
+
+  struct Extent {
+    std::uint64_t slot_bytes = 0;
+    std::uint32_t slots = 0;
+    std::uint32_t used = 0;  // quarantined ones included
+    SlotId first_free = kNoSlot;
+    ExtentId previous = kNoExtent;  // in its class's list of extents with room
+    ExtentId next = kNoExtent;
+    bool draining = false;
+    bool listed = false;
+  };
+
+  /// Extents of one slot size that have room, as a list.
+  struct Class {
+    std::uint64_t slot_bytes = 0;
+    ExtentId head = kNoExtent;
+    ExtentId tail = kNoExtent;
+  };
+
+  Class& class_of(std::uint64_t slot_bytes);
+  void cut(ExtentId extent, std::uint64_t slot_bytes);
+  void list(ExtentId extent);
+  void unlist(ExtentId extent);
+  void free_slot(SlotId slot);
+
+  Options options_;
+  std::uint32_t slots_per_extent_max_;
+  std::unique_ptr<Meta[]> meta_;
+  std::vector<Extent> extents_;
+  std::vector<ExtentId> free_;  // the back is taken first: the lowest address
+  std::vector<Class> classes_;
+  std::uint64_t used_bytes_ = 0;
+  std::uint64_t quarantined_slots_ = 0;
+  std::uint64_t quarantined_bytes_ = 0;
+};
+
+}  // namespace tiercel
