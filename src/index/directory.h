@@ -1,0 +1,115 @@
+// Directory: from a block's name to its entry, and which tiers hold it ready, in one cache line.
+//
+// Lines of 64 bytes: a count of the keys that passed a full line (8 bytes) and 7 cells of 8 bytes. A cell is one atomic
+// word {tag 32 bits, occupied 1, tiers ready 3, entry 28}; so a reader gets name, place and state in one load and takes
+// no lock. A key's home line is a keyed hash of its name (a caller cannot aim at a line); a full line sends it to the
+// next. A key never moves: it is inserted once and erased once, so a reader never misses what is there. Sized at
+// creation for `capacity` keys at 4.5 of 7 cells (14.2 bytes a key), never rehashed.
+//
+// One writer at a time (the owner's lock); any number of readers beside it. Answers of readers are advisory: a tag may
+// collide (2^-32 a cell), a state may have changed.
+//
+// Sketch of a match of n blocks: n + n/20 line reads, prefetched 16 ahead; no other memory but the hashes asked for.
+#pragma once
+
+#include "base/mapping.h"
+
+#include <tiercel/block.h>
+#include <tiercel/result.h>
+#include <tiercel/session.h>
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+namespace tiercel {
+
+using BlockId = std::uint32_t;
+inline constexpr BlockId kNoBlock = UINT32_MAX;
+using GroupId = std::uint8_t;
+
+class Directory {
+ public:
+  static constexpr std::uint64_t kMaxEntries = (std::uint64_t{1} << 28U) - 1;
+
+  struct Options {
+    std::uint64_t capacity = 0;
+    std::uint64_t seed = 0;
+    HugePages huge_pages = HugePages::kAuto;
+  };
+  [[nodiscard]] static Result<Directory> create(const Options& options);
+
+  /// Where a key lives and what its cell looks like.
+  struct Place {
+    std::uint64_t line;
+    std::uint32_t tag;
+  };
+  [[nodiscard]] Place place(const BlockHash& hash, GroupId group) const noexcept;
+  void prefetch(const Place& place) const noexcept { __builtin_prefetch(lines_ + place.line); }
+
+  // Writer.
+  void insert(const Place& place, BlockId id);
+  void erase(const Place& place, BlockId id);
+  void set_tiers(const Place& place, BlockId id, TierSet ready);
+  /// Calls `is_it(id)` for each entry whose tag agrees, until it says true; then that entry, else kNoBlock.
+  template <class IsIt>
+  [[nodiscard]] BlockId find(const Place& place, IsIt&& is_it) const;
+
+  // Readers.
+  /// The tiers of each of `hashes` up to the first that is ready in none; answers how many that are.
+  [[nodiscard]] std::size_t match_leading(std::span<const BlockHash> hashes, GroupId group,
+                                          std::span<TierSet> tiers) const noexcept;
+  /// The tiers of each of `hashes`.
+  void lookup(std::span<const BlockHash> hashes, GroupId group, std::span<TierSet> tiers) const noexcept;
+
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return mapping_.bytes(); }
+  [[nodiscard]] const Mapping& mapping() const noexcept { return mapping_; }
+  /// Lines that a reader touches for this key, from its home on. For benchmarks and tests.
+  [[nodiscard]] std::uint64_t lines_touched(const Place& place, BlockId id) const noexcept;
+
+ private:
+  static constexpr std::size_t kCells = 7;
+  static constexpr std::size_t kAhead = 16;  // prefetches in flight: what a core's line fill buffers hold
+  struct alignas(64) Line {
+    std::atomic<std::uint64_t> passed;  // keys whose cell lies beyond this line; written before their cell (release)
+    std::atomic<std::uint64_t> cells[kCells];  // written whole (release), read whole (acquire)
+  };
+  static_assert(sizeof(Line) == 64);
+
+  static constexpr std::uint64_t kOccupied = std::uint64_t{1} << 31U;
+  [[nodiscard]] static std::uint64_t cell_of(std::uint32_t tag, BlockId id, TierSet ready) noexcept {
+    return std::uint64_t{tag} << 32U | kOccupied | std::uint64_t{ready.bits} << 28U | id;
+  }
+  [[nodiscard]] static BlockId id_of(std::uint64_t cell) noexcept { return static_cast<BlockId>(cell & 0xFFF'FFFFU); }
+  [[nodiscard]] static TierSet tiers_of(std::uint64_t cell) noexcept {
+    return {.bits = static_cast<std::uint8_t>(cell >> 28U & 7U)};
+  }
+  [[nodiscard]] static bool has_tag(std::uint64_t cell, std::uint32_t tag) noexcept {
+    return (cell & kOccupied) != 0 && cell >> 32U == tag;
+  }
+  [[nodiscard]] TierSet ready_tiers(const Place& place) const noexcept;
+  template <class Answer>
+  std::size_t scan(std::span<const BlockHash> hashes, GroupId group, Answer&& answer) const noexcept;
+  [[nodiscard]] std::uint64_t after(std::uint64_t line) const noexcept { return line + 1 == line_count_ ? 0 : line + 1; }
+
+  Mapping mapping_;
+  Line* lines_ = nullptr;
+  std::uint64_t line_count_ = 0;
+  std::uint64_t seed_[2] = {};
+};
+
+template <class IsIt>
+BlockId Directory::find(const Place& place, IsIt&& is_it) const {
+  std::uint64_t at = place.line;
+  for (std::uint64_t visited = 0; visited < line_count_; ++visited, at = after(at)) {
+    const Line& line = lines_[at];
+    for (const auto& word : line.cells) {
+      const std::uint64_t cell = word.load(std::memory_order_acquire);
+      if (has_tag(cell, place.tag) && is_it(id_of(cell))) return id_of(cell);
+    }
+    if (line.passed.load(std::memory_order_acquire) == 0) return kNoBlock;
+  }
+  return kNoBlock;
+}
+
+}  // namespace tiercel
