@@ -110,12 +110,18 @@ void SlotTable::free_slot(SlotId slot) {
   meta.owner = extent.first_free;
   extent.first_free = slot;
   used_bytes_ -= extent.slot_bytes;
-  if (--extent.used > 0) {
-    if (!extent.draining) list(id);
-    return;
+  --extent.used;
+  if (extent.draining) return;
+  if (extent.used > 0) {
+    list(id);
+  } else {
+    free_extent(id);
   }
+}
+
+void SlotTable::free_extent(ExtentId id) {
   unlist(id);
-  extent = Extent{};
+  extents_[id] = Extent{};
   free_.push_back(id);
 }
 
@@ -125,9 +131,17 @@ void SlotTable::set_draining(ExtentId id, bool draining) {
   extent.draining = draining;
   if (draining) {
     unlist(id);
+  } else if (extent.used == 0) {
+    free_extent(id);
   } else if (extent.first_free != kNoSlot) {
     list(id);
   }
+}
+
+void SlotTable::hand_over(ExtentId id, std::uint64_t slot_bytes) {
+  TIERCEL_CHECK(extents_[id].draining && extents_[id].used == 0, "a drained extent is handed over");
+  extents_[id] = Extent{};
+  cut(id, slot_bytes);
 }
 
 void SlotTable::check_consistency() const {
@@ -150,7 +164,7 @@ void SlotTable::check_consistency() const {
       TIERCEL_CHECK(extent_of(slot) == id && meta_[slot].state == State::kFree, "free list of the extent");
       TIERCEL_CHECK(++listed_free <= extent.slots, "free list has no loop");
     }
-    TIERCEL_CHECK(used == extent.used && used > 0 && used + listed_free == extent.slots, "every slot is counted once");
+    TIERCEL_CHECK(used == extent.used && used + listed_free == extent.slots, "every slot is counted once");
     TIERCEL_CHECK(extent.listed == (listed_free > 0 && !extent.draining), "an extent with room is listed");
     used_bytes += used * extent.slot_bytes;
   }

@@ -77,8 +77,10 @@ class SlotTable {
   }
   [[nodiscard]] bool is_used(SlotId slot) const noexcept { return meta_[slot].state == State::kUsed; }
   [[nodiscard]] bool is_quarantined(SlotId slot) const noexcept { return meta_[slot].state == State::kQuarantined; }
-  /// While drained, an extent gives no slots; it becomes free when its last slot is given back, or normal again.
+  /// While drained, an extent gives no slots, and stays cut when its last slot is given back.
   void set_draining(ExtentId extent, bool draining);
+  /// Ends the draining of an extent without used slots: it is cut anew, for slots of `slot_bytes`.
+  void hand_over(ExtentId extent, std::uint64_t slot_bytes);
   [[nodiscard]] bool draining(ExtentId extent) const noexcept { return extents_[extent].draining; }
 
   // Gauges.
@@ -124,6 +126,7 @@ class SlotTable {
   void list(ExtentId extent);
   void unlist(ExtentId extent);
   void free_slot(SlotId slot);
+  void free_extent(ExtentId extent);
 
   Options options_;
   std::uint32_t slots_per_extent_max_;

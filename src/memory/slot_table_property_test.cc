@@ -46,6 +46,11 @@ class World {
       while (live_.contains(slot) && live_[slot].pins > 0) unpin(slot);
       if (live_.contains(slot)) give_back(slot);
     }
+    for (ExtentId extent = 0; extent < extents_; ++extent) {
+      if (table_.slot_bytes(extent) == 0) continue;  // what is cut and empty goes back when a drain ends
+      table_.set_draining(extent, true);
+      table_.set_draining(extent, false);
+    }
     check();
     RC_ASSERT(table_.free_extents() == extents_);
     RC_ASSERT(table_.used_bytes() == 0U);
@@ -103,7 +108,12 @@ class World {
   }
   void drain() {
     const auto extent = static_cast<ExtentId>(random_.below(extents_));
-    if (table_.slot_bytes(extent) != 0) table_.set_draining(extent, random_.below(2) == 0);
+    if (table_.slot_bytes(extent) == 0) return;
+    if (table_.draining(extent) && table_.used_slots(extent) == 0 && random_.below(2) == 0) {
+      table_.hand_over(extent, kMinSlotBytes * (1 + random_.below(16)));
+    } else {
+      table_.set_draining(extent, random_.below(2) == 0);
+    }
   }
   void check() {
     table_.check_consistency();

@@ -59,13 +59,19 @@ TEST(SlotTable, pins_that_end_before_the_slot_is_given_back_leave_no_trace) {
   EXPECT_TRUE(table.give_back(slot));
 }
 
-TEST(SlotTable, a_draining_extent_gives_no_slots_and_then_is_free) {
+TEST(SlotTable, a_drained_extent_goes_to_the_size_that_asked) {
   SlotTable table = two_extents();
   const SlotId a = *table.allocate(32 * kKiB, 1);
   table.set_draining(table.extent_of(a), true);
   const SlotId b = *table.allocate(32 * kKiB, 1);
   EXPECT_NE(table.extent_of(a), table.extent_of(b));
   EXPECT_TRUE(table.give_back(a));
+  EXPECT_EQ(table.free_extents(), 0U) << "nobody else may take it";
+  table.hand_over(table.extent_of(a), 16 * kKiB);
+  table.check_consistency();
+  const SlotId c = *table.allocate(16 * kKiB, 2);
+  EXPECT_EQ(table.extent_of(c), table.extent_of(a));
+  EXPECT_TRUE(table.give_back(c));
   EXPECT_EQ(table.free_extents(), 1U);
   table.set_draining(table.extent_of(b), true);
   table.set_draining(table.extent_of(b), false);
