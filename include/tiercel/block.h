@@ -44,15 +44,18 @@ struct ExtraKey {
 class TIERCEL_API Space {
  public:
   Space() = default;
-  Space(BlockHash fingerprint, std::uint32_t block_tokens, std::string tenant);
+  /// `family`: the fingerprint of the default tenant's namespace with the same model and layout.
+  Space(BlockHash fingerprint, std::uint32_t block_tokens, std::string tenant, BlockHash family = {});
 
   [[nodiscard]] const BlockHash& fingerprint() const noexcept { return fingerprint_; }
   /// Tokens in a block; 0 for a default-constructed Space, which belongs to no session.
   [[nodiscard]] std::uint32_t block_tokens() const noexcept { return block_tokens_; }
   [[nodiscard]] const std::string& tenant() const noexcept { return tenant_; }
+  [[nodiscard]] const BlockHash& family() const noexcept { return family_; }
 
  private:
   BlockHash fingerprint_;
+  BlockHash family_;
   std::uint32_t block_tokens_ = 0;
   std::string tenant_;
 };

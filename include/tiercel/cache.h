@@ -17,6 +17,7 @@ namespace tiercel {
 
 namespace detail {
 class CacheCore;
+class Runtime;
 }
 
 class TIERCEL_API Cache {
@@ -24,7 +25,8 @@ class TIERCEL_API Cache {
   /// Opens a cache. Errors name the key, the value and what would be valid; nothing half-starts.
   [[nodiscard]] static Result<Cache> open(const Config& config);
 
-  explicit Cache(std::shared_ptr<detail::CacheCore> core);
+  /// `runtime` may be null: then whoever made the core owns its environment and closes it first.
+  Cache(std::shared_ptr<detail::CacheCore> core, std::unique_ptr<detail::Runtime> runtime);
   Cache(Cache&&) noexcept;
   Cache& operator=(Cache&&) noexcept;
   ~Cache();
@@ -41,6 +43,7 @@ class TIERCEL_API Cache {
   Status close(std::chrono::nanoseconds deadline);
 
  private:
+  std::unique_ptr<detail::Runtime> runtime_;  // outlives the core's use of it: closed first, destroyed last
   std::shared_ptr<detail::CacheCore> core_;
 };
 

@@ -91,7 +91,9 @@ bool BlockTable::has_copy(BlockId id) const noexcept {
 
 bool BlockTable::is_stub(BlockId id) const noexcept { return !entries_[id].is_root && !has_copy(id); }
 
-bool BlockTable::is_unused(BlockId id) const noexcept { return is_stub(id) && links_[id].first_child == kNoBlock; }
+bool BlockTable::is_unused(BlockId id) const noexcept {
+  return is_stub(id) && links_[id].first_child == kNoBlock && entries_[id].logical_pins == 0;
+}
 
 void BlockTable::erase_if_unused(BlockId id) {
   for (int step = 0; is_unused(id); ++step) {
@@ -101,7 +103,6 @@ void BlockTable::erase_if_unused(BlockId id) {
     }
     BlockEntry& entry = entries_[id];
     const BlockId parent = entry.parent;
-    clear_pins(id);
     unlink_child(id);
     directory_.erase(directory_.place(entry.hash, entry.group), id);
     entry.in_use = false;

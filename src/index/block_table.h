@@ -4,7 +4,8 @@
 // checksum); with the Directory's 14.2 bytes and the policy's 16 that makes 126.2 bytes a block. Entries are addressed by
 // index, the parent too. Sized at creation; memory is touched as entries are used.
 //
-// An entry lives while it has a copy in some tier, or a child entry (then, without a copy, it is a stub), or is a root.
+// An entry lives while it has a copy in some tier, a logical pin, or a child entry (then, without a copy, it is a stub),
+// or is a root.
 // Roots stand for namespaces: the parent of a first block. One writer at a time (the owner's lock); match() and the
 // Directory's reader calls may run beside it.
 #pragma once

@@ -38,8 +38,8 @@ std::string to_hex(const BlockHash& hash) {
   return text;
 }
 
-Space::Space(BlockHash fingerprint, std::uint32_t block_tokens, std::string tenant)
-    : fingerprint_(fingerprint), block_tokens_(block_tokens), tenant_(std::move(tenant)) {}
+Space::Space(BlockHash fingerprint, std::uint32_t block_tokens, std::string tenant, BlockHash family)
+    : fingerprint_(fingerprint), family_(family), block_tokens_(block_tokens), tenant_(std::move(tenant)) {}
 
 BlockChain::BlockChain(Space space, std::vector<ExtraKey> extra_keys)
     : space_(std::move(space)), extra_keys_(std::move(extra_keys)) {}

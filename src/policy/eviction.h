@@ -33,6 +33,8 @@ class EvictionPolicy {
                                                           FunctionRef<bool(PolicyBlock)> evictable) = 0;
   /// What keeping the block is worth now, comparable between lists; higher is better. 0 for an unknown block.
   [[nodiscard]] virtual double value(PolicyBlock block, std::uint64_t now_ns) const = 0;
+  /// The block of `list` that would be asked about first, whether it may go or not.
+  [[nodiscard]] virtual std::optional<PolicyBlock> coldest(PolicyList list) const = 0;
   [[nodiscard]] virtual bool knows(PolicyBlock block) const = 0;
   /// Bytes of policy state a block.
   [[nodiscard]] virtual std::uint64_t bytes_per_block() const = 0;

@@ -67,6 +67,11 @@ std::optional<PolicyBlock> LruPolicy::victim(PolicyList list, FunctionRef<bool(P
   return std::nullopt;
 }
 
+std::optional<PolicyBlock> LruPolicy::coldest(PolicyList list) const {
+  if (list >= lists_.size() || lists_[list].coldest == kNone) return std::nullopt;
+  return lists_[list].coldest;
+}
+
 double LruPolicy::value(PolicyBlock block, std::uint64_t now_ns) const {
   if (!nodes_[block].linked) return 0;
   const auto ticks = static_cast<std::uint32_t>(now_ns >> kTickShift) - nodes_[block].last_use_tick;

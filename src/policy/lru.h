@@ -24,6 +24,7 @@ class LruPolicy final : public EvictionPolicy {
                                                   FunctionRef<bool(PolicyBlock)> evictable) override;
   /// 1 / (seconds since the last use + 1).
   [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override;
+  [[nodiscard]] std::optional<PolicyBlock> coldest(PolicyList list) const override;
   [[nodiscard]] bool knows(PolicyBlock block) const override { return nodes_[block].linked; }
   [[nodiscard]] std::uint64_t bytes_per_block() const override { return sizeof(Node); }
 

@@ -1,0 +1,96 @@
+// Cache: the public owner. It makes the real environment (clock, threads, copy engine, seed) around a CacheCore.
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/try.h"
+#include "cache/core.h"
+#include "cache/local_session.h"
+#include "transfer/host_copy_engine.h"
+
+#include <tiercel/cache.h>
+
+#include <algorithm>
+#include <new>
+#include <random>
+#include <thread>
+#include <utility>
+
+namespace tiercel {
+namespace detail {
+
+/// Threads and what runs on them. Destroyed after the core was closed; members in order of dependence.
+class Runtime {
+ public:
+  explicit Runtime(const Config& config)
+      : executor_({.name = "tiercel",
+                   .threads = threads_of(config),
+                   .queue_capacity = config.limits.queued_tasks},
+                  clock_),
+        copies_(executor_) {}
+
+  [[nodiscard]] Environment environment() {
+    std::random_device entropy;
+    return {.clock = clock_,
+            .executor = executor_,
+            .copies = copies_,
+            .seed = std::uint64_t{entropy()} << 32U | entropy()};
+  }
+
+ private:
+  static std::size_t threads_of(const Config& config) {
+    if (config.workers.threads != 0) return config.workers.threads;
+    return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 4);
+  }
+
+  SteadyClock clock_;
+  ThreadedExecutor executor_;
+  HostCopyEngine copies_;
+};
+
+}  // namespace detail
+
+Result<Cache> Cache::open(const Config& config) {
+  try {
+    TIERCEL_TRY(validate(config));
+    auto runtime = std::make_unique<detail::Runtime>(config);
+    TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, runtime->environment()));
+    return Cache(std::move(core), std::move(runtime));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "host.capacity, index.blocks: no memory for the cache's bookkeeping");
+  }
+}
+
+Cache::Cache(std::shared_ptr<detail::CacheCore> core, std::unique_ptr<detail::Runtime> runtime)
+    : runtime_(std::move(runtime)), core_(std::move(core)) {}
+Cache::Cache(Cache&&) noexcept = default;
+
+Cache& Cache::operator=(Cache&& other) noexcept {
+  if (this != &other) {
+    if (core_) (void)core_->close(std::chrono::nanoseconds(0));
+    core_ = std::move(other.core_);
+    runtime_ = std::move(other.runtime_);
+  }
+  return *this;
+}
+
+Cache::~Cache() {
+  if (core_) (void)core_->close(std::chrono::nanoseconds(0));
+}
+
+Result<Session> Cache::open_session(const SessionOptions& options) {
+  if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
+  try {
+    TIERCEL_TRY_ASSIGN(auto session, core_->open_session(options));
+    return Session(std::move(session));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for another session");
+  }
+}
+
+Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
+
+Status Cache::close(std::chrono::nanoseconds deadline) {
+  if (!core_) return {};
+  return core_->close(deadline);
+}
+
+}  // namespace tiercel

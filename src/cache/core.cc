@@ -1,0 +1,425 @@
+#include "cache/core.h"
+
+#include "base/log.h"
+#include "base/try.h"
+#include "cache/local_session.h"
+#include "memory/memory_limit.h"
+#include "policy/lru.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace tiercel::detail {
+namespace {
+
+/// host.capacity, or a quarter of what is free under the cgroup's limit, in whole extents.
+Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
+  std::uint64_t capacity = host.capacity;
+  if (capacity == 0) {
+    capacity = available_memory_bytes() / 4;
+    log_line(LogLevel::kInfo, "host_capacity",
+             fmt::format("host.capacity is not set: {} MiB, a quarter of what is free here", capacity >> 20U));
+  }
+  capacity -= capacity % host.extent_bytes;
+  if (capacity < 2 * host.extent_bytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("host.capacity: {} MiB is below the smallest useful size, {} MiB (two extents)",
+                            (host.capacity == 0 ? capacity : host.capacity) >> 20U, (2 * host.extent_bytes) >> 20U));
+  }
+  return capacity;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const Environment& environment) {
+  TIERCEL_TRY(validate(config));
+  if (!config.disk.directories.empty()) {
+    return fail(ErrorCode::kUnsupported,
+                "disk.directories: this version has no disk tier; leave disk.directories and disk.capacity out");
+  }
+  Config resolved = config;
+  TIERCEL_TRY_ASSIGN(resolved.host.capacity, resolve_capacity(config.host));
+  if (resolved.index.blocks == 0) {
+    resolved.index.blocks = resolved.host.capacity / resolved.host.min_slot_bytes + config.limits.namespaces;
+  }
+  TIERCEL_TRY_ASSIGN(auto arena, Arena::create(resolved.host));
+  TIERCEL_TRY_ASSIGN(BlockTable table, BlockTable::create({.capacity = resolved.index.blocks,
+                                                           .seed = environment.seed,
+                                                           .huge_pages = resolved.host.huge_pages == HugePages::kOff
+                                                                             ? HugePages::kOff
+                                                                             : HugePages::kAuto}));
+  HostStore store({.table = std::move(table),
+                   .slots = {.extents = static_cast<std::uint32_t>(resolved.host.capacity / resolved.host.extent_bytes),
+                             .extent_bytes = resolved.host.extent_bytes,
+                             .min_slot_bytes = resolved.host.min_slot_bytes},
+                   .policy = std::make_unique<LruPolicy>(resolved.index.blocks),
+                   .max_namespaces = resolved.limits.namespaces,
+                   .max_pinned_bytes = resolved.host.capacity / 100 * resolved.limits.pinned_percent});
+  auto core = std::make_shared<CacheCore>(Parts{
+      .config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
+  if (resolved.host.prefault) core->arena_->start_prefault(environment.executor, resolved.host.extent_bytes);
+  return core;
+}
+
+CacheCore::CacheCore(Parts parts)
+    : config_(std::move(parts.config)),
+      environment_(parts.environment),
+      arena_(std::move(parts.arena)),
+      store_(std::move(parts.store)) {}
+
+CacheCore::~CacheCore() = default;
+
+// ---- sessions
+
+Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptions& options) {
+  if (closed()) return fail(ErrorCode::kClosed, "the cache is closed");
+  TIERCEL_TRY_ASSIGN(auto session, LocalSession::make(shared_from_this(), options));
+  MutexLock lock(mutex_);
+  if (closed()) return fail(ErrorCode::kClosed, "the cache is closed");
+  if (sessions_.size() >= config_.limits.sessions) {
+    return fail(ErrorCode::kLimit, fmt::format("limits.sessions: {} sessions are open, which is the limit",
+                                               sessions_.size()));
+  }
+  const SessionGroup& group = options.group;
+  if (!group.engine_id.empty()) {
+    std::shared_ptr<EngineGroup>& engine = engines_[group.engine_id];
+    if (!engine) engine = std::make_shared<EngineGroup>(group.members);
+    TIERCEL_TRY(engine->join(group));
+    session->set_engine(engine);
+  }
+  sessions_.emplace(session.get(), session);
+  return session;
+}
+
+void CacheCore::forget_session(const LocalSession* session, const std::string& engine_id) noexcept {
+  MutexLock lock(mutex_);
+  if (sessions_.erase(session) == 0) return;
+  const auto engine = engines_.find(engine_id);
+  if (engine != engines_.end() && engine->second->leave()) engines_.erase(engine);
+}
+
+Status CacheCore::close(std::chrono::nanoseconds deadline) {
+  if (closed_.exchange(true, std::memory_order_acq_rel)) return {};
+  std::vector<std::shared_ptr<LocalSession>> sessions;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [_, weak] : sessions_) {
+      if (auto session = weak.lock()) sessions.push_back(std::move(session));
+    }
+  }
+  for (const auto& session : sessions) session->close();
+  arena_->stop_prefault();
+  const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
+  const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
+  const auto quiet = [this] { return copy_pins_.get() == 0 && environment_.copies.in_flight() == 0; };
+  environment_.executor.wake();
+  const bool drained = environment_.executor.wait_until(quiet, end_ns);
+  users_.close();
+  while (users_.in_flight() > 0) {  // waiters see closed() as soon as they are woken
+    environment_.executor.wake();
+    std::this_thread::yield();
+  }
+  if (drained) return {};
+  return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
+                                               "until that ends", copy_pins_.get()));
+}
+
+// ---- copy pins
+
+void CacheCore::retain(std::uint32_t slot) noexcept {
+  // No lock: the caller has a pin already, so the slot can neither be reused nor collected meanwhile. The slot table's
+  // storage does not move.
+  [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { store_.retain(slot); }();
+  copy_pins_.add();
+}
+
+void CacheCore::release(std::uint32_t slot) noexcept {
+  const bool last = [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return store_.release(slot); }();
+  if (last) {
+    MutexLock lock(mutex_);
+    store_.collect(slot);
+  }
+  copy_pins_.subtract();
+  if (closed()) wake();
+}
+
+std::byte* CacheCore::data(SlotId slot) const noexcept {
+  return [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return arena_->data() + store_.slots().offset(slot); }();
+}
+
+// ---- match, stores, loads
+
+std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const {
+  static constexpr GroupRule kFull{.kind = GroupKind::kFullAttention};
+  return [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {  // the directory's reader calls take no lock
+    return store_.table().match(hashes, std::span(&kFull, 1), tiers);
+  }();
+}
+
+void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
+                            std::span<Reserved> outcomes, std::span<Fill> fills) {
+  for (std::size_t done = 0; done < outcomes.size();) {
+    const std::size_t end = std::min(done + kSlice, outcomes.size());
+    const std::uint64_t now = clock().now_ns();
+    MutexLock lock(mutex_);
+    // Looked up anew in each slice: between two of them the entry may have gone.
+    const std::size_t at = first + done;
+    BlockId parent = at == 0 ? store_.root_of(chain.space().fingerprint()) : store_.table().find(chain[at - 1], 0);
+    for (std::size_t i = done; i < end; ++i) store_.table().prefetch(chain[first + i], 0);
+    for (; done < end; ++done) {
+      Reserved& outcome = outcomes[done];
+      if (at == 0 && done == 0 && parent == kNoBlock) {
+        outcome = Reserved::kBusy;  // no room for another namespace
+      } else {
+        outcome = store_.begin_fill({.hash = chain[first + done],
+                                     .group = 0,
+                                     .parent = parent,
+                                     .slot_bytes = slot_bytes,
+                                     .now_ns = now},
+                                    fills[done]);
+      }
+      if (outcome == Reserved::kYes) copy_pins_.add();
+      const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
+      parent = there ? fills[done].id : kNoBlock;
+      if (!there) {  // nothing behind it can have a parent
+        std::fill(outcomes.begin() + static_cast<std::ptrdiff_t>(done) + 1, outcomes.end(), outcome);
+        done = outcomes.size();
+        break;
+      }
+    }
+  }
+  kick_handover();
+}
+
+Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {
+  const bool verify = paranoid();
+  {
+    MutexLock lock(mutex_);
+    if (verify) store_.retain(fill.slot);  // for the checksum; the writer's own pin ends with the commit
+    Status status = store_.commit(fill, length, verify, clock().now_ns());
+    copy_pins_.subtract();
+    if (!status) {
+      if (verify && store_.release(fill.slot)) store_.collect(fill.slot);
+      return status;
+    }
+  }
+  if (verify) verify_later(fill, identity, length);
+  kick_handover();
+  return {};
+}
+
+void CacheCore::abort(const Fill& fill) {
+  {
+    MutexLock lock(mutex_);
+    store_.abort(fill);
+  }
+  copy_pins_.subtract();
+}
+
+void CacheCore::abandon(const Fill& fill) {
+  MutexLock lock(mutex_);
+  store_.abandon(fill);
+}
+
+void CacheCore::hold(std::span<const BlockHash> hashes, std::vector<HeldBlock>& held) {
+  for (std::size_t done = 0; done < hashes.size();) {
+    const std::size_t end = std::min(done + kSlice, hashes.size());
+    MutexLock lock(mutex_);
+    for (std::size_t i = done; i < end; ++i) store_.table().prefetch(hashes[i], 0);
+    for (; done < end; ++done) {
+      const auto block = store_.hold(hashes[done], 0);
+      if (!block) return;
+      copy_pins_.add();
+      held.push_back(*block);
+    }
+  }
+}
+
+void CacheCore::drop_corrupt(BlockName name) {
+  counters_.checksum_failures.add();
+  {
+    MutexLock lock(mutex_);
+    store_.drop_corrupt(name);
+  }
+  log_line(LogLevel::kError, "checksum_host",
+           "a block in host memory no longer has the checksum that it was committed with; it was dropped and counts "
+           "as a miss (faulty memory, or a program that writes where it should not)");
+}
+
+std::uint64_t CacheCore::load_ns_per_block() const noexcept {
+  return load_ns_per_block_.load(std::memory_order_relaxed);
+}
+
+void CacheCore::record_load(std::uint64_t ns, std::size_t blocks) noexcept {
+  counters_.load_latency.add(ns);
+  if (blocks == 0) return;
+  const std::uint64_t now = std::max<std::uint64_t>(1, ns / blocks);
+  const std::uint64_t before = load_ns_per_block();
+  load_ns_per_block_.store(before == 0 ? now : (7 * before + now) / 8, std::memory_order_relaxed);
+}
+
+// ---- pins
+
+Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> hashes, std::uint64_t expires_ns) {
+  expire_pins();
+  auto record = std::make_shared<PinRecord>();
+  record->expires_ns = expires_ns;
+  record->names.reserve(hashes.size());
+  bool limit = false;
+  bool miss = false;
+  for (std::size_t done = 0; done < hashes.size() && !limit && !miss;) {
+    const std::size_t end = std::min(done + kSlice, hashes.size());
+    MutexLock lock(mutex_);
+    for (; done < end && !limit && !miss; ++done) {
+      BlockName name;
+      const auto outcome = store_.pin(hashes[done], 0, name);
+      limit = outcome == HostStore::PinOutcome::kLimit;
+      miss = outcome == HostStore::PinOutcome::kMiss;
+      if (outcome == HostStore::PinOutcome::kPinned) record->names.push_back(name);
+    }
+  }
+  if (limit) {
+    unpin(*record);
+    return fail(ErrorCode::kLimit, fmt::format("limits.pinned_percent: {} % of the host tier may be pinned, and these "
+                                               "{} blocks would exceed it",
+                                               config_.limits.pinned_percent, hashes.size()));
+  }
+  MutexLock lock(mutex_);
+  pins_.emplace(expires_ns, record);
+  return record;
+}
+
+void CacheCore::unpin(PinRecord& record) {
+  for (bool more = true; more;) {
+    MutexLock lock(mutex_);
+    for (std::size_t i = 0; i < kSlice && !record.names.empty(); ++i) {
+      store_.unpin(record.names.back());
+      record.names.pop_back();
+    }
+    more = !record.names.empty();
+    record.ended = !more;
+  }
+}
+
+bool CacheCore::has_ended(const PinRecord& record) {
+  MutexLock lock(mutex_);
+  return record.ended;
+}
+
+void CacheCore::expire_pins() {
+  const std::uint64_t now = clock().now_ns();
+  for (;;) {
+    std::shared_ptr<PinRecord> record;
+    {
+      MutexLock lock(mutex_);
+      while (!pins_.empty() && (pins_.begin()->first <= now || pins_.begin()->second.expired())) {
+        record = pins_.begin()->second.lock();
+        pins_.erase(pins_.begin());
+        if (record && !record->ended) break;
+        record = nullptr;
+      }
+      if (!record) return;
+    }
+    unpin(*record);
+    counters_.expired_pins.add();
+  }
+}
+
+// ---- deletes
+
+Dropped CacheCore::drop_all(HostStore::DropWork& work) {
+  for (bool more = true; more;) {
+    MutexLock lock(mutex_);
+    more = !store_.drop_some(work, static_cast<int>(kSlice));
+  }
+  return work.done;
+}
+
+Dropped CacheCore::drop_subtree(const BlockHash& hash) {
+  HostStore::DropWork work;
+  {
+    MutexLock lock(mutex_);
+    const BlockId top = store_.table().find(hash, 0);
+    if (top == kNoBlock) return {};
+    store_.begin_drop(top, work);
+  }
+  return drop_all(work);
+}
+
+Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
+  HostStore::DropWork work;
+  {
+    MutexLock lock(mutex_);
+    const BlockId root = store_.find_root(fingerprint);
+    if (root == kNoBlock) return {};
+    store_.begin_drop(root, work);
+  }
+  return drop_all(work);
+}
+
+// ---- stats
+
+Stats CacheCore::stats() {
+  expire_pins();
+  Stats stats;
+  TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
+  {
+    MutexLock lock(mutex_);
+    const HostCounters& store = store_.counters();
+    const SlotTable& slots = store_.slots();
+    const BlockTable& table = store_.table();
+    host.capacity_bytes = slots.options().extents * slots.options().extent_bytes;
+    host.used_bytes = slots.used_bytes();
+    host.blocks = store.ready_blocks;
+    host.stored_blocks = store.stored_blocks;
+    host.stored_bytes = store.stored_bytes;
+    host.evicted_blocks = store.evicted_blocks;
+    host.evicted_bytes = store.evicted_bytes;
+    host.quarantined_slots = slots.quarantined_slots();
+    host.quarantined_bytes = slots.quarantined_bytes();
+    stats.aborted_blocks = store.aborted_blocks;
+    stats.dropped_blocks = store.dropped_blocks;
+    stats.handovers = store.handovers;
+    stats.handovers_failed = store.handovers_failed;
+    stats.handover_pinned_skips = store.handover_pinned_skips;
+    stats.moved_blocks = store.moved_blocks;
+    stats.sessions = sessions_.size();
+    stats.namespaces = store_.namespaces();
+    stats.index_entries = table.entries();
+    stats.index_stubs = table.stubs();
+    stats.index_capacity = table.capacity();
+    stats.logical_pins = table.pinned_blocks();
+    stats.extents = slots.extents();
+    stats.extents_free = slots.free_extents();
+  }
+  host.hit_blocks = counters_.hit_blocks.get();
+  host.hit_bytes = counters_.hit_bytes.get();
+  stats.matches = counters_.matches.get();
+  stats.matched_blocks = counters_.matched_blocks.get();
+  stats.missed_blocks = counters_.missed_blocks.get();
+  stats.loads = counters_.loads.get();
+  for (std::size_t i = 0; i < stats.load_outcomes.size(); ++i) {
+    stats.load_outcomes[i] = counters_.load_outcomes[i].get();
+    stats.reserve_outcomes[i] = counters_.reserve_outcomes[i].get();
+  }
+  stats.commit_failures = counters_.commit_failures.get();
+  stats.checksum_failures = counters_.checksum_failures.get();
+  stats.touches_shed = counters_.touches_shed.get();
+  stats.expired_pins = counters_.expired_pins.get();
+  stats.copy_pins = copy_pins_.get();
+  stats.match_latency = counters_.match_latency.get();
+  stats.reserve_latency = counters_.reserve_latency.get();
+  stats.load_latency = counters_.load_latency.get();
+  stats.fill_latency = counters_.fill_latency.get();
+  return stats;
+}
+
+void CacheCore::check_consistency() {
+  MutexLock lock(mutex_);
+  store_.check_consistency();
+}
+
+}  // namespace tiercel::detail

@@ -1,0 +1,21 @@
+// Environment: what the core does not own and does not make: time, threads, copies, randomness. The public Cache::open
+// fills it with the system's (cache.cc); tests and the simulator with their own.
+#pragma once
+
+#include "base/clock.h"
+#include "base/executor.h"
+#include "transfer/copy_engine.h"
+
+#include <cstdint>
+
+namespace tiercel::detail {
+
+/// All must outlive CacheCore::close(). The seed decides where names lie in the index: random in production.
+struct Environment {
+  const Clock& clock;
+  Executor& executor;
+  CopyEngine& copies;
+  std::uint64_t seed = 0;
+};
+
+}  // namespace tiercel::detail

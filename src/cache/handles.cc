@@ -1,0 +1,177 @@
+// The public handles: thin owners of their backends. The only place besides cache.cc where std::bad_alloc is caught.
+#include "cache/session_backend.h"
+
+#include <tiercel/session.h>
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace tiercel {
+
+std::size_t Match::blocks_in(TierId tier) const noexcept {
+  return static_cast<std::size_t>(std::ranges::count_if(tiers_, [tier](TierSet set) { return set.has(tier); }));
+}
+
+// ---- Load
+
+Load::Load() = default;
+Load::Load(std::unique_ptr<detail::LoadBackend> backend) : backend_(std::move(backend)) {}
+Load::Load(Load&&) noexcept = default;
+Load& Load::operator=(Load&&) noexcept = default;
+Load::~Load() = default;
+
+std::span<const BlockRef> Load::wait() { return backend_ ? backend_->wait() : std::span<const BlockRef>(); }
+bool Load::done() const { return !backend_ || backend_->done(); }
+LoadOutcome Load::outcome() const { return backend_ ? backend_->outcome() : LoadOutcome::kClosed; }
+std::vector<BlockRef> Load::take() { return backend_ ? backend_->take() : std::vector<BlockRef>(); }
+
+// ---- Writer and Reservation
+
+CopyPin Writer::begin_copy() const { return backend_ == nullptr ? CopyPin() : backend_->begin_copy(item_); }
+
+Status Writer::commit(std::optional<std::size_t> size) {
+  if (backend_ == nullptr) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty");
+  Status status = backend_->commit(item_, size);
+  const bool keeps_bytes = !status && (status.error().code == ErrorCode::kIncomplete ||
+                                       status.error().code == ErrorCode::kInvalidArgument);
+  if (!keeps_bytes) bytes_ = {};
+  return status;
+}
+
+void Writer::abort() noexcept {
+  if (backend_ != nullptr) backend_->abort(item_);
+  bytes_ = {};
+}
+
+Reservation::Reservation() = default;
+
+Reservation::Reservation(std::shared_ptr<detail::ReservationBackend> backend)
+    : backend_(std::move(backend)), writers_(backend_ ? backend_->size() : 0) {
+  for (std::size_t i = 0; i < writers_.size(); ++i) {
+    if (backend_->outcome(i) != Reserved::kYes) continue;
+    writers_[i].backend_ = backend_.get();
+    writers_[i].item_ = i;
+    writers_[i].bytes_ = backend_->bytes(i);
+  }
+}
+
+Reservation::Reservation(Reservation&& other) noexcept
+    : backend_(std::exchange(other.backend_, nullptr)), writers_(std::exchange(other.writers_, {})) {}
+
+Reservation& Reservation::operator=(Reservation&& other) noexcept {
+  if (this != &other) {
+    drop();
+    backend_ = std::exchange(other.backend_, nullptr);
+    writers_ = std::exchange(other.writers_, {});
+  }
+  return *this;
+}
+
+Reservation::~Reservation() { drop(); }
+
+void Reservation::drop() noexcept {
+  if (backend_) backend_->finish();
+  writers_.clear();
+  backend_ = nullptr;
+}
+
+Reserved Reservation::outcome(std::size_t i) const { return backend_->outcome(i); }
+std::uint64_t Reservation::id() const noexcept { return backend_ ? backend_->id() : 0; }
+
+// ---- Pin
+
+Pin::Pin() = default;
+Pin::Pin(std::unique_ptr<detail::PinBackend> backend) : backend_(std::move(backend)) {}
+Pin::Pin(Pin&&) noexcept = default;
+Pin& Pin::operator=(Pin&&) noexcept = default;
+Pin::~Pin() = default;
+std::size_t Pin::blocks() const { return backend_ ? backend_->blocks() : 0; }
+
+// ---- Session
+
+namespace {
+tl::unexpected<Error> no_session() { return fail(ErrorCode::kClosed, "the session was moved away"); }
+tl::unexpected<Error> no_memory() { return fail(ErrorCode::kOutOfMemory, "no memory for the call's bookkeeping"); }
+}  // namespace
+
+Session::Session(std::shared_ptr<detail::SessionBackend> backend) : backend_(std::move(backend)) {}
+Session::Session(Session&&) noexcept = default;
+
+Session& Session::operator=(Session&& other) noexcept {
+  if (this != &other) {
+    close();
+    backend_ = std::move(other.backend_);
+  }
+  return *this;
+}
+
+Session::~Session() { close(); }
+
+void Session::close() noexcept {
+  if (backend_) backend_->close();
+}
+
+Space Session::space(std::string_view tenant) const { return backend_ ? backend_->space(tenant) : Space(); }
+
+std::uint64_t Session::block_bytes() const noexcept { return backend_ ? backend_->block_bytes() : 0; }
+
+Match Session::match(const BlockChain& chain) const {
+  try {
+    return backend_ ? backend_->match(chain) : Match();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
+Load Session::load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline) {
+  try {
+    return backend_ ? Load(backend_->load(chain, blocks, deadline)) : Load();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
+Reservation Session::reserve(const BlockChain& chain, std::size_t first, std::size_t count) {
+  try {
+    return backend_ ? Reservation(backend_->reserve(chain, first, count)) : Reservation();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
+Status Session::report(std::uint64_t reservation_id, std::size_t block) {
+  if (!backend_) return no_session();
+  return backend_->report(reservation_id, block);
+}
+
+Result<Pin> Session::pin(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds ttl) {
+  if (!backend_) return no_session();
+  try {
+    auto pin = backend_->pin(chain, blocks, ttl);
+    if (!pin) return tl::unexpected<Error>(std::move(pin).error());
+    return Pin(std::move(*pin));
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
+
+Result<Dropped> Session::drop(const BlockChain& chain, std::size_t first) {
+  if (!backend_) return no_session();
+  try {
+    return backend_->drop(chain, first);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
+
+Result<Dropped> Session::drop(const Space& space) {
+  if (!backend_) return no_session();
+  try {
+    return backend_->drop(space);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
+
+}  // namespace tiercel

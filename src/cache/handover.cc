@@ -1,0 +1,160 @@
+// The hand-over of an extent to another slot size: part of HostStore.
+//
+// One extent at a time is drained: the one with the least live value among those of other sizes in which nothing is
+// pinned. What is in it is not simply thrown away: for each block the coldest block of that size goes, wherever it
+// lies, and the block of the drained extent moves into the room; so the order of eviction is kept, and so is the order
+// of leaves before parents. A slice clears at most kSlotsPerSlice slots.
+#include "base/check.h"
+#include "cache/host_store.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace tiercel {
+namespace {
+
+constexpr TierId kHost = TierId::kHost;
+constexpr std::uint32_t kExtentsPerSearch = 64;
+constexpr std::uint32_t kSlotsPerValue = 32;
+constexpr int kSlotsPerSlice = 16;
+
+}  // namespace
+
+/// The summed value of what lies in an extent, from a sample of its slots; nothing if something in it is pinned.
+std::optional<double> HostStore::live_value(ExtentId extent, std::uint64_t now_ns) const {
+  double value = 0;
+  std::uint32_t sampled = 0;
+  for (std::uint32_t i = 0; i < slots_.slots(extent); ++i) {
+    const SlotId slot = slots_.slot_at(extent, i);
+    if (slots_.is_quarantined(slot) || (slots_.is_used(slot) && slots_.copy_pins(slot) > 0)) return std::nullopt;
+    if (!slots_.is_used(slot)) continue;
+    if (table_[slots_.owner(slot)].logical_pins > 0) return std::nullopt;
+    if (sampled++ < kSlotsPerValue) value += policy_->value(slots_.owner(slot), now_ns);
+  }
+  return sampled <= kSlotsPerValue ? value : value * sampled / kSlotsPerValue;
+}
+
+bool HostStore::start_handover(std::uint64_t now_ns) {
+  double least = std::numeric_limits<double>::infinity();
+  const std::uint32_t candidates = std::min(kExtentsPerSearch, slots_.extents());
+  for (std::uint32_t i = 0; i < candidates; ++i) {
+    const ExtentId extent = (next_candidate_ + i) % slots_.extents();
+    const std::uint64_t bytes = slots_.slot_bytes(extent);
+    if (bytes == 0 || bytes == wanted_slot_bytes_) continue;
+    const auto value = live_value(extent, now_ns);
+    if (!value) {
+      ++counters_.handover_pinned_skips;
+    } else if (*value < least) {
+      least = *value;
+      draining_ = extent;
+    }
+  }
+  next_candidate_ = (next_candidate_ + candidates) % std::max(1U, slots_.extents());
+  if (draining_ == kNoExtent) return false;
+  slots_.set_draining(draining_, true);
+  drain_cursor_ = 0;
+  return true;
+}
+
+HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns,
+                                                 std::vector<Move>& moves) {
+  moves.clear();
+  if (draining_ == kNoExtent && (wanted_slot_bytes_ == 0 || slots_.free_extents() > 0)) {
+    wanted_slot_bytes_ = 0;
+    return HandoverStep::kDone;  // room came by itself
+  }
+  if (draining_ == kNoExtent && !start_handover(now_ns)) {
+    wanted_slot_bytes_ = 0;
+    ++counters_.handovers_failed;
+    return HandoverStep::kFailed;
+  }
+  bool busy = false;
+  const std::uint32_t slots = slots_.slots(draining_);
+  for (int i = 0; i < kSlotsPerSlice && slots_.used_slots(draining_) > 0; ++i) {
+    const SlotId slot = slots_.slot_at(draining_, drain_cursor_++ % slots);
+    switch (clear_slot(slot, moves)) {
+      case SlotStep::kClear:
+      case SlotStep::kMove: break;
+      case SlotStep::kBusy: busy = true; break;
+      case SlotStep::kStuck:
+        ++counters_.handover_pinned_skips;
+        give_up_handover();
+        return moves.empty() ? HandoverStep::kFailed : HandoverStep::kMoves;
+    }
+  }
+  if (slots_.used_slots(draining_) == 0) {
+    slots_.hand_over(draining_, wanted_slot_bytes_);
+    draining_ = kNoExtent;
+    wanted_slot_bytes_ = 0;
+    ++counters_.handovers;
+    return HandoverStep::kDone;
+  }
+  if (now_ns >= deadline_ns) {
+    give_up_handover();
+    return moves.empty() ? HandoverStep::kFailed : HandoverStep::kMoves;
+  }
+  return !moves.empty() || !busy ? HandoverStep::kMoves : HandoverStep::kWait;
+}
+
+void HostStore::give_up_handover() {
+  if (draining_ != kNoExtent) {
+    slots_.set_draining(draining_, false);
+    ++counters_.handovers_failed;
+  }
+  draining_ = kNoExtent;
+  wanted_slot_bytes_ = 0;
+}
+
+HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<Move>& moves) {
+  if (slots_.is_quarantined(slot)) return SlotStep::kStuck;
+  if (!slots_.is_used(slot)) return SlotStep::kClear;
+  const BlockId id = slots_.owner(slot);
+  if (id == kNoBlock) return SlotStep::kBusy;  // the target of a move
+  if (table_.state(id, kHost) != CopyState::kReady) return SlotStep::kBusy;
+  if (table_[id].logical_pins > 0 || slots_.copy_pins(slot) > 0) return SlotStep::kStuck;
+
+  const std::uint64_t bytes = slots_.slot_bytes(draining_);
+  auto room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
+  while (!room) {
+    if (!evict_one(list_of(bytes))) return SlotStep::kStuck;
+    if (!slots_.is_used(slot)) return SlotStep::kClear;  // this very block was the coldest
+    room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
+    if (!room) return SlotStep::kBusy;  // the coldest lay in the drained extent too: that was progress
+  }
+  move_block(id, slot, *room, moves);
+  return SlotStep::kMove;
+}
+
+void HostStore::move_block(BlockId id, SlotId from, SlotId to, std::vector<Move>& moves) {
+  slots_.retain(from);
+  slots_.retain(to);
+  slots_.set_length(to, slots_.length(from));
+  table_.set_state(id, kHost, CopyState::kMoving);
+  moves.push_back({.id = id,
+                   .generation = table_[id].generation,
+                   .from = from,
+                   .to = to,
+                   .length = slots_.length(from)});
+}
+
+void HostStore::finish_move(const Move& move, bool copied) {
+  release_and_collect(move.from);
+  release_and_collect(move.to);
+  const bool ours =
+      is({move.id, move.generation}) && table_.state(move.id, kHost) == CopyState::kMoving;
+  if (!ours) {  // deleted meanwhile: its old slot went then
+    (void)slots_.give_back(move.to);
+    return;
+  }
+  table_.set_state(move.id, kHost, CopyState::kReady);
+  if (!copied || slots_.copy_pins(move.from) > 0) {  // a reader came in meanwhile: the block stays where it is
+    (void)slots_.give_back(move.to);
+    return;
+  }
+  (void)slots_.give_back(move.from);
+  slots_.set_owner(move.to, move.id);
+  table_.set_slot(move.id, kHost, move.to);
+  ++counters_.moved_blocks;
+}
+
+}  // namespace tiercel

@@ -1,0 +1,301 @@
+#include "cache/host_store.h"
+
+#include "base/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tiercel {
+
+namespace {
+constexpr TierId kHost = TierId::kHost;
+}  // namespace
+
+HostStore::HostStore(Parts parts)
+    : table_(std::move(parts.table)),
+      slots_(parts.slots),
+      policy_(std::move(parts.policy)),
+      max_namespaces_(parts.max_namespaces),
+      max_pinned_bytes_(parts.max_pinned_bytes) {}
+
+// ---- namespaces
+
+BlockId HostStore::find_root(const BlockHash& fingerprint) const {
+  const auto found = roots_.find(fingerprint);
+  return found == roots_.end() ? kNoBlock : found->second;
+}
+
+BlockId HostStore::root_of(const BlockHash& fingerprint) {
+  if (const BlockId known = find_root(fingerprint); known != kNoBlock) return known;
+  if (roots_.size() >= max_namespaces_) {
+    std::erase_if(roots_, [&](const auto& root) {
+      const bool empty = table_.links(root.second).first_child == kNoBlock;
+      if (empty) table_.erase_root(root.second);
+      return empty;
+    });
+    if (roots_.size() >= max_namespaces_) return kNoBlock;
+  }
+  const BlockId root = table_.insert_root(fingerprint);
+  if (root != kNoBlock) roots_.emplace(fingerprint, root);
+  return root;
+}
+
+// ---- room
+
+bool HostStore::evictable(BlockId id) const noexcept {
+  const BlockEntry& entry = table_[id];
+  return table_.state(id, kHost) == CopyState::kReady && entry.logical_pins == 0 &&
+         table_.children_in(id, kHost) == 0 && slots_.copy_pins(table_.slot(id, kHost)) == 0;
+}
+
+PolicyList HostStore::list_of(std::uint64_t slot_bytes) {
+  const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
+  if (found == list_slot_bytes_.end()) list_slot_bytes_.push_back(slot_bytes);
+  return static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
+}
+
+std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
+  return slots_.slot_bytes(slots_.extent_of(table_.slot(id, kHost)));
+}
+
+/// Takes the copy out of entry and policy and gives its slot back; the entry may be gone afterwards.
+void HostStore::give_up_copy(BlockId id) {
+  const SlotId slot = table_.slot(id, kHost);
+  if (is_readable(table_.state(id, kHost))) --counters_.ready_blocks;
+  end_pins(id);
+  policy_->erase(id);
+  table_.set_state(id, kHost, CopyState::kAbsent);
+  table_.set_slot(id, kHost, kNoSlot);
+  (void)slots_.give_back(slot);
+  table_.erase_if_unused(id);
+}
+
+bool HostStore::evict_one(PolicyList list) {
+  const auto victim = policy_->victim(list, [this](BlockId id) { return evictable(id); });
+  if (!victim) return false;
+  ++counters_.evicted_blocks;
+  counters_.evicted_bytes += slots_.length(table_.slot(*victim, kHost));
+  give_up_copy(*victim);
+  return true;
+}
+
+bool HostStore::evict_for_entry() {
+  const std::uint64_t before = table_.entries();
+  (void)table_.collect();
+  for (std::size_t list = 0; table_.entries() == before && list < list_slot_bytes_.size(); ++list) {
+    (void)evict_one(static_cast<PolicyList>(list));
+  }
+  return table_.entries() < before;
+}
+
+/// Is the coldest block of some other size worth less than half of this size's coldest? Then an extent should change
+/// sides; the factor keeps two sizes that are used alike from trading extents back and forth.
+bool HostStore::others_are_colder(PolicyList list, std::uint64_t now_ns) const {
+  const auto mine = policy_->coldest(list);
+  if (!mine) return true;
+  for (std::size_t other = 0; other < list_slot_bytes_.size(); ++other) {
+    const auto theirs = policy_->coldest(static_cast<PolicyList>(other));
+    if (other != list && theirs && 2 * policy_->value(*theirs, now_ns) < policy_->value(*mine, now_ns)) return true;
+  }
+  return false;
+}
+
+std::optional<SlotId> HostStore::take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns) {
+  if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
+  const PolicyList list = list_of(slot_bytes);
+  const bool idle = draining_ == kNoExtent && wanted_slot_bytes_ == 0;
+  if (idle && others_are_colder(list, now_ns)) wanted_slot_bytes_ = slot_bytes;
+  for (int i = 0; i < kEvictionsPerFill && evict_one(list); ++i) {
+    if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
+  }
+  if (draining_ == kNoExtent) wanted_slot_bytes_ = slot_bytes;
+  return std::nullopt;
+}
+
+// ---- stores
+
+Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
+  BlockId id = table_.find(request.hash, request.group);
+  fill = {.id = id};
+  if (id != kNoBlock && is_present(table_.state(id, kHost))) {
+    return is_readable(table_.state(id, kHost)) ? Reserved::kExists : Reserved::kInFlight;
+  }
+  const BlockId parent = request.parent;
+  if (parent == kNoBlock || (!table_[parent].is_root && !is_present(table_.state(parent, kHost)))) {
+    return Reserved::kNoParent;
+  }
+  // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
+  const bool guards = (id == kNoBlock || table_.pin(id)) && (table_[parent].is_root || table_.pin(parent));
+  std::optional<SlotId> slot;
+  if (guards) slot = take_slot(request.slot_bytes, request.now_ns);
+  BlockId fresh = kNoBlock;
+  if (slot && id == kNoBlock) {
+    fresh = table_.insert(request.hash, request.group, parent);
+    if (fresh == kNoBlock && evict_for_entry()) fresh = table_.insert(request.hash, request.group, parent);
+  }
+  if (guards && !table_[parent].is_root) table_.unpin(parent);
+  if (guards && id != kNoBlock) table_.unpin(id);
+  if (slot && id == kNoBlock && fresh == kNoBlock) (void)slots_.give_back(*slot);
+  if (fresh != kNoBlock) id = fresh;
+  if (!slot || id == kNoBlock) {
+    if (id != kNoBlock) table_.erase_if_unused(id);  // its last child may have gone while room was made
+    return Reserved::kBusy;
+  }
+
+  table_.set_state(id, kHost, CopyState::kFilling);
+  table_.set_slot(id, kHost, *slot);
+  table_.set_generation(id, ++generation_);
+  slots_.set_owner(*slot, id);
+  slots_.retain(*slot);
+  fill = {.id = id, .generation = generation_, .slot = *slot};
+  return Reserved::kYes;
+}
+
+void HostStore::release_and_collect(SlotId slot) {
+  if (slots_.release(slot)) slots_.collect(slot);
+}
+
+Status HostStore::commit(const Fill& fill, std::uint32_t length, bool verify, std::uint64_t now_ns) {
+  if (!is({fill.id, fill.generation}) || table_.state(fill.id, kHost) != CopyState::kFilling) {
+    release_and_collect(fill.slot);
+    return fail(ErrorCode::kDropped, "the block was deleted while it was being written");
+  }
+  const BlockId parent = table_[fill.id].parent;
+  if (!table_[parent].is_root && !is_present(table_.state(parent, kHost))) {
+    abort(fill);
+    return fail(ErrorCode::kNoParent, "the block before this one was given up or deleted; nothing could reach this one");
+  }
+  slots_.set_length(fill.slot, length);
+  table_.set_state(fill.id, kHost, verify ? CopyState::kVerifying : CopyState::kReady);
+  policy_->insert(fill.id, list_of(slot_bytes_of(fill.id)), now_ns);
+  ++counters_.stored_blocks;
+  counters_.stored_bytes += length;
+  if (!verify) ++counters_.ready_blocks;
+  release_and_collect(fill.slot);
+  return {};
+}
+
+bool HostStore::finish_verify(BlockName name, std::uint64_t checksum) {
+  if (!is(name) || table_.state(name.id, kHost) != CopyState::kVerifying) return false;
+  table_.set_checksum(name.id, checksum);
+  table_.set_state(name.id, kHost, CopyState::kReady);
+  ++counters_.ready_blocks;
+  return true;
+}
+
+void HostStore::abandon(const Fill& fill) {
+  if (!is({fill.id, fill.generation}) || table_.state(fill.id, kHost) != CopyState::kFilling) return;
+  ++counters_.aborted_blocks;
+  give_up_copy(fill.id);
+}
+
+void HostStore::abort(const Fill& fill) {
+  const bool ours = is({fill.id, fill.generation}) && table_.state(fill.id, kHost) == CopyState::kFilling;
+  release_and_collect(fill.slot);
+  if (ours) abandon(fill);
+}
+
+// ---- loads
+
+std::optional<HeldBlock> HostStore::hold(const BlockHash& hash, GroupId group) {
+  const BlockId id = table_.find(hash, group);
+  if (id == kNoBlock || !is_readable(table_.state(id, kHost))) return std::nullopt;
+  const SlotId slot = table_.slot(id, kHost);
+  slots_.retain(slot);
+  return HeldBlock{.id = id,
+                   .generation = table_[id].generation,
+                   .slot = slot,
+                   .length = slots_.length(slot),
+                   .checksum = table_.links(id).checksum};
+}
+
+void HostStore::touch(std::span<const BlockName> tail_first, std::uint64_t now_ns) {
+  for (const BlockName& name : tail_first) {
+    if (is(name)) policy_->touch(std::span(&name.id, 1), now_ns);
+  }
+}
+
+void HostStore::drop_corrupt(BlockName name) {
+  if (!is(name) || !is_readable(table_.state(name.id, kHost))) return;
+  give_up_copy(name.id);
+}
+
+// ---- logical pins
+
+HostStore::PinOutcome HostStore::pin(const BlockHash& hash, GroupId group, BlockName& name) {
+  const BlockId id = table_.find(hash, group);
+  if (id == kNoBlock || !is_readable(table_.state(id, kHost))) return PinOutcome::kMiss;
+  const bool first = table_[id].logical_pins == 0;
+  const std::uint64_t bytes = slot_bytes_of(id);
+  if (first && pinned_bytes_ + bytes > max_pinned_bytes_) return PinOutcome::kLimit;
+  if (!table_.pin(id)) return PinOutcome::kLimit;
+  if (first) pinned_bytes_ += bytes;
+  name = {.id = id, .generation = table_[id].generation};
+  return PinOutcome::kPinned;
+}
+
+void HostStore::unpin(BlockName name) {
+  if (!is(name) || table_[name.id].logical_pins == 0) return;  // deleted meanwhile, and its pins with it
+  if (table_[name.id].logical_pins == 1) pinned_bytes_ -= slot_bytes_of(name.id);
+  table_.unpin(name.id);
+}
+
+void HostStore::end_pins(BlockId id) {
+  if (table_[id].logical_pins == 0) return;
+  if (is_readable(table_.state(id, kHost))) pinned_bytes_ -= slot_bytes_of(id);
+  table_.clear_pins(id);
+}
+
+// ---- deletes
+
+void HostStore::begin_drop(BlockId top, DropWork& work) const {
+  const BlockName name{.id = top, .generation = table_[top].generation};
+  (table_[top].is_root ? work.children_of : work.pending.emplace_back()) = name;
+}
+
+/// Puts children of work.children_of on the stack, at most `budget` of them; a sibling list can be long. If the child
+/// where the last slice ended is gone, the list is read again: a block on the stack twice is dropped once.
+void HostStore::list_children(DropWork& work, int& budget) const {
+  const BlockName parent = work.children_of;
+  BlockId child = kNoBlock;
+  if (is(parent)) {
+    const bool goes_on = work.after.id != kNoBlock && is(work.after) && table_[work.after.id].parent == parent.id;
+    child = goes_on ? table_.links(work.after.id).next_sibling : table_.links(parent.id).first_child;
+  }
+  for (; child != kNoBlock && budget > 0; --budget, child = table_.links(child).next_sibling) {
+    work.after = {.id = child, .generation = table_[child].generation};
+    work.pending.push_back(work.after);
+  }
+  if (child == kNoBlock) work.children_of = work.after = {};
+}
+
+bool HostStore::drop_some(DropWork& work, int limit) {
+  for (int budget = limit; budget > 0;) {
+    if (work.children_of.id != kNoBlock) {
+      list_children(work, budget);
+      continue;
+    }
+    if (work.pending.empty()) break;
+    --budget;
+    const BlockName name = work.pending.back();
+    work.pending.pop_back();
+    if (!is(name)) continue;
+    work.children_of = name;
+    if (!is_present(table_.state(name.id, kHost))) continue;  // a stub goes with its last child
+    const SlotId slot = table_.slot(name.id, kHost);
+    ++work.done.blocks;
+    ++counters_.dropped_blocks;
+    give_up_copy(name.id);
+    if (slots_.is_quarantined(slot)) ++work.done.pending;
+  }
+  const bool cut_cascades = table_.collect();
+  return work.pending.empty() && work.children_of.id == kNoBlock && !cut_cascades;
+}
+
+void HostStore::check_consistency() const {
+  table_.check_consistency();
+  slots_.check_consistency();
+}
+
+}  // namespace tiercel

@@ -1,0 +1,195 @@
+// HostStore: the host tier's bookkeeping: index, slots and policy as one state machine, without bytes, threads or time
+// of its own.
+//
+// Owned by the cache core and called under its lock, in slices. Every step that touches a slot's bytes is done by the
+// caller, between two calls here: begin_fill / commit, hold / release, a Move's copy. Nothing waits; no room is an
+// outcome. The only calls that need no lock are `match` and `retain`.
+#pragma once
+
+#include "index/block_table.h"
+#include "memory/slot_table.h"
+#include "policy/eviction.h"
+
+#include <tiercel/result.h>
+#include <tiercel/session.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace tiercel {
+
+/// A block that a writer fills: the entry at the time of the reserve, its slot (with one copy pin, the writer's).
+struct Fill {
+  BlockId id = kNoBlock;
+  std::uint64_t generation = 0;
+  SlotId slot = kNoSlot;
+};
+
+/// A ready block whose slot got a copy pin.
+struct HeldBlock {
+  BlockId id = kNoBlock;
+  std::uint64_t generation = 0;
+  SlotId slot = kNoSlot;
+  std::uint32_t length = 0;
+  std::uint64_t checksum = 0;
+};
+
+/// A copy of one block to another slot, for a hand-over. Both slots have a copy pin until `finish_move`.
+struct Move {
+  BlockId id = kNoBlock;
+  std::uint64_t generation = 0;
+  SlotId from = kNoSlot;
+  SlotId to = kNoSlot;
+  std::uint32_t length = 0;
+};
+
+/// Names an entry across slices: valid while the generation agrees.
+struct BlockName {
+  BlockId id = kNoBlock;
+  std::uint64_t generation = 0;
+};
+
+struct HostCounters {
+  std::uint64_t ready_blocks = 0;
+  std::uint64_t stored_blocks = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t evicted_blocks = 0;
+  std::uint64_t evicted_bytes = 0;
+  std::uint64_t aborted_blocks = 0;
+  std::uint64_t dropped_blocks = 0;
+  std::uint64_t handovers = 0;
+  std::uint64_t handovers_failed = 0;
+  std::uint64_t handover_pinned_skips = 0;
+  std::uint64_t moved_blocks = 0;
+};
+
+class HostStore {
+ public:
+  struct Parts {
+    BlockTable table;
+    SlotTable::Options slots;
+    std::unique_ptr<EvictionPolicy> policy;
+    std::uint32_t max_namespaces = 4096;
+    std::uint64_t max_pinned_bytes = 0;
+  };
+  explicit HostStore(Parts parts);
+
+  // Namespaces.
+  /// The root entry of a namespace, made if there is room for another; empty roots of others make room.
+  [[nodiscard]] BlockId root_of(const BlockHash& fingerprint);
+  [[nodiscard]] BlockId find_root(const BlockHash& fingerprint) const;
+  [[nodiscard]] std::size_t namespaces() const noexcept { return roots_.size(); }
+
+  // Stores.
+  struct FillRequest {
+    const BlockHash& hash;
+    GroupId group;
+    BlockId parent;  ///< the entry (or root) of the block before; kNoBlock if it has none
+    std::uint64_t slot_bytes;
+    std::uint64_t now_ns;
+  };
+  /// kYes: `fill` is set and the entry is kFilling. For kExists and kInFlight fill.id is the entry. kBusy may have asked
+  /// for a hand-over (handover_wanted).
+  [[nodiscard]] Reserved begin_fill(const FillRequest& request, Fill& fill);
+  /// Publishes `length` bytes: ready at once, or kVerifying with `verify`. The writer's copy pin ends in every case
+  /// but kIncomplete's (which is the caller's). kDropped, kNoParent: the slot is given back.
+  Status commit(const Fill& fill, std::uint32_t length, bool verify, std::uint64_t now_ns);
+  /// After the checksum of a kVerifying block was taken. False: it was deleted meanwhile.
+  bool finish_verify(BlockName name, std::uint64_t checksum);
+  void abort(const Fill& fill);
+  /// As abort, while the writer may go on writing: its copy pin stays, the slot waits in quarantine. The caller ends
+  /// the pin (release, collect) when the writer is gone.
+  void abandon(const Fill& fill);
+
+  // Loads.
+  [[nodiscard]] std::optional<HeldBlock> hold(const BlockHash& hash, GroupId group);
+  void retain(SlotId slot) noexcept { slots_.retain(slot); }
+  /// Lock-free half of the end of a copy pin. True: call collect(slot) under the lock.
+  [[nodiscard]] bool release(SlotId slot) noexcept { return slots_.release(slot); }
+  void collect(SlotId slot) { slots_.collect(slot); }
+  void touch(std::span<const BlockName> tail_first, std::uint64_t now_ns);
+  /// Drops one ready copy whose bytes are not what was committed. Blocks after it stay as they are.
+  void drop_corrupt(BlockName name);
+
+  // Logical pins. A pin's bytes count once a block.
+  enum class PinOutcome : std::uint8_t { kPinned, kMiss, kLimit };
+  [[nodiscard]] PinOutcome pin(const BlockHash& hash, GroupId group, BlockName& name);
+  void unpin(BlockName name);
+
+  // Deletes: `pending` is a stack that starts with the top of a subtree; each call works on at most `limit` entries.
+  struct DropWork {
+    std::vector<BlockName> pending;
+    BlockName children_of{};       ///< its children are being listed, from `after` (its first child if not valid)
+    BlockName after{};
+    Dropped done;
+  };
+  void begin_drop(BlockId top, DropWork& work) const;
+  /// True when nothing is left.
+  bool drop_some(DropWork& work, int limit);
+
+  // Hand-over of an extent to another slot size.
+  [[nodiscard]] bool handover_wanted() const noexcept { return wanted_slot_bytes_ != 0; }
+  [[nodiscard]] bool handover_running() const noexcept { return draining_ != kNoExtent; }
+  enum class HandoverStep : std::uint8_t { kDone, kFailed, kMoves, kWait };
+  /// One slice. kMoves: copy what is in `moves`, finish_move each, step again. kWait: something in the extent is being
+  /// filled or moved; step again later. kDone, kFailed: over.
+  [[nodiscard]] HandoverStep step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns, std::vector<Move>& moves);
+  void finish_move(const Move& move, bool copied);
+  void give_up_handover();
+
+  // Readers.
+  [[nodiscard]] const BlockTable& table() const noexcept { return table_; }
+  [[nodiscard]] const SlotTable& slots() const noexcept { return slots_; }
+  [[nodiscard]] const HostCounters& counters() const noexcept { return counters_; }
+  [[nodiscard]] std::uint64_t pinned_bytes() const noexcept { return pinned_bytes_; }
+  [[nodiscard]] std::uint64_t policy_bytes_per_block() const { return policy_->bytes_per_block(); }
+  void check_consistency() const;
+
+ private:
+  static constexpr int kEvictionsPerFill = 8;
+
+  [[nodiscard]] bool is(BlockName name) const noexcept {
+    return table_[name.id].in_use && table_[name.id].generation == name.generation;
+  }
+  [[nodiscard]] bool evictable(BlockId id) const noexcept;
+  [[nodiscard]] PolicyList list_of(std::uint64_t slot_bytes);
+  [[nodiscard]] std::optional<SlotId> take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns);
+  [[nodiscard]] bool others_are_colder(PolicyList list, std::uint64_t now_ns) const;
+  void list_children(DropWork& work, int& budget) const;
+  [[nodiscard]] bool evict_one(PolicyList list);
+  [[nodiscard]] bool evict_for_entry();
+  void give_up_copy(BlockId id);
+  void release_and_collect(SlotId slot);
+  void end_pins(BlockId id);
+  [[nodiscard]] std::uint64_t slot_bytes_of(BlockId id) const noexcept;
+
+  // hand-over (handover.cc)
+  [[nodiscard]] bool start_handover(std::uint64_t now_ns);
+  [[nodiscard]] std::optional<double> live_value(ExtentId extent, std::uint64_t now_ns) const;
+  enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck };
+  [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<Move>& moves);
+  void move_block(BlockId id, SlotId from, SlotId to, std::vector<Move>& moves);
+
+  BlockTable table_;
+  SlotTable slots_;
+  std::unique_ptr<EvictionPolicy> policy_;
+  std::uint32_t max_namespaces_;
+  std::uint64_t max_pinned_bytes_;
+  std::map<BlockHash, BlockId> roots_;
+  std::vector<std::uint64_t> list_slot_bytes_;
+  std::uint64_t generation_ = 0;
+  std::uint64_t pinned_bytes_ = 0;
+  HostCounters counters_;
+
+  std::uint64_t wanted_slot_bytes_ = 0;
+  ExtentId draining_ = kNoExtent;
+  std::uint32_t drain_cursor_ = 0;
+  ExtentId next_candidate_ = 0;
+};
+
+}  // namespace tiercel

@@ -1,0 +1,117 @@
+#include "cache/local_load.h"
+
+#include "cache/checksum.h"
+
+#include <algorithm>
+
+namespace tiercel::detail {
+namespace {
+constexpr std::size_t kBlocksPerCheck = 8;
+}  // namespace
+
+LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
+    : core_(std::move(core)),
+      started_ns_(core_->clock().now_ns()),
+      deadline_ns_(deadline_after(started_ns_,
+                                  static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
+      asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
+      shared_(std::make_shared<Shared>()) {
+  const auto hashes = request.chain.hashes().first(request.blocks);
+  shared_->held.reserve(hashes.size());
+  core_->hold(hashes, shared_->held);
+  shared_->refs.reserve(shared_->held.size());
+  for (const HeldBlock& block : shared_->held) {
+    shared_->refs.emplace_back(core_->adopt_pin(block.slot), std::span(core_->data(block.slot), block.length));
+  }
+  shared_->fingerprint = request.chain.space().fingerprint();
+  if (core_->paranoid()) {
+    shared_->hashes.assign(hashes.begin(), hashes.begin() + static_cast<std::ptrdiff_t>(shared_->held.size()));
+    start_checks();
+  } else {
+    finish();
+  }
+}
+
+LocalLoad::~LocalLoad() {
+  if (!finished_) finish();
+}
+
+void LocalLoad::start_checks() {
+  const std::size_t count = shared_->held.size();
+  shared_->checks = std::make_unique<std::atomic<Check>[]>(count);
+  for (std::size_t begin = 0; begin < count; begin += kBlocksPerCheck) {
+    const std::size_t end = std::min(begin + kBlocksPerCheck, count);
+    // The pins are cloned: the load may give its own away while this runs.
+    auto pins = std::make_shared<std::vector<CopyPin>>();
+    for (std::size_t i = begin; i < end; ++i) pins->push_back(shared_->refs[i].begin_copy());
+    const auto check = [core = core_, shared = shared_, pins, begin, end] {
+      for (std::size_t i = begin; i < end; ++i) {
+        const HeldBlock& block = shared->held[i];
+        const BlockIdentity claim{
+            .fingerprint = shared->fingerprint, .hash = shared->hashes[i], .generation = block.generation};
+        const bool good = block_checksum(claim, {core->data(block.slot), block.length}) == block.checksum;
+        shared->checks[i].store(good ? Check::kGood : Check::kBad, std::memory_order_release);
+        if (!good) core->drop_corrupt({.id = block.id, .generation = block.generation});
+      }
+      core->wake();
+    };
+    if (!core_->submit(check)) check();  // no room in the queue: the caller pays
+  }
+}
+
+LocalLoad::Leading LocalLoad::leading() const {
+  const std::size_t count = shared_->held.size();
+  if (!shared_->checks) return {.good = count, .final = true};
+  for (std::size_t i = 0; i < count; ++i) {
+    const Check check = shared_->checks[i].load(std::memory_order_acquire);
+    if (check != Check::kGood) return {.good = i, .final = check == Check::kBad};
+  }
+  return {.good = count, .final = true};
+}
+
+bool LocalLoad::done() const { return finished_ || leading().final || core_->closed(); }
+
+std::span<const BlockRef> LocalLoad::wait() {
+  if (!finished_) {
+    if (!leading().final) core_->wait_until([this] { return leading().final; }, deadline_ns_);
+    finish();
+  }
+  return shared_->refs;
+}
+
+void LocalLoad::finish() {
+  finished_ = true;
+  const Leading now = leading();
+  if (now.good == asked_) {
+    outcome_ = LoadOutcome::kComplete;
+  } else if (!now.final) {
+    outcome_ = core_->closed() ? LoadOutcome::kClosed : LoadOutcome::kDeadline;
+  } else {
+    outcome_ = now.good < shared_->held.size() ? LoadOutcome::kCorrupt : LoadOutcome::kMiss;
+  }
+  shared_->refs.resize(now.good);
+
+  Counters& counters = core_->counters();
+  std::uint64_t bytes = 0;
+  std::vector<BlockName> tail_first;
+  tail_first.reserve(now.good);
+  for (std::size_t i = now.good; i > 0; --i) {
+    const HeldBlock& block = shared_->held[i - 1];
+    tail_first.push_back({.id = block.id, .generation = block.generation});
+    bytes += block.length;
+  }
+  core_->touch_later(std::move(tail_first));
+  counters.hit_blocks.add(now.good);
+  counters.hit_bytes.add(bytes);
+  counters.missed_blocks.add(asked_ - now.good);
+  counters.load_outcomes[static_cast<std::size_t>(outcome_)].add();
+  counters.loads.add();
+  core_->record_load(core_->clock().now_ns() - started_ns_, now.good);
+}
+
+std::vector<BlockRef> LocalLoad::take() {
+  (void)wait();
+  return std::exchange(shared_->refs, {});
+}
+
+}  // namespace tiercel::detail

@@ -1,0 +1,142 @@
+#include "cache/local_reservation.h"
+
+#include "cache/local_session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace tiercel::detail {
+namespace {
+
+std::uint64_t next_reservation_id() {
+  static std::atomic<std::uint64_t> next{1};  // relaxed: only uniqueness matters
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// Bits 1 to members - 1: what the scheduler member waits for besides itself.
+std::uint64_t parts_of_others(std::uint32_t members) {
+  return members >= 64 ? ~std::uint64_t{1} : ((std::uint64_t{1} << members) - 1) & ~std::uint64_t{1};
+}
+
+}  // namespace
+
+LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Request& request,
+                                   std::shared_ptr<EngineGroup> engine)
+    : core_(std::move(core)),
+      engine_(std::move(engine)),
+      fingerprint_(request.chain.space().fingerprint()),
+      id_(next_reservation_id()),
+      block_bytes_(request.block_bytes),
+      started_ns_(core_->clock().now_ns()),
+      hashes_(request.chain.hashes().begin(),
+              request.chain.hashes().begin() + static_cast<std::ptrdiff_t>(request.first + request.count)),
+      first_(request.first),
+      outcomes_(request.count, Reserved::kClosed),
+      items_(request.count) {
+  std::vector<Fill> fills(request.count);
+  if (!core_->closed()) {
+    core_->begin_fills(request.chain, request.first, request.slot_bytes, outcomes_, fills);
+  }
+  MutexLock lock(mutex_);
+  for (std::size_t i = 0; i < request.count; ++i) {
+    core_->counters().reserve_outcomes[static_cast<std::size_t>(outcomes_[i])].add();
+    if (outcomes_[i] != Reserved::kYes) continue;
+    items_[i] = {.fill = fills[i],
+                 .state = State::kOpen,
+                 .parts_missing = engine_ ? parts_of_others(engine_->members()) : 0};
+  }
+  core_->counters().reserve_latency.add(core_->clock().now_ns() - started_ns_);
+}
+
+LocalReservation::~LocalReservation() { finish(); }
+
+std::span<std::byte> LocalReservation::bytes(std::size_t item) const {
+  MutexLock lock(mutex_);
+  const Item& it = items_[item];
+  if (it.state != State::kOpen) return {};
+  return {core_->data(it.fill.slot), block_bytes_};
+}
+
+CopyPin LocalReservation::begin_copy(std::size_t item) const {
+  MutexLock lock(mutex_);
+  const Item& it = items_[item];
+  if (it.state != State::kOpen && it.state != State::kRevoked) return {};
+  core_->retain(it.fill.slot);
+  return core_->adopt_pin(it.fill.slot);
+}
+
+Status LocalReservation::commit(std::size_t item, std::optional<std::size_t> size) {
+  const std::size_t length = size.value_or(block_bytes_);
+  if (length == 0 || length > block_bytes_) {
+    core_->counters().commit_failures.add();
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("commit: a size of {} bytes; valid is 1 to {}, the block's size", length, block_bytes_));
+  }
+  Status status;
+  {
+    MutexLock lock(mutex_);
+    Item& it = items_[item];
+    if (it.state == State::kOpen && it.parts_missing != 0) {
+      status = fail(ErrorCode::kIncomplete, fmt::format("commit: members {:#x} (a bit each) have not reported their "
+                                                        "part of block {}", it.parts_missing, first_ + item));
+    } else if (it.state == State::kOpen) {
+      it.state = State::kDone;
+      status = core_->commit(it.fill, {.fingerprint = fingerprint_,
+                                       .hash = hashes_[first_ + item],
+                                       .generation = it.fill.generation},
+                             static_cast<std::uint32_t>(length));
+      committed_any_ = committed_any_ || status.has_value();
+    } else if (it.state == State::kRevoked) {
+      status = fail(ErrorCode::kClosed, "commit: the session or a member of its group has ended");
+    } else {
+      status = fail(ErrorCode::kInvalidArgument, "commit: the writer is empty, committed or aborted");
+    }
+  }
+  if (status) {
+    core_->counters().fill_latency.add(core_->clock().now_ns() - started_ns_);
+  } else {
+    core_->counters().commit_failures.add();
+  }
+  return status;
+}
+
+void LocalReservation::abort(std::size_t item) noexcept {
+  MutexLock lock(mutex_);
+  Item& it = items_[item];
+  const State before = std::exchange(it.state, it.state == State::kNone ? State::kNone : State::kDone);
+  if (before == State::kOpen) core_->abort(it.fill);
+  if (before == State::kRevoked) core_->release(it.fill.slot);
+}
+
+void LocalReservation::finish() noexcept {
+  std::vector<BlockHash> used;
+  for (std::size_t i = 0; i < size(); ++i) abort(i);
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(committed_any_, false)) used = std::move(hashes_);
+  }
+  if (engine_) engine_->remove(id_);
+  core_->touch_chain_later(std::move(used));
+}
+
+void LocalReservation::revoke() noexcept {
+  MutexLock lock(mutex_);
+  for (Item& item : items_) {
+    if (item.state != State::kOpen) continue;
+    item.state = State::kRevoked;
+    core_->abandon(item.fill);
+  }
+}
+
+Status LocalReservation::report(std::size_t block, std::uint32_t member) {
+  MutexLock lock(mutex_);
+  if (block < first_ || block - first_ >= items_.size() || items_[block - first_].state == State::kNone) {
+    return fail(ErrorCode::kInvalidArgument, fmt::format("report: block {} has no writer in reservation {}", block, id_));
+  }
+  items_[block - first_].parts_missing &= ~(std::uint64_t{1} << member);
+  return {};
+}
+
+}  // namespace tiercel::detail

@@ -1,0 +1,278 @@
+#include "cache/local_session.h"
+
+#include "base/log.h"
+#include "base/try.h"
+#include "cache/local_load.h"
+#include "cache/local_reservation.h"
+#include "model/namespace.h"
+#include "model/run_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::detail {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+class LocalPin final : public PinBackend {
+ public:
+  LocalPin(std::shared_ptr<CacheCore> core, std::shared_ptr<PinRecord> record)
+      : core_(std::move(core)), record_(std::move(record)), blocks_(record_->names.size()) {}
+  ~LocalPin() override { core_->unpin(*record_); }
+
+  [[nodiscard]] std::size_t blocks() const override {
+    return core_->clock().now_ns() < record_->expires_ns && !core_->has_ended(*record_) ? blocks_ : 0;
+  }
+
+ private:
+  std::shared_ptr<CacheCore> core_;
+  std::shared_ptr<PinRecord> record_;
+  std::size_t blocks_;
+};
+
+Result<LocalSession::Shape> shape_of(const SessionOptions& options, const HostConfig& host) {
+  if (options.layout.groups.size() != 1 || options.layout.groups[0].kind != GroupKind::kFullAttention) {
+    return fail(ErrorCode::kUnsupported,
+                fmt::format("layout.groups: {} groups; this version serves exactly one, of full attention",
+                            options.layout.groups.size()));
+  }
+  TIERCEL_TRY_ASSIGN(const auto tables, make_run_tables(options.layout, options.block_tokens));
+  LocalSession::Shape shape{.block_bytes = tables[0].block_bytes()};
+  shape.slot_bytes = std::max((shape.block_bytes + kPage - 1) / kPage * kPage, host.min_slot_bytes);
+  if (shape.block_bytes > host.extent_bytes / 4) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("layout: a block of {} bytes is more than a quarter of an extent; set host.extent_bytes to "
+                            "at least {} MiB (now {} MiB), or block_tokens below {}",
+                            shape.block_bytes, (4 * shape.slot_bytes + (2U << 20U) - 1) / (2U << 20U) * 2,
+                            host.extent_bytes >> 20U, options.block_tokens));
+  }
+  return shape;
+}
+
+}  // namespace
+
+// ---- session groups
+
+Status EngineGroup::join(const SessionGroup& group) {
+  MutexLock lock(mutex_);
+  if (group.members != members_) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("group.members: {} for engine \"{}\", whose other members say {}", group.members,
+                            group.engine_id, members_));
+  }
+  const std::uint64_t bit = std::uint64_t{1} << group.member;
+  if ((present_ & bit) != 0) {
+    return fail(ErrorCode::kInvalidArgument, fmt::format("group.member: member {} of engine \"{}\" is here already",
+                                                         group.member, group.engine_id));
+  }
+  present_ |= bit;
+  ++joined_;
+  return {};
+}
+
+bool EngineGroup::leave() noexcept {
+  MutexLock lock(mutex_);
+  return --joined_ == 0;
+}
+
+void EngineGroup::free_member(std::uint32_t member) noexcept {
+  MutexLock lock(mutex_);
+  present_ &= ~(std::uint64_t{1} << member);
+}
+
+void EngineGroup::add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation) {
+  MutexLock lock(mutex_);
+  open_.emplace(id, reservation);
+}
+
+void EngineGroup::remove(std::uint64_t id) noexcept {
+  MutexLock lock(mutex_);
+  open_.erase(id);
+}
+
+Status EngineGroup::report(std::uint64_t id, std::size_t block, std::uint32_t member) {
+  std::shared_ptr<LocalReservation> reservation;
+  {
+    MutexLock lock(mutex_);
+    const auto found = open_.find(id);
+    if (found != open_.end()) reservation = found->second.lock();
+  }
+  if (!reservation) return fail(ErrorCode::kNotFound, fmt::format("report: no open reservation {}", id));
+  return reservation->report(block, member);
+}
+
+void EngineGroup::revoke_all() noexcept {
+  std::vector<std::shared_ptr<LocalReservation>> open;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [_, weak] : open_) {
+      if (auto reservation = weak.lock()) open.push_back(std::move(reservation));
+    }
+  }
+  for (const auto& reservation : open) reservation->revoke();
+}
+
+// ---- the session
+
+Result<std::shared_ptr<LocalSession>> LocalSession::make(std::shared_ptr<CacheCore> core,
+                                                         const SessionOptions& options) {
+  TIERCEL_TRY(check_namespace(options.model, options.block_tokens));
+  TIERCEL_TRY_ASSIGN(const Shape shape, shape_of(options, core->config().host));
+  const SessionGroup& group = options.group;
+  if (group.members < 1 || group.members > 64 || group.member >= group.members) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("group: member {} of {}; valid are 1 to 64 members, numbered from 0", group.member,
+                            group.members));
+  }
+  if (group.engine_id.empty() && group.members > 1) {
+    return fail(ErrorCode::kInvalidArgument, "group.engine_id: a group of several members needs a name");
+  }
+  return std::make_shared<LocalSession>(std::move(core), options, shape);
+}
+
+LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions& options, Shape shape)
+    : core_(std::move(core)),
+      options_(options),
+      shape_(shape),
+      family_(fingerprint({.tenant = {},
+                           .model = options_.model,
+                           .block_tokens = options_.block_tokens,
+                           .layout = options_.layout})) {}
+
+LocalSession::~LocalSession() { close(); }
+
+Space LocalSession::space(std::string_view tenant) const {
+  const std::string_view name = tenant.empty() ? kDefaultTenant : tenant;
+  const BlockHash print = fingerprint({.tenant = name,
+                                       .model = options_.model,
+                                       .block_tokens = options_.block_tokens,
+                                       .layout = options_.layout});
+  return {print, options_.block_tokens, std::string(name), family_};
+}
+
+Status LocalSession::check(const Space& space) const {
+  if (closed()) return fail(ErrorCode::kClosed, "the session is closed");
+  if (owns(space)) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              fmt::format("the namespace {} of tenant \"{}\" belongs to another model or layout than this session",
+                          to_hex(space.fingerprint()).substr(0, 12), space.tenant()));
+}
+
+Match LocalSession::match(const BlockChain& chain) const {
+  if (closed() || !owns(chain.space())) return {};
+  Counters& counters = core_->counters();
+  const std::uint64_t start = core_->clock().now_ns();
+  std::vector<TierSet> tiers;
+  const std::size_t blocks = core_->match(chain.hashes(), tiers);
+  counters.matched_blocks.add(blocks);
+  counters.missed_blocks.add(chain.size() - blocks);
+  counters.match_latency.add(core_->clock().now_ns() - start);
+  counters.matches.add();
+  std::optional<std::chrono::nanoseconds> predicted;
+  if (const std::uint64_t ns = core_->load_ns_per_block(); ns != 0) predicted = std::chrono::nanoseconds(ns * blocks);
+  return {std::move(tiers), predicted};
+}
+
+std::unique_ptr<LoadBackend> LocalSession::load(const BlockChain& chain, std::size_t blocks,
+                                                std::chrono::nanoseconds deadline) {
+  if (closed() || !owns(chain.space())) return nullptr;
+  return std::make_unique<LocalLoad>(core_, LocalLoad::Request{.chain = chain,
+                                                               .blocks = std::min(blocks, chain.size()),
+                                                               .beyond_chain = blocks > chain.size(),
+                                                               .deadline = deadline});
+}
+
+std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chain, std::size_t first,
+                                                          std::size_t count) {
+  if (closed() || first > chain.size()) return nullptr;
+  if (!owns(chain.space())) {
+    log_line(LogLevel::kError, "foreign_chain", check(chain.space()).error().message);
+    return nullptr;
+  }
+  if (options_.group.member != 0) {
+    log_line(LogLevel::kError, "rank_reserves", "only the scheduler member (group.member 0) of an engine reserves");
+    return nullptr;
+  }
+  auto reservation = std::make_shared<LocalReservation>(core_,
+                                                        LocalReservation::Request{
+                                                            .chain = chain,
+                                                            .first = first,
+                                                            .count = std::min(count, chain.size() - first),
+                                                            .block_bytes = shape_.block_bytes,
+                                                            .slot_bytes = shape_.slot_bytes},
+                                                        engine_);
+  if (engine_) engine_->add(reservation->id(), reservation);
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+    open_.emplace(reservation->id(), reservation);
+  }
+  if (closed()) reservation->revoke();  // closed meanwhile: close() may have looked before the line above
+  return reservation;
+}
+
+Status LocalSession::report(std::uint64_t reservation_id, std::size_t block) {
+  if (closed()) return fail(ErrorCode::kClosed, "the session is closed");
+  if (!engine_) return fail(ErrorCode::kInvalidArgument, "report: this session belongs to no group");
+  return engine_->report(reservation_id, block, options_.group.member);
+}
+
+Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, std::size_t blocks,
+                                                      std::chrono::nanoseconds ttl) {
+  TIERCEL_TRY(check(chain.space()));
+  const std::chrono::nanoseconds max_ttl = core_->config().limits.pin_max_ttl;
+  if (ttl.count() <= 0 || ttl > max_ttl) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("pin: a ttl of {} ns; valid is 1 to {} (limits.pin_max_ttl)", ttl.count(),
+                            max_ttl.count()));
+  }
+  const std::uint64_t end = deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(ttl.count()));
+  TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes().first(std::min(blocks, chain.size())), end));
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(pins_, [](const auto& weak) { return weak.expired(); });
+    pins_.push_back(record);
+  }
+  return std::unique_ptr<PinBackend>(std::make_unique<LocalPin>(core_, std::move(record)));
+}
+
+Result<Dropped> LocalSession::drop(const BlockChain& chain, std::size_t first) {
+  TIERCEL_TRY(check(chain.space()));
+  if (first >= chain.size()) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("drop: block {} of a chain of {} blocks", first, chain.size()));
+  }
+  return core_->drop_subtree(chain[first]);
+}
+
+Result<Dropped> LocalSession::drop(const Space& space) {
+  TIERCEL_TRY(check(space));
+  return core_->drop_namespace(space.fingerprint());
+}
+
+void LocalSession::close() noexcept {
+  if (closed_.exchange(true, std::memory_order_acq_rel)) return;
+  std::vector<std::shared_ptr<LocalReservation>> open;
+  std::vector<std::shared_ptr<PinRecord>> pins;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [_, weak] : open_) {
+      if (auto reservation = weak.lock()) open.push_back(std::move(reservation));
+    }
+    for (const auto& weak : pins_) {
+      if (auto record = weak.lock()) pins.push_back(std::move(record));
+    }
+  }
+  for (const auto& reservation : open) reservation->revoke();
+  for (const auto& record : pins) core_->unpin(*record);
+  if (engine_) {
+    engine_->revoke_all();
+    engine_->free_member(options_.group.member);
+  }
+  core_->forget_session(this, options_.group.engine_id);
+}
+
+}  // namespace tiercel::detail

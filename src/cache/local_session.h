@@ -1,0 +1,86 @@
+// LocalSession: the Session of a cache in the same process, with its handles. Safe from several threads.
+#pragma once
+
+#include "cache/core.h"
+#include "cache/session_backend.h"
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace tiercel::detail {
+
+class LocalReservation;
+
+/// The sessions of one engine: who is there, and the scheduler member's open reservations. Safe from several threads;
+/// its mutex is a leaf: nothing else is locked under it.
+class EngineGroup {
+ public:
+  explicit EngineGroup(std::uint32_t members) : members_(members) {}
+
+  [[nodiscard]] std::uint32_t members() const noexcept { return members_; }
+  [[nodiscard]] Status join(const SessionGroup& group);
+  /// True: that was the last member.
+  [[nodiscard]] bool leave() noexcept;
+  void add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation);
+  void remove(std::uint64_t id) noexcept;
+  [[nodiscard]] Status report(std::uint64_t id, std::size_t block, std::uint32_t member);
+  /// A member is gone: its part of what is open will never come.
+  void revoke_all() noexcept;
+  /// The member number is free again.
+  void free_member(std::uint32_t member) noexcept;
+
+ private:
+  const std::uint32_t members_;
+  Mutex mutex_;
+  std::uint64_t present_ TIERCEL_GUARDED_BY(mutex_) = 0;  // a bit a member
+  std::uint32_t joined_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open_ TIERCEL_GUARDED_BY(mutex_);
+};
+
+class LocalSession final : public SessionBackend, public std::enable_shared_from_this<LocalSession> {
+ public:
+  [[nodiscard]] static Result<std::shared_ptr<LocalSession>> make(std::shared_ptr<CacheCore> core,
+                                                                  const SessionOptions& options);
+  struct Shape {
+    std::uint64_t block_bytes = 0;
+    std::uint64_t slot_bytes = 0;
+  };
+  LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions& options, Shape shape);
+  ~LocalSession() override;
+
+  [[nodiscard]] Space space(std::string_view tenant) const override;
+  [[nodiscard]] Match match(const BlockChain& chain) const override;
+  [[nodiscard]] std::unique_ptr<LoadBackend> load(const BlockChain& chain, std::size_t blocks,
+                                                  std::chrono::nanoseconds deadline) override;
+  [[nodiscard]] std::shared_ptr<ReservationBackend> reserve(const BlockChain& chain, std::size_t first,
+                                                            std::size_t count) override;
+  [[nodiscard]] Status report(std::uint64_t reservation_id, std::size_t block) override;
+  [[nodiscard]] Result<std::unique_ptr<PinBackend>> pin(const BlockChain& chain, std::size_t blocks,
+                                                        std::chrono::nanoseconds ttl) override;
+  [[nodiscard]] Result<Dropped> drop(const BlockChain& chain, std::size_t first) override;
+  [[nodiscard]] Result<Dropped> drop(const Space& space) override;
+  [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
+  void close() noexcept override;
+
+  void set_engine(std::shared_ptr<EngineGroup> engine) { engine_ = std::move(engine); }
+
+ private:
+  [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire) || core_->closed(); }
+  [[nodiscard]] bool owns(const Space& space) const noexcept { return space.family() == family_; }
+  [[nodiscard]] Status check(const Space& space) const;
+
+  const std::shared_ptr<CacheCore> core_;
+  const SessionOptions options_;
+  const Shape shape_;
+  const BlockHash family_;
+  std::shared_ptr<EngineGroup> engine_;  // set before the session is shared
+  std::atomic<bool> closed_{false};      // close (acq_rel) pairs with closed() (acquire)
+
+  Mutex mutex_;
+  std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open_ TIERCEL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<PinRecord>> pins_ TIERCEL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tiercel::detail

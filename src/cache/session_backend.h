@@ -1,0 +1,58 @@
+// What stands behind the public handles: one interface a handle, implemented in process (local_*.h) and, over the
+// socket, by the service's client. The contract suite of Session runs on every implementation.
+#pragma once
+
+#include <tiercel/session.h>
+
+namespace tiercel::detail {
+
+class LoadBackend {
+ public:
+  virtual ~LoadBackend() = default;
+  [[nodiscard]] virtual std::span<const BlockRef> wait() = 0;
+  [[nodiscard]] virtual bool done() const = 0;
+  [[nodiscard]] virtual LoadOutcome outcome() const = 0;
+  [[nodiscard]] virtual std::vector<BlockRef> take() = 0;
+};
+
+/// Items are numbered 0 to size() - 1. Calls for one item come from one thread at a time; revocation (the session's
+/// end) may come from another.
+class ReservationBackend {
+ public:
+  virtual ~ReservationBackend() = default;
+  [[nodiscard]] virtual std::size_t size() const noexcept = 0;
+  [[nodiscard]] virtual Reserved outcome(std::size_t item) const = 0;
+  [[nodiscard]] virtual std::span<std::byte> bytes(std::size_t item) const = 0;
+  [[nodiscard]] virtual CopyPin begin_copy(std::size_t item) const = 0;
+  [[nodiscard]] virtual Status commit(std::size_t item, std::optional<std::size_t> size) = 0;
+  virtual void abort(std::size_t item) noexcept = 0;
+  /// The writers are gone: what is not committed is given up and nobody writes into it any more.
+  virtual void finish() noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t id() const noexcept = 0;
+};
+
+class PinBackend {
+ public:
+  virtual ~PinBackend() = default;
+  [[nodiscard]] virtual std::size_t blocks() const = 0;
+};
+
+class SessionBackend {
+ public:
+  virtual ~SessionBackend() = default;
+  [[nodiscard]] virtual Space space(std::string_view tenant) const = 0;
+  [[nodiscard]] virtual Match match(const BlockChain& chain) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<LoadBackend> load(const BlockChain& chain, std::size_t blocks,
+                                                          std::chrono::nanoseconds deadline) = 0;
+  [[nodiscard]] virtual std::shared_ptr<ReservationBackend> reserve(const BlockChain& chain, std::size_t first,
+                                                                    std::size_t count) = 0;
+  [[nodiscard]] virtual Status report(std::uint64_t reservation_id, std::size_t block) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<PinBackend>> pin(const BlockChain& chain, std::size_t blocks,
+                                                                std::chrono::nanoseconds ttl) = 0;
+  [[nodiscard]] virtual Result<Dropped> drop(const BlockChain& chain, std::size_t first) = 0;
+  [[nodiscard]] virtual Result<Dropped> drop(const Space& space) = 0;
+  [[nodiscard]] virtual std::uint64_t block_bytes() const noexcept = 0;
+  virtual void close() noexcept = 0;
+};
+
+}  // namespace tiercel::detail
