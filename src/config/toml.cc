@@ -176,15 +176,15 @@ Status read_config_file(const std::string& path, Draft& draft) {
   if (fd < 0) return system_error(path, "cannot be opened", errno);
   struct stat status{};
   const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-  auto text = regular ? read_all(fd, path)
+  auto read = regular ? read_all(fd, path)
                       : Result<std::string>(fail(ErrorCode::kInvalidArgument, shown(path) + ": is not a regular file"));
   ::close(fd);
-  TIERCEL_TRY(text);
-  if (text->size() > kMostFileBytes) {
+  TIERCEL_TRY_ASSIGN(const std::string text, std::move(read));
+  if (text.size() > kMostFileBytes) {
     return fail(ErrorCode::kInvalidArgument, fmt::format("{}: is larger than {}, the most that a configuration may be",
                                                          shown(path), format_bytes(kMostFileBytes)));
   }
-  return read_toml(*text, path, draft);
+  return read_toml(text, path, draft);
 }
 
 }  // namespace config
