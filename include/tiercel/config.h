@@ -47,7 +47,7 @@ struct HostConfig {
 
 /// Tier G3, local disk.
 struct DiskConfig {
-  std::vector<std::string> directories;
+  std::vector<std::string> directories{};
   std::uint64_t capacity = 0;  ///< bytes in total over all directories
 };
 
@@ -79,12 +79,12 @@ struct WorkersConfig {
 };
 
 struct Config {
-  HostConfig host;
-  DiskConfig disk;
-  IndexConfig index;
-  IntegrityConfig integrity;
-  LimitsConfig limits;
-  WorkersConfig workers;
+  HostConfig host{};
+  DiskConfig disk{};
+  IndexConfig index{};
+  IntegrityConfig integrity{};
+  LimitsConfig limits{};
+  WorkersConfig workers{};
 };
 
 /// Checks every value against its range and the others. The first violation is the error.

@@ -1,0 +1,41 @@
+#include "config/draft.h"
+
+#include "config/setting_value.h"
+
+#include <utility>
+
+namespace tiercel::config {
+
+Draft::Draft(Config base) : config_(std::move(base)), places_(settings().size()) {}
+
+Status Draft::set_number(const Setting& setting, std::uint64_t number, std::string_view place) {
+  if (auto status = check_number(setting, number); !status) {
+    return tl::unexpected(at_place(place, std::move(status).error()));
+  }
+  setting.set_number(config_, number);
+  places_[index_of(setting)] = place;
+  return {};
+}
+
+Status Draft::set_list(const Setting& setting, std::vector<std::string> list, std::string_view place) {
+  if (auto status = check_list(setting, list); !status) {
+    return tl::unexpected(at_place(place, std::move(status).error()));
+  }
+  setting.list(config_) = std::move(list);
+  places_[index_of(setting)] = place;
+  return {};
+}
+
+Result<Config> Draft::finish() const {
+  if (auto violation = first_violation(config_)) {
+    return tl::unexpected(at_place(places_[index_of(*violation->setting)], std::move(violation->error)));
+  }
+  return config_;
+}
+
+Error at_place(std::string_view place, Error error) {
+  if (!place.empty()) error.message = std::string(place) + ": " + error.message;
+  return error;
+}
+
+}  // namespace tiercel::config

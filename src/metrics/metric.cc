@@ -1,0 +1,99 @@
+#include "metrics/metric.h"
+
+#include <array>
+
+namespace tiercel::metrics {
+namespace {
+
+constexpr std::array<std::string_view, kTierCount> kTiers = {"host", "disk", "remote"};
+constexpr std::array<std::string_view, 6> kLoadOutcomes = {"complete", "miss", "deadline", "corrupt", "busy", "closed"};
+constexpr std::array<std::string_view, 6> kReserveOutcomes = {"yes",  "exists",    "in_flight",
+                                                              "busy", "no_parent", "closed"};
+
+constexpr Metric counter(std::string_view name, auto field, std::string_view meaning) {
+  return {.name = name, .type = Type::kCounter, .meaning = meaning, .field = field};
+}
+constexpr Metric gauge(std::string_view name, auto field, std::string_view meaning) {
+  return {.name = name, .type = Type::kGauge, .meaning = meaning, .field = field};
+}
+constexpr Metric by_outcome(std::string_view name, OutcomeField field, std::span<const std::string_view> outcomes,
+                            std::string_view meaning) {
+  return {.name = name, .type = Type::kCounter, .meaning = meaning, .field = field, .outcomes = outcomes};
+}
+constexpr Metric histogram(std::string_view name, HistogramField field, std::string_view meaning) {
+  return {.name = name, .type = Type::kHistogram, .meaning = meaning, .field = field};
+}
+
+constexpr std::array kMetrics = {
+    gauge("tiercel_tier_capacity_bytes", &TierStats::capacity_bytes, "size of the tier"),
+    gauge("tiercel_tier_used_bytes", &TierStats::used_bytes, "bytes in slots that hold a block or are being filled"),
+    gauge("tiercel_tier_blocks", &TierStats::blocks, "blocks that are ready in the tier"),
+    counter("tiercel_tier_hit_blocks_total", &TierStats::hit_blocks, "blocks that loads gave out from the tier"),
+    counter("tiercel_tier_hit_bytes_total", &TierStats::hit_bytes, "bytes that loads gave out from the tier"),
+    counter("tiercel_tier_stored_blocks_total", &TierStats::stored_blocks, "blocks committed to the tier"),
+    counter("tiercel_tier_stored_bytes_total", &TierStats::stored_bytes, "bytes committed to the tier"),
+    counter("tiercel_tier_evicted_blocks_total", &TierStats::evicted_blocks, "blocks evicted from the tier"),
+    counter("tiercel_tier_evicted_bytes_total", &TierStats::evicted_bytes, "bytes evicted from the tier"),
+    gauge("tiercel_tier_quarantined_slots", &TierStats::quarantined_slots,
+          "slots given up while a copy still runs in them, not yet in use again"),
+    gauge("tiercel_tier_quarantined_bytes", &TierStats::quarantined_bytes, "bytes of those slots"),
+
+    counter("tiercel_matches_total", &Stats::matches, "match calls"),
+    counter("tiercel_matched_blocks_total", &Stats::matched_blocks, "blocks that matches found, summed"),
+    counter("tiercel_missed_blocks_total", &Stats::missed_blocks,
+            "blocks asked for by a match or a load and not served"),
+    counter("tiercel_loads_total", &Stats::loads, "load calls"),
+    by_outcome("tiercel_load_outcomes_total", &Stats::load_outcomes, kLoadOutcomes, "loads by how they ended"),
+    by_outcome("tiercel_reserve_outcomes_total", &Stats::reserve_outcomes, kReserveOutcomes,
+               "blocks asked for by reserve, by its answer"),
+    counter("tiercel_aborted_blocks_total", &Stats::aborted_blocks, "blocks reserved and never committed"),
+    counter("tiercel_commit_failures_total", &Stats::commit_failures, "commits that answered an error"),
+    counter("tiercel_dropped_blocks_total", &Stats::dropped_blocks, "blocks deleted by a caller"),
+    counter("tiercel_checksum_failures_total", &Stats::checksum_failures, "blocks whose bytes failed their checksum"),
+    counter("tiercel_touches_shed_total", &Stats::touches_shed, "policy touches given up under load"),
+
+    gauge("tiercel_sessions", &Stats::sessions, "open sessions"),
+    gauge("tiercel_namespaces", &Stats::namespaces, "namespaces known"),
+    gauge("tiercel_index_entries", &Stats::index_entries, "entries of the index, stubs included"),
+    gauge("tiercel_index_stubs", &Stats::index_stubs, "entries without a copy, kept for their children"),
+    gauge("tiercel_index_capacity", &Stats::index_capacity, "entries that the index can hold"),
+    gauge("tiercel_logical_pins", &Stats::logical_pins, "blocks with at least one logical pin"),
+    counter("tiercel_expired_pins_total", &Stats::expired_pins, "logical pins ended by their time"),
+    gauge("tiercel_copy_pins", &Stats::copy_pins, "copy pins held"),
+    gauge("tiercel_extents", &Stats::extents, "extents of the arena"),
+    gauge("tiercel_extents_free", &Stats::extents_free, "extents of the arena that hold no slots"),
+    counter("tiercel_handovers_total", &Stats::handovers, "extents given to another slot size"),
+    counter("tiercel_handovers_failed_total", &Stats::handovers_failed, "hand-overs given up at their deadline"),
+    counter("tiercel_handover_pinned_skips_total", &Stats::handover_pinned_skips,
+            "extents passed over in a hand-over because something in them is pinned"),
+    counter("tiercel_moved_blocks_total", &Stats::moved_blocks, "blocks moved to another slot for a hand-over"),
+
+    histogram("tiercel_match_latency_seconds", &Stats::match_latency, "time of a match"),
+    histogram("tiercel_reserve_latency_seconds", &Stats::reserve_latency, "time of a reserve"),
+    histogram("tiercel_load_latency_seconds", &Stats::load_latency, "time from a load until its answer is final"),
+    histogram("tiercel_fill_latency_seconds", &Stats::fill_latency, "time from the reserve of a block to its commit"),
+};
+
+}  // namespace
+
+std::span<const Metric> metrics() noexcept {
+  return kMetrics;
+}
+
+std::string_view type_name(Type type) noexcept {
+  switch (type) {
+    case Type::kCounter:
+      return "counter";
+    case Type::kGauge:
+      return "gauge";
+    case Type::kHistogram:
+      return "histogram";
+  }
+  return "";
+}
+
+std::span<const std::string_view> tier_names() noexcept {
+  return kTiers;
+}
+
+}  // namespace tiercel::metrics
