@@ -15,7 +15,9 @@ namespace {
 constexpr std::size_t kBlockBytes = 512_KiB;
 
 // Stands for an engine: what it would compute for a block, here a pattern that tells blocks apart.
-std::byte kv_byte(std::size_t block, std::size_t i) { return static_cast<std::byte>((block * 131 + i * 7) & 0xff); }
+std::byte kv_byte(std::size_t block, std::size_t i) {
+  return static_cast<std::byte>((block * 131 + i * 7) & 0xff);
+}
 
 bool is_kv_of(std::size_t block, std::span<const std::byte> bytes) {
   for (std::size_t i = 0; i < bytes.size(); ++i)
@@ -37,7 +39,7 @@ int main() {
                                       .layout = tiercel::Layout::blob(kBlockBytes)});
   if (!session) return complain(session.error());
 
-  std::vector<tiercel::TokenId> prompt(10 * 64);
+  std::vector<tiercel::TokenId> prompt(640);
   std::iota(prompt.begin(), prompt.end(), 1);
   tiercel::BlockChain chain = tiercel::hash_blocks(session->space(), prompt);
 
