@@ -61,9 +61,9 @@ TYPED_TEST(ExecutorContract, tasks_may_submit_tasks) {
 
 TEST(ThreadedExecutor, refuses_when_its_queue_is_full) {
   SteadyClock clock;
-  ThreadedExecutor executor({.threads = 1, .queue_capacity = 2}, clock);
   std::atomic<bool> started{false};
   std::atomic<bool> go{false};
+  ThreadedExecutor executor({.threads = 1, .queue_capacity = 2}, clock);  // last: its task reads the two until it joins
   ASSERT_TRUE(executor.submit([&] {
     started.store(true);
     executor.wake();

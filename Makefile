@@ -1,0 +1,84 @@
+# What people type. The work is in tools/ and CMakePresets.json; docs/testing.md says what each label holds.
+#   make demo [KEEP=1]   from a fresh clone to a measured result
+#   make test            everything that must pass: packages, libllama, model, build, tests
+#   make fast            the tests to run while working (3 minutes)
+#   make soak            the long tests
+#   make bench           the benchmarks, each beside its bound
+#   make lint            format, clang-tidy, layers, names
+#   make sanitize        unit and property tests under the address, undefined-behaviour and thread sanitizers
+#   make fuzz            each fuzz target for a few seconds
+#   make coverage        which lines the fast tests reach
+#   make install [PREFIX=/usr/local]
+
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PREFIX ?= /usr/local
+MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+PYTHON := build/venv/bin/python
+LLAMA_BIN := build/release/connectors/llamacpp
+
+.PHONY: demo test fast soak bench lint sanitize fuzz coverage install setup
+
+demo:
+	@TIERCEL_STEP=1/4 tools/setup
+	TIERCEL_STEP=2/4 tools/get_llama
+	TIERCEL_STEP=2/4 tools/build release
+	TIERCEL_STEP=3/4 tools/get_model
+	$(PYTHON) bench/chat_load/demo.py --step '[4/4] ' --server-binary $(LLAMA_BIN)/tiercel-llama \
+	  --equality-binary $(LLAMA_BIN)/tiercel-llama-equality --model $(MODEL) $(if $(KEEP),--keep)
+
+setup:
+	@tools/setup
+	tools/get_llama
+	tools/get_model
+
+test: setup
+	@tools/build dev
+	ctest --preset dev
+
+fast: setup
+	@tools/build dev
+	ctest --preset fast
+
+soak: setup
+	@tools/build dev
+	ctest --preset soak
+
+bench: setup
+	@tools/get_llama --server
+	tools/build release
+	tools/bench
+
+lint:
+	@tools/setup
+	tools/get_llama
+	tools/lint
+
+sanitize:
+	@tools/setup
+	tools/build asan-ubsan
+	ctest --preset asan-ubsan
+	tools/build tsan
+	ctest --preset tsan
+
+fuzz:
+	@tools/setup
+	tools/build fuzz
+	ctest --preset fuzz
+
+coverage:
+	@tools/setup
+	tools/build coverage
+	ctest --preset coverage
+	gcovr --root . --filter 'src/' --filter 'include/' --exclude '.*_test\.cc' --print-summary \
+	  --html-details build/coverage/report.html build/coverage
+
+install:
+	@tools/setup
+	tools/get_llama
+	tools/build release
+	cmake --install build/release --prefix '$(PREFIX)'
