@@ -26,7 +26,7 @@ class TIERCEL_API Cache {
   [[nodiscard]] static Result<Cache> open(const Config& config);
 
   /// `runtime` may be null: then whoever made the core owns its environment and closes it first.
-  Cache(std::shared_ptr<detail::CacheCore> core, std::unique_ptr<detail::Runtime> runtime);
+  Cache(std::shared_ptr<detail::CacheCore> core, std::shared_ptr<detail::Runtime> runtime);
   Cache(Cache&&) noexcept;
   Cache& operator=(Cache&&) noexcept;
   ~Cache();
@@ -43,7 +43,7 @@ class TIERCEL_API Cache {
   Status close(std::chrono::nanoseconds deadline);
 
  private:
-  std::unique_ptr<detail::Runtime> runtime_;  // outlives the core's use of it: closed first, destroyed last
+  std::shared_ptr<detail::Runtime> runtime_;  // outlives the core's use of it: closed first, destroyed last
   std::shared_ptr<detail::CacheCore> core_;
 };
 

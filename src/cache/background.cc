@@ -92,7 +92,7 @@ void CacheCore::kick_handover() {
 }
 
 void CacheCore::run_handover() {
-  std::vector<Move> moves;
+  std::vector<SlotMove> moves;
   HostStore::HandoverStep step{};
   {
     MutexLock lock(mutex_);
@@ -107,7 +107,7 @@ void CacheCore::run_handover() {
 }
 
 /// Copies the blocks of `moves`, finishes each, and goes on with the next slice after the last.
-void CacheCore::finish_moves(std::vector<Move> moves) {
+void CacheCore::finish_moves(std::vector<SlotMove> moves) {
   struct Batch {
     std::shared_ptr<CacheCore> core;
     std::atomic<std::size_t> left;  // completions that are still to come; acq_rel orders them before the next slice
@@ -121,7 +121,7 @@ void CacheCore::finish_moves(std::vector<Move> moves) {
     }
   };
   auto batch = std::make_shared<Batch>(shared_from_this(), moves.size() + 1);
-  for (const Move& move : moves) {
+  for (const SlotMove& move : moves) {
     CopyJob job{.work = ByteCopy{.to = data(move.to), .from = data(move.from), .bytes = move.length},
                 .direction = CopyDirection::kStore,
                 .done = [batch, move](const Status& status) {

@@ -51,7 +51,7 @@ class Runtime {
 Result<Cache> Cache::open(const Config& config) {
   try {
     TIERCEL_TRY(validate(config));
-    auto runtime = std::make_unique<detail::Runtime>(config);
+    auto runtime = std::make_shared<detail::Runtime>(config);
     TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, runtime->environment()));
     return Cache(std::move(core), std::move(runtime));
   } catch (const std::bad_alloc&) {
@@ -59,7 +59,7 @@ Result<Cache> Cache::open(const Config& config) {
   }
 }
 
-Cache::Cache(std::shared_ptr<detail::CacheCore> core, std::unique_ptr<detail::Runtime> runtime)
+Cache::Cache(std::shared_ptr<detail::CacheCore> core, std::shared_ptr<detail::Runtime> runtime)
     : runtime_(std::move(runtime)), core_(std::move(core)) {}
 Cache::Cache(Cache&&) noexcept = default;
 

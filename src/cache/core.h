@@ -9,6 +9,7 @@
 
 #include "base/gate.h"
 #include "base/mutex.h"
+#include "cache/checksum.h"
 #include "cache/counters.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
@@ -100,7 +101,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] Dropped drop_all(HostStore::DropWork& work);
   void kick_handover();
   void run_handover();
-  void finish_moves(std::vector<Move> moves);
+  void finish_moves(std::vector<SlotMove> moves);
   void verify_later(const Fill& fill, const BlockIdentity& identity, std::uint32_t length);
 
   const Config config_;

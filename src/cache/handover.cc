@@ -57,7 +57,7 @@ bool HostStore::start_handover(std::uint64_t now_ns) {
 }
 
 HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns,
-                                                 std::vector<Move>& moves) {
+                                                 std::vector<SlotMove>& moves) {
   moves.clear();
   if (draining_ == kNoExtent && (wanted_slot_bytes_ == 0 || slots_.free_extents() > 0)) {
     wanted_slot_bytes_ = 0;
@@ -105,7 +105,7 @@ void HostStore::give_up_handover() {
   wanted_slot_bytes_ = 0;
 }
 
-HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<Move>& moves) {
+HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& moves) {
   if (slots_.is_quarantined(slot)) return SlotStep::kStuck;
   if (!slots_.is_used(slot)) return SlotStep::kClear;
   const BlockId id = slots_.owner(slot);
@@ -125,7 +125,7 @@ HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<Move>& moves)
   return SlotStep::kMove;
 }
 
-void HostStore::move_block(BlockId id, SlotId from, SlotId to, std::vector<Move>& moves) {
+void HostStore::move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotMove>& moves) {
   slots_.retain(from);
   slots_.retain(to);
   slots_.set_length(to, slots_.length(from));
@@ -137,7 +137,7 @@ void HostStore::move_block(BlockId id, SlotId from, SlotId to, std::vector<Move>
                    .length = slots_.length(from)});
 }
 
-void HostStore::finish_move(const Move& move, bool copied) {
+void HostStore::finish_move(const SlotMove& move, bool copied) {
   release_and_collect(move.from);
   release_and_collect(move.to);
   const bool ours =

@@ -2,7 +2,7 @@
 // of its own.
 //
 // Owned by the cache core and called under its lock, in slices. Every step that touches a slot's bytes is done by the
-// caller, between two calls here: begin_fill / commit, hold / release, a Move's copy. Nothing waits; no room is an
+// caller, between two calls here: begin_fill / commit, hold / release, a SlotMove's copy. Nothing waits; no room is an
 // outcome. The only calls that need no lock are `match` and `retain`.
 #pragma once
 
@@ -40,7 +40,7 @@ struct HeldBlock {
 };
 
 /// A copy of one block to another slot, for a hand-over. Both slots have a copy pin until `finish_move`.
-struct Move {
+struct SlotMove {
   BlockId id = kNoBlock;
   std::uint64_t generation = 0;
   SlotId from = kNoSlot;
@@ -138,8 +138,8 @@ class HostStore {
   enum class HandoverStep : std::uint8_t { kDone, kFailed, kMoves, kWait };
   /// One slice. kMoves: copy what is in `moves`, finish_move each, step again. kWait: something in the extent is being
   /// filled or moved; step again later. kDone, kFailed: over.
-  [[nodiscard]] HandoverStep step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns, std::vector<Move>& moves);
-  void finish_move(const Move& move, bool copied);
+  [[nodiscard]] HandoverStep step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns, std::vector<SlotMove>& moves);
+  void finish_move(const SlotMove& move, bool copied);
   void give_up_handover();
 
   // Readers.
@@ -172,8 +172,8 @@ class HostStore {
   [[nodiscard]] bool start_handover(std::uint64_t now_ns);
   [[nodiscard]] std::optional<double> live_value(ExtentId extent, std::uint64_t now_ns) const;
   enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck };
-  [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<Move>& moves);
-  void move_block(BlockId id, SlotId from, SlotId to, std::vector<Move>& moves);
+  [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<SlotMove>& moves);
+  void move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotMove>& moves);
 
   BlockTable table_;
   SlotTable slots_;
