@@ -17,6 +17,7 @@ from pathlib import Path
 MODULES = {
     "base": [],
     "config": ["base"],
+    "metrics": ["base"],
     "model": ["base"],
     "memory": ["base"],
     "io": ["base"],
@@ -26,8 +27,8 @@ MODULES = {
     "tier": ["memory", "io", "model"],
     "cuda": ["transfer"],
     "cache": ["config", "index", "policy", "transfer", "tier"],
-    "capi": ["cache"],
-    "service": ["cache"],
+    "capi": ["cache", "config", "metrics"],
+    "service": ["cache", "metrics"],
 }
 # Folders that see the public API, their own files and foreign libraries, and no other part of the project.
 API_USERS = ["src/cli", "connectors", "examples", "python"]
