@@ -96,6 +96,7 @@ class Mover {
   Mover(StreamKernel kernel, bool stream) : kernel_(kernel), stream_(stream) {}
 
   void run(const CopyJob& job, const ByteRange& range) const {
+    if (range.begin == range.end) return;  // a job without bytes may have no addresses either
     if (const auto* plan = std::get_if<CopyPlan>(&job.work)) {
       run_plan(*plan, job.direction, range);
     } else {
