@@ -32,6 +32,7 @@ bool is_subsequence(const std::vector<std::string>& part, const std::vector<std:
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-identifier-naming): the name that libFuzzer calls
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto arguments = lines_of({reinterpret_cast<const char*>(data), size});
   for (const std::string& argument : arguments) {
