@@ -48,8 +48,8 @@ tiercel_status report_exception() noexcept {
   }
 }
 
-Status require(const void* pointer, std::string_view name) {
-  if (pointer == nullptr) return fail(ErrorCode::kInvalidArgument, fmt::format("{} is NULL", name));
+Status require_set(bool is_set, std::string_view name) {
+  if (!is_set) return fail(ErrorCode::kInvalidArgument, fmt::format("{} is NULL", name));
   return {};
 }
 

@@ -32,8 +32,11 @@ template <class Body>
   }
 }
 
-/// kInvalidArgument "NAME is NULL" for a null pointer.
-[[nodiscard]] Status require(const void* pointer, std::string_view name);
+/// kInvalidArgument "NAME is NULL" unless `is_set`.
+[[nodiscard]] Status require_set(bool is_set, std::string_view name);
+[[nodiscard]] Status require(const auto* pointer, std::string_view name) {
+  return require_set(pointer != nullptr, name);
+}
 
 /// An array may be NULL only if it is empty. kInvalidArgument names both.
 [[nodiscard]] Status require_array(const void* pointer, std::size_t count, std::string_view name);

@@ -154,6 +154,8 @@ static void test_session_options(tiercel_cache* cache) {
   options.block_bytes = 0;
   CHECK_FAILS(tiercel_session_open(cache, &options, &session), "invalid_argument", "");
   options.block_bytes = UINT64_MAX;
+  CHECK_FAILS(tiercel_session_open(cache, &options, &session), "invalid_argument", "a block would be more than");
+  options.block_bytes = 1 << 20; /* more than a quarter of an extent: the error names the key to change */
   CHECK_FAILS(tiercel_session_open(cache, &options, &session), "invalid_argument", "host.extent_bytes");
   options = options_of("m");
   options.block_tokens = 0;
@@ -364,7 +366,8 @@ static void test_handles_outlive_what_made_them(void) {
   CHECK(tiercel_chain_append(longer, tokens, kBlockTokens) == TIERCEL_OK);
   CHECK(tiercel_reserve(session, longer, kBlocks, 1, &room) == TIERCEL_OK);
 
-  CHECK(tiercel_cache_close(cache, kSecond) == TIERCEL_OK);
+  /* The load's five blocks and the writer's one are in use: a close waits for them, and says how many there are. */
+  CHECK_FAILS(tiercel_cache_close(cache, 1000), "timeout", "6 slots are still being read or written");
   tiercel_session* late = NULL;
   const tiercel_session_options options = options_of("late");
   CHECK_FAILS(tiercel_session_open(cache, &options, &late), "closed", "");
@@ -375,7 +378,7 @@ static void test_handles_outlive_what_made_them(void) {
   CHECK(tiercel_load_wait(after, &ready, &outcome) == TIERCEL_OK && ready == 0 && outcome == kLoadClosed);
   tiercel_reservation* closed = NULL;
   CHECK(tiercel_reserve(session, longer, 0, 1, &closed) == TIERCEL_OK);
-  CHECK(tiercel_reservation_outcome(closed, 0) == kReserveClosed);
+  CHECK(tiercel_reservation_size(closed) == 0 || tiercel_reservation_outcome(closed, 0) == kReserveClosed);
   CHECK_FAILS(tiercel_drop(session, chain, 0, NULL, NULL), "closed", "");
   CHECK(tiercel_writer_commit(room, 0, 0) != TIERCEL_OK);
   tiercel_session_free(session);

@@ -56,8 +56,8 @@ constexpr std::array kSettings = {
         {.key = "host.capacity",
          .alias = "--ram",
          .kind = ValueKind::kBytes,
-         .range = {.low = 2_MiB, .high = kMaxHost, .zero = "a quarter of what is free under the cgroup's limit"},
-         .meaning = "size of the host tier, in RAM"}),
+         .range = {.low = 4_MiB, .high = kMaxHost, .zero = "a quarter of what is free under the cgroup's limit"},
+         .meaning = "size of the host tier, in RAM; at least two extents, rounded down to whole ones"}),
     row<&Config::host, &HostConfig::huge_pages>(
         {.key = "host.huge_pages",
          .kind = ValueKind::kChoice,

@@ -75,7 +75,8 @@ Config any_config() {
     setting.set_number(config, range.low + range.step * *rc::gen::inRange<std::uint64_t>(0, steps + 1));
   }
   config.host.min_slot_bytes = 4_KiB * *rc::gen::inRange<std::uint64_t>(1, config.host.extent_bytes / 4 / 4_KiB + 1);
-  config.host.capacity = *rc::gen::element<std::uint64_t>(0, config.host.extent_bytes, 7 * config.host.extent_bytes);
+  config.host.capacity =
+      *rc::gen::element<std::uint64_t>(0, 2 * config.host.extent_bytes, 7 * config.host.extent_bytes);
   for (std::size_t i = *rc::gen::inRange<std::size_t>(0, 4); i > 0; --i) {
     config.disk.directories.push_back("/disk " + std::to_string(i));
   }

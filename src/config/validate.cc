@@ -25,9 +25,10 @@ std::optional<Violation> check_each(const Config& config) {
 }
 
 std::optional<Violation> check_host(const HostConfig& host) {
-  if (host.capacity != 0 && host.capacity < host.extent_bytes) {
-    return violation("host.capacity", fmt::format("{} is below host.extent_bytes, {}", format_bytes(host.capacity),
-                                                  format_bytes(host.extent_bytes)));
+  // Two extents, so that one can be emptied for another slot size while the other serves.
+  if (host.capacity != 0 && host.capacity / host.extent_bytes < 2) {
+    return violation("host.capacity", fmt::format("{} is below the smallest useful size, {} (two extents)",
+                                                  format_bytes(host.capacity), format_bytes(2 * host.extent_bytes)));
   }
   if (host.min_slot_bytes > host.extent_bytes / 4) {
     return violation(
@@ -43,7 +44,7 @@ std::optional<Violation> check_disk(const DiskConfig& disk, std::uint64_t extent
     return disk.capacity == 0 ? violation("disk.capacity", "missing; disk.directories needs it, for example \"200GiB\"")
                               : violation("disk.directories", "missing; disk.capacity needs at least one directory");
   }
-  // Two, so that one can be emptied for another slot size while the other serves; and one for each directory.
+  // Two, as in the arena; and one for each directory.
   const std::size_t extents = std::max<std::size_t>(2, disk.directories.size());
   if (disk.capacity != 0 && disk.capacity / extent_bytes < extents) {
     return violation("disk.capacity",

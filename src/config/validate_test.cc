@@ -16,7 +16,7 @@ TEST(Validate, defaults_and_a_usual_disk_are_valid) {
   EXPECT_EQ(verdict({}), "valid");
   EXPECT_EQ(verdict({.disk = {.directories = {"/nvme/kv"}, .capacity = 200_GiB}}), "valid");
   EXPECT_EQ(verdict({.disk = {.directories = {"/a"}, .capacity = 128_MiB}}), "valid");
-  EXPECT_EQ(verdict({.host = {.capacity = 64_MiB}}), "valid");
+  EXPECT_EQ(verdict({.host = {.capacity = 128_MiB}}), "valid");
 }
 
 TEST(Validate, disk_too_small) {
@@ -54,9 +54,10 @@ TEST(Validate, slots_and_extents) {
             "host.extent_bytes: 0 is out of range; valid: 2MiB to 1GiB, in steps of 2MiB");
   EXPECT_EQ(verdict({.host = {.min_slot_bytes = 0}}),
             "host.min_slot_bytes: 0 is out of range; valid: 4KiB to 256MiB, in steps of 4KiB");
-  EXPECT_EQ(verdict({.host = {.capacity = 32_MiB}}), "host.capacity: 32MiB is below host.extent_bytes, 64MiB");
+  EXPECT_EQ(verdict({.host = {.capacity = 32_MiB}}),
+            "host.capacity: 32MiB is below the smallest useful size, 128MiB (two extents)");
   EXPECT_EQ(verdict({.host = {.capacity = 65_TiB}}),
-            "host.capacity: 65TiB is out of range; valid: 2MiB to 64TiB, or 0");
+            "host.capacity: 65TiB is out of range; valid: 4MiB to 64TiB, or 0");
 }
 
 TEST(Validate, index_that_capacities_overflow) {

@@ -62,6 +62,7 @@ struct Samples {
 
   std::vector<ClientMetric> operator()(metrics::TierField field) const {
     std::vector<ClientMetric> samples;
+    samples.reserve(kTierCount);
     for (std::size_t tier = 0; tier < kTierCount; ++tier) {
       samples.push_back(labelled(metric.type, stats.tiers[tier].*field, "tier", metrics::tier_names()[tier]));
     }
@@ -70,6 +71,7 @@ struct Samples {
   std::vector<ClientMetric> operator()(metrics::PlainField field) const { return {sample(metric.type, stats.*field)}; }
   std::vector<ClientMetric> operator()(metrics::OutcomeField field) const {
     std::vector<ClientMetric> samples;
+    samples.reserve(metric.outcomes.size());
     for (std::size_t i = 0; i < metric.outcomes.size(); ++i) {
       samples.push_back(labelled(metric.type, (stats.*field)[i], "outcome", metric.outcomes[i]));
     }

@@ -8,12 +8,12 @@
 
 #include <tiercel/block.h>
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-
-struct stat;
 
 namespace tiercel {
 
