@@ -162,7 +162,7 @@ enum class Reserved : std::uint8_t {
   kInFlight = 2,  ///< another reservation is filling it
   kBusy = 3,      ///< no room now: everything is pinned or in flight. Go on without it
   kNoParent = 4,  ///< the block before it is neither here nor being filled
-  kClosed = 5,
+  kClosed = 5,    ///< the session is closed, is not its group's scheduler member, or the chain is of another model
 };
 
 /// Exclusive access to the bytes of a block that is being filled.

@@ -36,7 +36,7 @@ LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Reques
       outcomes_(request.count, Reserved::kClosed),
       items_(request.count) {
   std::vector<Fill> fills(request.count);
-  if (!core_->closed()) {
+  if (!request.refused) {
     core_->begin_fills(request.chain, request.first, request.slot_bytes, outcomes_, fills);
   }
   MutexLock lock(mutex_);

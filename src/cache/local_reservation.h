@@ -20,6 +20,7 @@ class LocalReservation final : public ReservationBackend {
     std::size_t count;
     std::uint64_t block_bytes;
     std::uint64_t slot_bytes;
+    bool refused;  ///< every outcome is kClosed
   };
   LocalReservation(std::shared_ptr<CacheCore> core, const Request& request, std::shared_ptr<EngineGroup> engine);
   ~LocalReservation() override;

@@ -187,23 +187,22 @@ std::unique_ptr<LoadBackend> LocalSession::load(const BlockChain& chain, std::si
 
 std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chain, std::size_t first,
                                                           std::size_t count) {
-  if (closed() || first > chain.size()) return nullptr;
+  const bool scheduler = options_.group.member == 0;
   if (!owns(chain.space())) {
     log_line(LogLevel::kError, "foreign_chain", check(chain.space()).error().message);
-    return nullptr;
-  }
-  if (options_.group.member != 0) {
+  } else if (!scheduler) {
     log_line(LogLevel::kError, "rank_reserves", "only the scheduler member (group.member 0) of an engine reserves");
-    return nullptr;
   }
-  auto reservation = std::make_shared<LocalReservation>(core_,
-                                                        LocalReservation::Request{
-                                                            .chain = chain,
-                                                            .first = first,
-                                                            .count = std::min(count, chain.size() - first),
-                                                            .block_bytes = shape_.block_bytes,
-                                                            .slot_bytes = shape_.slot_bytes},
-                                                        engine_);
+  const std::size_t begin = std::min(first, chain.size());
+  auto reservation = std::make_shared<LocalReservation>(
+      core_,
+      LocalReservation::Request{.chain = chain,
+                                .first = begin,
+                                .count = std::min(count, chain.size() - begin),
+                                .block_bytes = shape_.block_bytes,
+                                .slot_bytes = shape_.slot_bytes,
+                                .refused = closed() || !scheduler || !owns(chain.space())},
+      engine_);
   if (engine_) engine_->add(reservation->id(), reservation);
   {
     MutexLock lock(mutex_);

@@ -324,7 +324,7 @@ TEST_P(Contract, namespaces_never_meet) {
   // A chain of one session means nothing to a session of another model.
   EXPECT_EQ(session_->match(theirs).blocks(), 0U);
   EXPECT_EQ(session_->load(theirs, 2, 1s).wait().size(), 0U);
-  EXPECT_EQ(session_->reserve(theirs, 0).size(), 0U);
+  EXPECT_EQ(session_->reserve(theirs, 0).outcome(1), Reserved::kClosed);
   EXPECT_EQ(session_->drop(theirs, 0).error().code, ErrorCode::kInvalidArgument);
   const auto dropped = session_->drop(session_->space("alice"));
   ASSERT_TRUE(dropped);
@@ -356,7 +356,7 @@ TEST_P(Contract, a_session_that_goes_away_leaks_nothing) {
   room = {};
   expect_nothing_held();
   EXPECT_EQ(other.match(c).blocks(), 0U);
-  EXPECT_EQ(other.reserve(c, 0).size(), 0U);
+  EXPECT_EQ(other.reserve(c, 0).outcome(0), Reserved::kClosed);
   EXPECT_EQ(other.load(c, 1, 1s).outcome(), LoadOutcome::kClosed);
   EXPECT_EQ(other.pin(c, 1, 1s).error().code, ErrorCode::kClosed);
   EXPECT_EQ(other.drop(c, 0).error().code, ErrorCode::kClosed);
@@ -375,7 +375,8 @@ TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
   ASSERT_TRUE(scheduler && one && two);
   EXPECT_FALSE(world_->open(rank(1))) << "a member is there once";
   const BlockChain c = chain(2);
-  EXPECT_EQ(one->reserve(c, 0).size(), 0U) << "ranks do not reserve";
+  EXPECT_EQ(one->reserve(c, 0).outcome(0), Reserved::kClosed) << "ranks do not reserve";
+  EXPECT_EQ(one->reserve(c, 7).size(), 0U) << "past the end";
   Reservation room = scheduler->reserve(c, 0);
   ASSERT_EQ(room.outcome(1), Reserved::kYes);
   EXPECT_TRUE(one->report(room.id(), 0));
