@@ -1,33 +1,19 @@
 #include "model/namespace.h"
 
+#include "model/run_table.h"
 #include "model/sha256.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 namespace tiercel {
 namespace {
 
 constexpr std::string_view kMagic = "tiercel namespace 1";
 constexpr std::string_view kHashScheme = "sha256-chain-1";
-
-void add_layout(Sha256& sha, const Layout& layout) {
-  sha.u64(layout.groups.size());
-  for (const Group& group : layout.groups) {
-    sha.u32(static_cast<std::uint32_t>(group.kind));
-    sha.u32(group.window_tokens);
-    sha.u64(group.runs.size());
-    for (const Run& run : group.runs) {
-      sha.u32(run.layer);
-      sha.u32(static_cast<std::uint32_t>(run.kind));
-      sha.u32(run.heads);
-      sha.u32(run.bytes_per_head_token);
-      sha.u64(run.opaque_bytes);
-    }
-  }
-}
 
 }  // namespace
 
@@ -66,8 +52,9 @@ BlockHash fingerprint(const NamespaceFields& fields) {
     sha.text(key);
     sha.text(value);
   }
-  sha.u32(fields.block_tokens);
-  add_layout(sha, fields.layout);
+  const std::vector<std::byte> layout = serialize_layout(fields.layout, fields.block_tokens);
+  sha.u64(layout.size());
+  sha.raw(layout);
   return sha.finish();
 }
 
