@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from chat_load.corpus import Document, excerpt, sentences
+from chat_load.corpus import Document, excerpt, openings
 
 SYSTEM_PROMPT = (
     "You are a patient reading companion. The user gives you a chapter of a book and asks about it, one question at a time. "
@@ -18,12 +18,12 @@ SYSTEM_PROMPT = (
 )
 
 _QUESTIONS = (
-    'Find this sentence in the chapter: "{quote}" What happens just before it?',
-    'The chapter says: "{quote}" Who is meant here, and what do they want?',
-    'Think of the place where it says: "{quote}" What happens next?',
-    'Why does the author write: "{quote}" Explain it to a child.',
-    'Put this in your own words: "{quote}" Then say who is there.',
-    'Read again: "{quote}" What does Alice feel at this moment?',
+    'Find the sentence that begins "{quote} ..." What happens just before it?',
+    'One sentence begins "{quote} ..." Who is meant, and what do they want?',
+    'Go to the place that begins "{quote} ..." What happens next?',
+    'Why does the author write "{quote} ..."? Explain it to a child.',
+    'Put into your own words the sentence that begins "{quote} ..."',
+    'Read again from "{quote} ..." on. What does Alice feel at that moment?',
 )
 _SHARED_NOTE = "These are my own notes, which nobody else has:"
 
@@ -95,21 +95,21 @@ def build_load(shape: LoadShape, documents: list[Document]) -> Load:
     scripts = []
     for user in range(shape.users):
         group = user % groups  # members of a group do not come right after each other
-        document, home = _history(shape, order, user, group, groups)
-        scripts.append(UserScript(f"user {user + 1}", document, _questions(shape, home, rng)))
+        document = _history(shape, order, user, group, groups)
+        scripts.append(UserScript(f"user {user + 1}", document, _questions(shape, document, rng)))
     return Load(shape, tuple(scripts))
 
 
-def _history(shape: LoadShape, order: list[Document], user: int, group: int, groups: int) -> tuple[str, Document]:
+def _history(shape: LoadShape, order: list[Document], user: int, group: int, groups: int) -> str:
     budget = int(shape.history_tokens * shape.chars_per_token * LENGTH_MARGIN)
     home = order[group % len(order)]
     lap = group // len(order)  # more groups than documents: later laps start deeper in the text
     if shape.users_per_document == 1:
-        return _from(home, budget, lap), home
+        return _from(home, budget, lap)
     shared = _from(home, int(budget * shape.shared_share), lap)
     notes_source = order[(groups + user) % len(order)]
     notes = excerpt(notes_source.text, max(1, budget - len(shared) - len(_SHARED_NOTE) - 4), start=(user + 1) * 97)
-    return f"{shared}\n\n{_SHARED_NOTE}\n\n{notes}", home
+    return f"{shared}\n\n{_SHARED_NOTE}\n\n{notes}"
 
 
 def _from(document: Document, budget: int, lap: int) -> str:
@@ -117,14 +117,10 @@ def _from(document: Document, budget: int, lap: int) -> str:
     return excerpt(document.text, budget, start=start)
 
 
-def _questions(shape: LoadShape, home: Document, rng: random.Random) -> tuple[str, ...]:
+def _questions(shape: LoadShape, document: str, rng: random.Random) -> tuple[str, ...]:
     budget = int(shape.question_tokens * shape.chars_per_token * LENGTH_MARGIN)
     longest_frame = max(len(question) for question in _QUESTIONS) - len("{quote}")
-    quotes = sentences(home.text, max_chars=max(40, budget - longest_frame))
+    quotes = openings(document, max_chars=budget - longest_frame)
     if not quotes:
-        raise ValueError(f"document {home.name} has no sentence short enough for questions of {shape.question_tokens} tokens")
-    asked = []
-    for _ in range(shape.rounds):
-        question = rng.choice(_QUESTIONS).format(quote=rng.choice(quotes))
-        asked.append(question)
-    return tuple(asked)
+        raise ValueError(f"questions of {shape.question_tokens} tokens leave no room for a quotation from {document[:30]!r}...")
+    return tuple(rng.choice(_QUESTIONS).format(quote=rng.choice(quotes)) for _ in range(shape.rounds))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 CORPUS_DIRECTORY = Path(__file__).resolve().parent / "corpus"
 
+_QUOTATION = re.compile(r"(?<!\w)'|'(?!\w)|\"")  # not the apostrophe of "don't"
 _SENTENCE_END = re.compile(r"[.!?][')\"]*(?=\s)")
 
 
@@ -38,13 +39,18 @@ def excerpt(text: str, max_chars: int, start: int = 0) -> str:
     return piece.rsplit(None, 1)[0].strip() if re.search(r"\s", piece.strip()) else piece.strip()
 
 
-def sentences(text: str, min_chars: int = 40, max_chars: int = 120) -> list[str]:
-    """Sentences of a quotable length, in the order of the text."""
+def openings(text: str, max_chars: int = 80, min_chars: int = 14) -> list[str]:
+    """The first words of the sentences, in the order of the text, up to where speech begins: quotation marks would come in halves."""
     found: list[str] = []
-    begin = 0
-    for match in _SENTENCE_END.finditer(text):
-        sentence = " ".join(text[begin : match.end()].split())
-        begin = match.end()
-        if min_chars <= len(sentence) <= max_chars:
-            found.append(sentence)
+    for paragraph in text.split("\n\n"):
+        begin = 0
+        for end in [match.end() for match in _SENTENCE_END.finditer(paragraph)]:
+            sentence = " ".join(paragraph[begin:end].split())
+            begin = end
+            words = _QUOTATION.split(excerpt(sentence, max_chars))[0].rstrip(".!?,;:-( ")
+            if len(words) >= min_chars and words[0].isupper():
+                found.append(words)
+    if not found:  # all speech: the longest piece between two quotation marks
+        longest = max((" ".join(piece.split()) for piece in _QUOTATION.split(text)), key=len)
+        found = [words] if len(words := excerpt(longest, max_chars)) >= min_chars else []
     return found

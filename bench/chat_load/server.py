@@ -100,7 +100,7 @@ class Server:
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when the server has not ended in time. Keeps the exit code."""
-        process, self._process = self._process, self._process
+        process = self._process
         if process is None or self.exit_code is not None:
             return
         if process.poll() is None:
@@ -139,16 +139,18 @@ class Server:
             time.sleep(0.05)
 
     def _has_port(self) -> bool:
-        if self._port is None and self._port_file:
+        if self._port_file:
             try:
-                text = self._port_file.read_text()
+                text = self._port_file.read_text().strip()
             except OSError:
                 return False
-            if text.endswith("\n") and text.strip().isdigit():  # a line without its end may still be being written
-                self._port = int(text)
+            self._port = int(text) if text.isdigit() else None
         return self._port is not None
 
     def _answers_health(self) -> bool:
+        if not self._has_port():  # read again each time: the first look may have caught the file half written
+            return False
+        assert self._port is not None
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
             connection.request("GET", "/health")
