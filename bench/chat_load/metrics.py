@@ -35,3 +35,8 @@ def fetch(endpoint: Endpoint) -> dict[str, float]:
         return {}
     finally:
         connection.close()
+
+
+def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Counters as their growth, everything else (gauges) as it is now."""
+    return {name: value - before.get(name, 0.0) if name.endswith("_total") else value for name, value in after.items()}

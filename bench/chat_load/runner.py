@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -92,9 +92,12 @@ class Runner:
         self._origin: float | None = None
 
     def run_rounds(self, rounds: Iterable[int] | None = None) -> RunResult:
-        """Rounds (from 0) in order; all of them by default. May be called again for later rounds."""
+        """Rounds (from 0) in order; all of them by default. May be called again for later rounds.
+
+        The next round is taken from the iterable when the last request of the one before has been sent, so a generator can end the run early.
+        """
         wanted = range(self._load.shape.rounds) if rounds is None else rounds
-        turns = iter([(user, round_index) for round_index in wanted for user in range(len(self._load.users))])
+        turns = ((user, round_index) for round_index in wanted for user in range(len(self._load.users)))
         begin = time.monotonic()
         if self._origin is None:
             self._origin = begin
@@ -106,20 +109,22 @@ class Runner:
         self.result.wall_s += time.monotonic() - begin
         return self.result
 
-    def _work(self, turns: Iterable[tuple[int, int]]) -> None:
-        while True:
-            with self._mutex:
-                turn = None if self.result.failures else next(iter(turns), None)
-            if turn is None:
-                return
-            user, round_index = turn
-            try:
+    def _work(self, turns: Iterator[tuple[int, int]]) -> None:
+        where = "choosing the next request"
+        try:
+            while True:
+                with self._mutex:
+                    turn = None if self.result.failures else next(turns, None)
+                if turn is None:
+                    return
+                user, round_index = turn
+                where = f"user {user + 1}, round {round_index + 1}"
                 with self._busy[user]:
                     self._ask(user, round_index)
-            except RequestFailed as error:
-                self._fail(f"user {user + 1}, round {round_index + 1}: {error}")
-            except Exception as error:  # a defect of this program must end the run with a message, not hang it
-                self._fail(f"user {user + 1}, round {round_index + 1}: internal error: {error!r}")
+        except RequestFailed as error:
+            self._fail(f"{where}: {error}")
+        except Exception as error:  # a defect of this program must end the run with a message, not hang it or shorten it silently
+            self._fail(f"{where}: internal error: {error!r}")
 
     def _ask(self, user: int, round_index: int) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:

@@ -111,6 +111,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            except BaseException:  # a second Ctrl-C: no more patience, but no process left either
+                process.kill()
+                process.wait()
+                raise
         self.exit_code = process.returncode
 
     def release(self) -> None:

@@ -67,3 +67,13 @@ def fit(wanted: LoadShape, speed: Speed, budget_s: float) -> LoadShape:
         return candidate.with_history(max(history, min(SMALLEST_HISTORY, wanted.history_tokens)))
     raise ValueError(f"this machine computes {speed.prefill_tokens_per_s:.0f} prompt tokens a second: even the smallest load does not fit "
                      f"{budget_s:.0f} s; give more with --time-budget")
+
+
+def one_more_round_s(shape: LoadShape, speed: Speed, rounds_done: int, elapsed_s: float) -> float:
+    """Predicted time from now, in the run without reuse, for one more round and then a run with reuse of as many.
+
+    Corrected by how much slower (or faster) the rounds so far went than predicted.
+    """
+    done, more = replace(shape, rounds=rounds_done), replace(shape, rounds=rounds_done + 1)
+    predicted = run_seconds(done, speed, reuse=False)
+    return elapsed_s / predicted * (run_seconds(more, speed, reuse=False) - predicted + run_seconds(more, speed, reuse=True))
