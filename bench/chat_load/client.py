@@ -5,6 +5,7 @@ RequestFailed that says what was missing; a load never counts it as an answer.
 """
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -82,6 +83,9 @@ def _read_stream(response: http.client.HTTPResponse, begin: float, max_tokens: i
                 pieces.append(text)
             finish = choice.get("finish_reason") or finish
     end = time.monotonic()
+    if done:  # read to the end, so that the server sees a client that stayed
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            response.read()
     return _whole_answer("".join(pieces), first, finish, usage, done, begin, end, max_tokens)
 
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""A program with the flags of tiercel-llama and no model behind it. FAKE_ENGINE says how it behaves:
+
+  refuse       ends at once with exit code 3 and a line on stderr
+  die:N        ends without a word when the N-th chat request arrives
+  hang:N:FIFO  never answers the N-th chat request; opens FIFO for writing when it arrives
+  stubborn     ignores SIGTERM
+  bad_exit     exits with 7 after SIGTERM
+It writes its process id to <port file>.pid and its arguments to <port file>.args. The behaviour counts from the pass named in FAKE_ENGINE_PASS on,
+if that is set (the stem of the port file).
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from chat_load.testing.fake_openai import FakeOpenAi  # noqa: E402
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    port_file = Path(arguments[arguments.index("--port-file") + 1])
+    kind, number, fifo = [*os.environ.get("FAKE_ENGINE", "").split(":", 2), "", ""][:3]
+    if os.environ.get("FAKE_ENGINE_PASS", port_file.stem) != port_file.stem:
+        kind = ""
+    if kind == "refuse":
+        print("error: model: no such file", file=sys.stderr)
+        return 3
+
+    def behaviour(request: int) -> str:
+        if kind == "die" and request == int(number):
+            os._exit(9)
+        if kind == "hang" and request == int(number):
+            Path(fifo).write_text("hanging\n")
+            threading.Event().wait()
+        return "whole"
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if kind == "stubborn" else lambda *_: ended.set())
+    server = FakeOpenAi(behaviour)
+    server.start()
+    port_file.with_suffix(".pid").write_text(str(os.getpid()))
+    port_file.with_suffix(".args").write_text("\n".join(arguments))
+    port_file.write_text(f"{server.port}\n")
+    ended.wait()
+    return 7 if kind == "bad_exit" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
