@@ -85,14 +85,22 @@ class ClientTest(unittest.TestCase):
 
 
 class MetricsTest(unittest.TestCase):
-    TEXT = '# HELP a_total x\na_total{tier="host"} 3\na_total{tier="disk"} 4\nb 1.5e3\nnot a sample\nc{x="} 1"} 2 1700000000\n'
+    TEXT = '# HELP a_total x\na_total{tier="host"} 3\na_total{tier="disk",x="} 1"} 4\nb 1.5e3\nnot a sample\nc{x="\\""} 2 1700000000\na_total_more 9\n'
 
-    def test_sums_over_labels(self) -> None:
-        self.assertEqual(metrics.parse(self.TEXT), {"a_total": 7.0, "b": 1500.0, "c": 2.0})
+    def test_samples_by_name_and_labels(self) -> None:
+        self.assertEqual(metrics.parse(self.TEXT), {'a_total{tier="host"}': 3.0, 'a_total{tier="disk",x="} 1"}': 4.0, "b": 1500.0, 'c{x="\\""}': 2.0,
+                                                    "a_total_more": 9.0})
+
+    def test_totals(self) -> None:
+        samples = metrics.parse(self.TEXT)
+        self.assertEqual(metrics.total(samples, "a_total"), 7.0)
+        self.assertEqual(metrics.total(samples, "a_total", 'tier="disk"'), 4.0)
+        self.assertIsNone(metrics.total(samples, "a_total", 'tier="remote"'))
+        self.assertIsNone(metrics.total(samples, "d"))
 
     def test_counters_as_growth_gauges_as_they_are(self) -> None:
-        self.assertEqual(metrics.difference({"a_total": 5.0, "b": 1.0}, {"a_total": 7.0, "b": 3.0, "c_total": 2.0}),
-                         {"a_total": 2.0, "b": 3.0, "c_total": 2.0})
+        self.assertEqual(metrics.difference({'a_total{x="1"}': 5.0, "b": 1.0}, {'a_total{x="1"}': 7.0, "b": 3.0, "c_total": 2.0}),
+                         {'a_total{x="1"}': 2.0, "b": 3.0, "c_total": 2.0})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from chat_load.client import RequestFailed, chat  # noqa: E402
 from chat_load.conversation import Load, LoadShape, build_load  # noqa: E402
 from chat_load.corpus import Document, read_documents  # noqa: E402
 from chat_load.runner import Runner  # noqa: E402
-from chat_load.server import Server, ServerFailed, command_line  # noqa: E402
+from chat_load.server import STOP_AFTER_FAILURE_TIMEOUT_S, Server, ServerFailed, command_line  # noqa: E402
 
 # Share of the time budget that the load is sized for. The rest is for starts and for a machine that slows down in between.
 LOAD_SHARE = 0.8
@@ -154,7 +154,7 @@ def _run_load(stage: Stage, load: Load, name: str, server: Server, rounds: Itera
     finally:
         bar.close()
     if result.failures:
-        state = "" if server.alive() else f"; {server.name} has ended"
+        state = f"; {server.name} has ended" if server.ended_within(1.0) else ""
         raise DemoFailed(f"{name} Tiercel: {result.failures[0]}{state}\nlast lines of the server:\n{server.log_tail()}")
     moved = metrics.difference(before, metrics.fetch(server.endpoint))
     return report.ServerRun(result, command_line(server.command), server.peak_rss_bytes(), moved)
@@ -188,7 +188,7 @@ def _hand_over(server: Server) -> None:
 
 def _end(stage: Stage) -> None:
     if stage.kept:
-        stage.kept.stop()
+        stage.kept.stop(STOP_AFTER_FAILURE_TIMEOUT_S)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ class WholeDemoTest(ProgramTest):
         self.assert_nothing_runs(servers=3)
         data = json.loads((self.output / "report.json").read_text())
         self.assertEqual([len(data[name]["requests"]) for name in ("without", "with")], [12, 12])
-        self.assertGreater(data["with"]["bytes_loaded"], 0)
+        self.assertGreater(data["with"]["bytes_restored"], 0)
         self.assertGreater(data["with"]["peak_rss_bytes"], 1 << 20)
         self.assertIn("<svg", (self.output / "report.html").read_text())
 
@@ -169,8 +170,6 @@ class FailingDemoTest(ProgramTest):
         process.kill()
         process.communicate(timeout=60)
         with open(gone, "rb"):
-            import select
-
             self.assertEqual(select.select([gone], [], [], 30)[0], [gone])
 
 

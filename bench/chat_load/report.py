@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from chat_load import metrics
 from chat_load.conversation import LoadShape
 from chat_load.equality import Equality
 from chat_load.latency import Latency
@@ -26,9 +27,8 @@ class ServerRun:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def bytes_moved(self, direction: str) -> float | None:
-        """Direction 'stored' or 'hit', over all tiers; None where the server counts no such thing."""
-        values = [value for name, value in self.metrics.items() if name.startswith("tiercel_") and name.removesuffix("_total").endswith(f"{direction}_bytes")]
-        return sum(values) if values else None
+        """Between the engine and Tiercel, 'kept' or 'restored'; None where the server does not count it."""
+        return metrics.total(self.metrics, "tiercel_llama_moved_bytes_total", f'direction="{direction}"')
 
 
 @dataclass
@@ -63,7 +63,7 @@ def table_rows(demo: DemoResult) -> list[tuple[str, str, str, str]]:
     share = with_tiercel.computed_tokens / without.computed_tokens if without.computed_tokens else 0.0
     rows.append(("prompt tokens computed", f"{without.computed_tokens:,}", f"{with_tiercel.computed_tokens:,}", f"{share:.0%}"))
     rows.append(("prompt tokens reused", f"{without.reused_tokens:,}", f"{with_tiercel.reused_tokens:,}", ""))
-    for label, direction in (("bytes stored", "stored"), ("bytes loaded", "hit")):
+    for label, direction in (("bytes kept", "kept"), ("bytes restored", "restored")):
         rows.append((label, "-", _bytes(demo.with_tiercel.bytes_moved(direction)), ""))
     rows.append(("wall time", seconds(without.wall_s), seconds(with_tiercel.wall_s), _ratio(without.wall_s, with_tiercel.wall_s, "shorter", "longer")))
     rows.append(("server memory, peak", size(demo.without.peak_rss_bytes), size(demo.with_tiercel.peak_rss_bytes), ""))
@@ -88,7 +88,7 @@ def remarks(demo: DemoResult) -> list[tuple[str, str]]:
 def as_json(demo: DemoResult) -> dict[str, Any]:
     def run(one: ServerRun) -> dict[str, Any]:
         return {**one.result.as_json(), "command": one.command, "peak_rss_bytes": one.peak_rss_bytes,
-                "bytes_stored": one.bytes_moved("stored"), "bytes_loaded": one.bytes_moved("hit"), "metrics": one.metrics}
+                "bytes_kept": one.bytes_moved("kept"), "bytes_restored": one.bytes_moved("restored"), "metrics": one.metrics}
 
     return {
         "model": demo.model,

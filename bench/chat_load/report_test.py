@@ -29,7 +29,7 @@ def run(ttft: float, cached: int, wall: float, text: str = "yes") -> RunResult:
 def demo(equality: Equality | None = Equality(5, 5, 120)) -> report.DemoResult:
     without = report.ServerRun(run(2.0, 0, 60.0), "tiercel-llama --cache off", 300 << 20)
     with_tiercel = report.ServerRun(run(0.1, 900, 20.0, "no"), "tiercel-llama", 500 << 20,
-                                    {'tiercel_tier_hit_bytes_total': 5 << 20, 'tiercel_tier_stored_bytes_total': 7 << 20, "go_hit_bytes_total": 1.0})
+                                    {'tiercel_llama_moved_bytes_total{direction="restored"}': 5 << 20, 'tiercel_llama_moved_bytes_total{direction="kept"}': 7 << 20})
     return report.DemoResult(SHAPE, 2048, Speed(200.0, 0.03, 3.6), MACHINE, "Model & Co", without, with_tiercel, equality, "not run", 0, 100.0)
 
 
@@ -42,8 +42,8 @@ class TableTest(unittest.TestCase):
         self.assertEqual(rows["first token p50"], ("4.0 s", "0.20 s", "20.0x sooner"))
         self.assertEqual(rows["prompt tokens computed"], ("6,000", "3,300", "55%"))
         self.assertEqual(rows["prompt tokens reused"], ("0", "2,700", ""))
-        self.assertEqual(rows["bytes loaded"], ("-", "5 MiB", ""))
-        self.assertEqual(rows["bytes stored"], ("-", "7 MiB", ""))
+        self.assertEqual(rows["bytes restored"], ("-", "5 MiB", ""))
+        self.assertEqual(rows["bytes kept"], ("-", "7 MiB", ""))
         self.assertEqual(rows["wall time"], ("60.0 s", "20.0 s", "3.0x shorter"))
         self.assertEqual(rows["server memory, peak"], ("300 MiB", "500 MiB", ""))
 
@@ -77,7 +77,7 @@ class FilesTest(unittest.TestCase):
         assert isinstance(with_tiercel, dict)
         self.assertEqual(len(with_tiercel["requests"]), 6)
         self.assertEqual(with_tiercel["requests"][0]["text"], "no")
-        self.assertEqual(with_tiercel["bytes_loaded"], 5 << 20)
+        self.assertEqual(with_tiercel["bytes_restored"], 5 << 20)
         self.assertEqual(data["answers_differ"], 6)
         self.assertEqual(data["equality"], {"turns": 5, "equal": 5, "tokens": 120, "holds": True})
 

@@ -105,7 +105,8 @@ class Runner:
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join()
+            while worker.is_alive():  # a signal that another thread took is handled here at the next turn, not when the worker ends
+                worker.join(0.2)
         self.result.wall_s += time.monotonic() - begin
         return self.result
 

@@ -19,7 +19,8 @@ from types import TracebackType
 from chat_load.client import Endpoint
 
 START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 45.0  # above the servers' own limit for finishing what streams
+STOP_AFTER_FAILURE_TIMEOUT_S = 5.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: nothing may be loaded in the child
 
@@ -68,12 +69,12 @@ class Server:
         try:
             self._wait_until_healthy()
         except BaseException:
-            self.stop()
+            self.stop(STOP_AFTER_FAILURE_TIMEOUT_S)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        self.stop(STOP_TIMEOUT_S if kind is None else STOP_AFTER_FAILURE_TIMEOUT_S)
 
     @property
     def pid(self) -> int:
@@ -88,6 +89,16 @@ class Server:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def ended_within(self, timeout_s: float) -> bool:
+        """For after a failure: a process that died is seen as gone a moment after its connections are."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def peak_rss_bytes(self) -> int:
         """The most resident memory so far (VmHWM); the last figure seen once the process is gone."""
         try:
@@ -98,7 +109,7 @@ class Server:
             pass
         return self._peak_rss_bytes
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float) -> None:
         """SIGTERM, and SIGKILL when the server has not ended in time. Keeps the exit code."""
         process = self._process
         if process is None or self.exit_code is not None:
@@ -107,7 +118,7 @@ class Server:
             self.peak_rss_bytes()
             process.terminate()
             try:
-                process.wait(STOP_TIMEOUT_S)
+                process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -40,14 +40,13 @@ def main() -> int:
             threading.Event().wait()
         return "whole"
 
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if kind == "stubborn" else lambda *_: ended.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread starts: the signal waits for sigwait below
     server = FakeOpenAi(behaviour)
     server.start()
     port_file.with_suffix(".pid").write_text(str(os.getpid()))
     port_file.with_suffix(".args").write_text("\n".join(arguments))
     port_file.write_text(f"{server.port}\n")
-    ended.wait()
+    signal.sigwait({signal.SIGTERM} if kind != "stubborn" else {signal.SIGUSR1})
     return 7 if kind == "bad_exit" else 0
 
 

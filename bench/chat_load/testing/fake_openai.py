@@ -25,7 +25,7 @@ class FakeOpenAi(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.in_flight = 0
         self.most_in_flight = 0
-        self.loaded_bytes = 0
+        self.restored_bytes = 0
         self._prompts: list[str] = []
         self.mutex = threading.Lock()
 
@@ -55,7 +55,7 @@ class FakeOpenAi(ThreadingHTTPServer):
             self.requests.append(body)
             cached = max((_common(prompt, earlier) for earlier in self._prompts), default=0) // 4
             self._prompts.append(prompt)
-            self.loaded_bytes += 100 * cached
+            self.restored_bytes += 100 * cached
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
             return len(self.requests), len(prompt) // 4, min(cached, len(prompt) // 4 - 1)
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet: a test's output is its result."""
 
     def do_GET(self) -> None:
-        text = f'# TYPE tiercel_hit_bytes_total counter\ntiercel_hit_bytes_total{{tier="host"}} {self.server.loaded_bytes}\n' if self.path == "/metrics" else "{}"
+        text = f'tiercel_llama_moved_bytes_total{{direction="restored"}} {self.server.restored_bytes}\n' if self.path == "/metrics" else "{}"
         self._send(200, text.encode())
 
     def do_POST(self) -> None:
