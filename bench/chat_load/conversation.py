@@ -48,7 +48,7 @@ class LoadShape:
     seed: int = 1
     chars_per_token: float = 3.6
 
-    def with_history(self, history_tokens: int) -> "LoadShape":
+    def with_history(self, history_tokens: int) -> LoadShape:
         return replace(self, history_tokens=history_tokens)
 
     @property

@@ -18,12 +18,12 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from chat_load import engines, equality, machine, metrics, report, sizing, terminal  # noqa: E402
-from chat_load.client import RequestFailed, chat  # noqa: E402
-from chat_load.conversation import Load, LoadShape, build_load  # noqa: E402
-from chat_load.corpus import Document, read_documents  # noqa: E402
-from chat_load.runner import Runner  # noqa: E402
-from chat_load.server import STOP_AFTER_FAILURE_TIMEOUT_S, Server, ServerFailed, command_line  # noqa: E402
+from chat_load import engines, equality, machine, metrics, report, sizing, terminal
+from chat_load.client import RequestFailed, chat
+from chat_load.conversation import Load, LoadShape, build_load
+from chat_load.corpus import Document, read_documents
+from chat_load.runner import Runner
+from chat_load.server import STOP_AFTER_FAILURE_TIMEOUT_S, Server, ServerFailed, command_line
 
 # Share of the time budget that the load is sized for. The rest is for starts and for a machine that slows down in between.
 LOAD_SHARE = 0.8
@@ -50,10 +50,10 @@ class Stage:
         return engines.EngineSettings(self.options.model, shape.slots, shape.context_tokens(), self.options.output)
 
     def left_s(self) -> float:
-        return self.options.time_budget - (time.monotonic() - self.begin)
+        return float(self.options.time_budget) - (time.monotonic() - self.begin)
 
     def give_up_at(self) -> float:
-        return self.begin + GIVE_UP_BUDGETS * self.options.time_budget
+        return self.begin + GIVE_UP_BUDGETS * float(self.options.time_budget)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,9 +176,8 @@ def _conclude(stage: Stage, demo: report.DemoResult) -> int:
 
 
 def _hand_over(server: Server) -> None:
-    """Leaves the server to the user, after one request like the one that is printed."""
+    """Tells the user how to reach the server that stays, after one request like the one that is printed."""
     chat(server.endpoint, [{"role": "user", "content": "Who is Alice?"}], 8)
-    server.release()
     url = f"http://{server.endpoint.host}:{server.endpoint.port}"
     print(f"\n\nThe server with Tiercel is up (pid {server.pid}; end it with: kill {server.pid}). Try:\n"
           f"curl -sN {url}/v1/chat/completions -H 'Content-Type: application/json' "

@@ -15,7 +15,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo.py"
-PEER = HERE.parent / "llama_server" / "run.py"
 ENGINE = HERE / "testing" / "fake_engine.py"
 EQUALITY = HERE / "testing" / "fake_equality.py"
 
@@ -26,6 +25,11 @@ def running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def end(pid: int) -> None:
+    if running(pid):
+        os.kill(pid, signal.SIGKILL)
 
 
 class ProgramTest(unittest.TestCase):
@@ -88,7 +92,7 @@ class WholeDemoTest(ProgramTest):
         code, out, _ = self.run_demo("--keep")
         self.assertEqual(code, 0)
         pid = int((self.output / "with.pid").read_text())
-        self.addCleanup(lambda: running(pid) and os.kill(pid, signal.SIGKILL))
+        self.addCleanup(end, pid)
         self.assertEqual([one for one in self.pids() if running(one)], [pid])
         printed = re.search(r"curl -sN (\S+) -H '(\S+): (\S+)' -d '(.*)'", out)
         assert printed

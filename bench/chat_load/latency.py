@@ -29,7 +29,7 @@ class Latency:
     worst: float | None
 
     @staticmethod
-    def of(values: Sequence[float]) -> "Latency":
+    def of(values: Sequence[float]) -> Latency:
         if not values:
             return Latency(0, None, None, None, None)
         return Latency(len(values), percentile(values, 50), percentile(values, 95), percentile(values, 99), max(values))

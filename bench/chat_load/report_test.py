@@ -26,7 +26,10 @@ def run(ttft: float, cached: int, wall: float, text: str = "yes") -> RunResult:
     return RunResult(turns, [], wall)
 
 
-def demo(equality: Equality | None = Equality(5, 5, 120)) -> report.DemoResult:
+ALL_EQUAL = Equality(5, 5, 120)
+
+
+def demo(equality: Equality | None = ALL_EQUAL) -> report.DemoResult:
     without = report.ServerRun(run(2.0, 0, 60.0), "tiercel-llama --cache off", 300 << 20)
     with_tiercel = report.ServerRun(run(0.1, 900, 20.0, "no"), "tiercel-llama", 500 << 20,
                                     {'tiercel_llama_moved_bytes_total{direction="restored"}': 5 << 20, 'tiercel_llama_moved_bytes_total{direction="kept"}': 7 << 20})

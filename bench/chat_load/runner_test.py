@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import unittest
@@ -53,9 +54,18 @@ class RunnerTest(unittest.TestCase):
 
     def test_a_user_waits_for_the_own_answer_even_when_a_slot_is_free(self) -> None:
         shape = LoadShape(users=1, rounds=3, slots=2, history_tokens=200)
-        server = self.serve()
+        company = threading.Barrier(2)
+
+        def wait_for_company(number: int) -> str:
+            if number == 1:  # time for a second request to come, if one would
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    company.wait(0.3)
+            return "whole"
+
+        server = self.serve(wait_for_company)
         self.assertEqual(self.runner(server, shape).run_rounds().failures, [])
         self.assertEqual(server.most_in_flight, 1)
+        self.assertEqual([len(request["messages"]) for request in server.requests], [2, 4, 6])
 
     def test_returning_rounds_are_told_apart(self) -> None:
         result = self.runner(self.serve()).run_rounds()

@@ -41,7 +41,7 @@ def _die_with_parent() -> None:
 
 
 class Server:
-    """One run of a server. Use as a context manager; leaving it ends the process unless release() was called."""
+    """One run of a server. Use as a context manager; leaving it ends the process. keep: the process may outlive this program."""
 
     def __init__(self, name: str, command: list[str], log_path: Path, port: int | None = None, port_file: Path | None = None, keep: bool = False):
         if (port is None) == (port_file is None):
@@ -56,7 +56,7 @@ class Server:
         self._peak_rss_bytes = 0
         self.exit_code: int | None = None
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Server:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self._port_file:
             self._port_file.unlink(missing_ok=True)
@@ -127,12 +127,6 @@ class Server:
                 process.wait()
                 raise
         self.exit_code = process.returncode
-
-    def release(self) -> None:
-        """Lets the process live on after this program (it must have been made with keep=True)."""
-        if not self._keep:
-            raise ValueError("only a server made with keep=True can be released")
-        self.exit_code = 0
 
     def log_tail(self, lines: int = 15) -> str:
         try:

@@ -32,6 +32,10 @@ class FitTest(unittest.TestCase):
                 self.assertLessEqual(both(shape, speed), budget)
                 self.assertGreaterEqual(shape.history_tokens, SMALLEST_HISTORY)
 
+    def test_uses_the_budget_up(self) -> None:
+        shape = fit(LoadShape(), replace(NORMAL, prefill_tokens_per_s=130.0), 290.0)
+        self.assertGreater(both(shape, NORMAL) * 200 / 130, 0.9 * 290)
+
     def test_shortens_histories_before_it_drops_rounds(self) -> None:
         shape = fit(LoadShape(), replace(NORMAL, prefill_tokens_per_s=130.0), 290.0)
         self.assertEqual(shape.rounds, 4)

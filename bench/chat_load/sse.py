@@ -12,7 +12,7 @@ def event_data(lines: Iterable[bytes]) -> Iterator[str]:
     for raw in lines:
         line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
         if line == "":
-            if data and raw.endswith((b"\n", b"\r")):
+            if data:
                 yield "\n".join(data)
             data = []
             continue

@@ -19,14 +19,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from chat_load import engines, machine, sizing  # noqa: E402
-from chat_load.client import RequestFailed  # noqa: E402
-from chat_load.conversation import LoadShape, build_load  # noqa: E402
-from chat_load.corpus import Document, read_documents  # noqa: E402
-from chat_load.latency import Latency  # noqa: E402
-from chat_load.runner import Runner, RunResult, Turn  # noqa: E402
-from chat_load.server import Server, ServerFailed, command_line  # noqa: E402
-from chat_load.terminal import seconds, size, table  # noqa: E402
+from chat_load import engines, machine, sizing
+from chat_load.client import RequestFailed
+from chat_load.conversation import LoadShape, build_load
+from chat_load.corpus import Document, read_documents
+from chat_load.latency import Latency
+from chat_load.runner import Runner, RunResult, Turn
+from chat_load.server import Server, ServerFailed, command_line
+from chat_load.terminal import seconds, size, table
 
 NAMES = ("tiercel-llama", "llama-server")
 

@@ -19,8 +19,8 @@ class FakeOpenAi(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, behaviour: Callable[[int], str] | None = None):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, behaviour: Callable[[int], str] | None = None, port: int = 0):
+        super().__init__(("127.0.0.1", port), _Handler)
         self.behaviour = behaviour or (lambda _: "whole")
         self.requests: list[dict[str, Any]] = []
         self.in_flight = 0
