@@ -66,12 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
         demo.wall_s = time.monotonic() - stage.begin
         return _conclude(stage, demo)
     except (DemoFailed, ServerFailed, RequestFailed, equality.EqualityFailed, ValueError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
         _end(stage)
+        print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; no process is left running", file=sys.stderr)
         _end(stage)
+        print("\ninterrupted; no process is left running", file=sys.stderr)
         return 130
     except BaseException:
         _end(stage)

@@ -183,7 +183,7 @@ body{margin:0;background:#fafafa;color:#222;font:16px/1.5 system-ui,"Segoe UI",R
 main{max-width:960px;margin:0 auto;padding:32px 20px 64px}
 h1{margin:0 0 4px;font-size:28px}h2{margin:36px 0 10px;font-size:19px}
 .headline{font-size:19px;color:#1767b0;margin:0 0 12px}
-figure{margin:0;background:#fff;border:1px solid #e2e2e2;border-radius:8px;padding:12px}svg{display:block;width:100%;height:auto}
+figure{margin:0;background:#fff;border:1px solid #e2e2e2;border-radius:8px;padding:12px;overflow-x:auto}svg{display:block;width:100%;min-width:680px;height:auto}
 .scroll{overflow-x:auto}table{border-collapse:collapse;background:#fff}th,td{padding:6px 14px;border-bottom:1px solid #e8e8e8;text-align:left;vertical-align:top}
 th{font-weight:500}.figures td{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.figures tr:first-child th{text-align:right}
 .settings{font-size:14px}.settings th{white-space:nowrap;color:#555}.settings td{overflow-wrap:anywhere}
