@@ -51,14 +51,19 @@ def run_seconds(shape: LoadShape, speed: Speed, reuse: bool) -> float:
 
 
 def fit(wanted: LoadShape, speed: Speed, budget_s: float) -> LoadShape:
-    """The wanted shape, or one with a shorter history, and then with fewer rounds, that should fit the budget for a run without and one with reuse."""
+    """The wanted shape, or a smaller one that should fit the budget for a run without and one with reuse.
+
+    Gives way in this order: shorter histories, fewer rounds, fewer users (as long as twice as many remain as fit the engine).
+    """
     shape = replace(wanted, chars_per_token=speed.chars_per_token)
 
     def seconds(candidate: LoadShape) -> float:
         return run_seconds(candidate, speed, reuse=False) + run_seconds(candidate, speed, reuse=True)
 
-    for rounds in range(shape.rounds, 1, -1):
-        candidate = replace(shape, rounds=rounds)
+    fewest_users = min(shape.users, 2 * shape.resident_users)
+    sizes = [(shape.users, rounds) for rounds in range(shape.rounds, 1, -1)] + [(users, 2) for users in range(shape.users - 1, fewest_users - 1, -1)]
+    for users, rounds in sizes:
+        candidate = replace(shape, users=users, rounds=rounds)
         if seconds(candidate.with_history(min(SMALLEST_HISTORY, wanted.history_tokens))) > budget_s:
             continue
         history = candidate.history_tokens

@@ -41,6 +41,13 @@ class FitTest(unittest.TestCase):
         self.assertEqual(shape.rounds, 4)
         self.assertLess(shape.history_tokens, 1200)
 
+    def test_drops_users_last(self) -> None:
+        slow = replace(NORMAL, prefill_tokens_per_s=28.0)
+        shape = fit(LoadShape(), slow, 290.0)
+        self.assertEqual(shape.rounds, 2)
+        self.assertIn(shape.users, (4, 5))
+        self.assertLessEqual(both(shape, slow), 290.0)
+
     def test_never_lengthens_a_short_history(self) -> None:
         self.assertEqual(fit(LoadShape(history_tokens=100), NORMAL, 3600.0).history_tokens, 100)
 
