@@ -138,6 +138,12 @@ class FailingDemoTest(ProgramTest):
         self.assertTrue((self.output / "report.html").exists())
         self.assert_nothing_runs(servers=3)
 
+    def test_an_equality_pass_that_restored_nothing_proves_nothing(self) -> None:
+        code, out, err = self.run_demo(FAKE_EQUALITY="nothing")
+        self.assertEqual(code, 1)
+        self.assertIn("NOTHING WAS RESTORED (5 of 5 turns", out)
+        self.assertIn("restored nothing", err)
+
     def test_an_equality_program_that_crashes(self) -> None:
         code, _, err = self.run_demo("--keep", FAKE_EQUALITY="garbage")
         self.assertEqual(code, 1)

@@ -19,11 +19,12 @@ class EqualityFailed(Exception):
 class Equality:
     turns: int
     equal: int
-    tokens: int
+    tokens: int  # of answers compared
+    restored_tokens: int  # of prompts, that came from Tiercel: with none, equality would say nothing
 
     @property
     def holds(self) -> bool:
-        return self.turns > 0 and self.equal == self.turns
+        return self.turns > 0 and self.equal == self.turns and self.restored_tokens > 0
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "holds": self.holds}
@@ -40,7 +41,7 @@ def check(binary: Path, model: Path, turns: int, timeout_s: float) -> Equality:
         raise EqualityFailed(f"{binary.name} cannot be started: {error}") from error
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
-        found = Equality(int(answer["turns"]), int(answer["equal"]), int(answer["tokens"]))
+        found = Equality(int(answer["turns"]), int(answer["equal"]), int(answer["tokens"]), int(answer["restored_tokens"]))
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise EqualityFailed(f"{binary.name} exited with {done.returncode} and no result: {(done.stderr or done.stdout).strip()[-400:]}") from error
     if found.turns != turns:

@@ -73,16 +73,18 @@ def table_rows(demo: DemoResult) -> list[tuple[str, str, str, str]]:
 def remarks(demo: DemoResult) -> list[tuple[str, str]]:
     """What the table has no columns for: (label, sentence)."""
     if demo.equality:
-        verdict = "token for token" if demo.equality.holds else "NOT EQUAL"
-        equality = f"{verdict} ({demo.equality.equal} of {demo.equality.turns} turns, {demo.equality.tokens:,} tokens, one slot, same split)"
+        found = demo.equality
+        verdict = "token for token" if found.holds else "NOT EQUAL" if found.equal < found.turns else "NOTHING WAS RESTORED"
+        equality = (f"{verdict} ({found.equal} of {found.turns} turns, {found.tokens:,} tokens; {found.restored_tokens:,} prompt tokens restored; "
+                    "one slot, same split)")
     else:
         equality = demo.equality_note
     total = len(demo.with_tiercel.result.turns)
     differ = f"{demo.differing} of {total} between the two loaded runs (batching alone changes tokens; reported only)"
-    found = [("restored = recomputed", equality), ("answers that differ", differ)]
+    said = [("restored = recomputed", equality), ("answers that differ", differ)]
     if demo.rounds_cut:
-        found.append(("rounds left out", f"{demo.rounds_cut} of each run: the machine became slower than measured, and the time budget goes first"))
-    return found
+        said.append(("rounds left out", f"{demo.rounds_cut} of each run: the machine became slower than measured, and the time budget goes first"))
+    return said
 
 
 def as_json(demo: DemoResult) -> dict[str, Any]:

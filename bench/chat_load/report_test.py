@@ -26,7 +26,7 @@ def run(ttft: float, cached: int, wall: float, text: str = "yes") -> RunResult:
     return RunResult(turns, [], wall)
 
 
-ALL_EQUAL = Equality(5, 5, 120)
+ALL_EQUAL = Equality(5, 5, 120, 300)
 
 
 def demo(equality: Equality | None = ALL_EQUAL) -> report.DemoResult:
@@ -59,7 +59,7 @@ class TableTest(unittest.TestCase):
 
     def test_remarks(self) -> None:
         self.assertIn("token for token (5 of 5", report.remarks(demo())[0][1])
-        self.assertIn("NOT EQUAL (4 of 5", report.remarks(demo(Equality(5, 4, 120)))[0][1])
+        self.assertIn("NOT EQUAL (4 of 5", report.remarks(demo(Equality(5, 4, 120, 300)))[0][1])
         self.assertEqual(report.remarks(demo(None))[0][1], "not run")
         self.assertIn("6 of 6", report.remarks(demo())[1][1])
 
@@ -82,7 +82,7 @@ class FilesTest(unittest.TestCase):
         self.assertEqual(with_tiercel["requests"][0]["text"], "no")
         self.assertEqual(with_tiercel["bytes_restored"], 5 << 20)
         self.assertEqual(data["answers_differ"], 6)
-        self.assertEqual(data["equality"], {"turns": 5, "equal": 5, "tokens": 120, "holds": True})
+        self.assertEqual(data["equality"], {"turns": 5, "equal": 5, "tokens": 120, "restored_tokens": 300, "holds": True})
 
     def test_page_needs_nothing_from_elsewhere(self) -> None:
         page, _ = self.write(demo())
