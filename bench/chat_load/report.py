@@ -49,6 +49,15 @@ class DemoResult:
     def differing(self) -> int:
         return differing_answers(self.without.result, self.with_tiercel.result)
 
+    @property
+    def steady(self) -> bool:
+        """Did the machine compute first visits about as fast in both runs? If not, the ratios say as much about the machine as about Tiercel."""
+        quotient = _quotient(self.without.result.ttft_first.p50, self.with_tiercel.result.ttft_first.p50)
+        return quotient is not None and 1 / STEADY_WITHIN <= quotient <= STEADY_WITHIN
+
+
+# On first visits there is nothing to reuse, so both runs do the same work there: further apart than this, the machine itself changed its speed.
+STEADY_WITHIN = 1.5
 
 TABLE_HEADER = ("", "without", "with", "")
 
@@ -57,7 +66,8 @@ def table_rows(demo: DemoResult) -> list[tuple[str, str, str, str]]:
     without, with_tiercel = demo.without.result, demo.with_tiercel.result
     rows = []
     for label, a, b in (("first token", without.ttft, with_tiercel.ttft),
-                        ("  users returning", without.ttft_returning, with_tiercel.ttft_returning)):
+                        ("  users returning", without.ttft_returning, with_tiercel.ttft_returning),
+                        ("  first visits", without.ttft_first, with_tiercel.ttft_first)):
         for name in ("p50", "p95"):
             rows.append((f"{label} {name}", seconds(getattr(a, name)), seconds(getattr(b, name)), _ratio(getattr(a, name), getattr(b, name))))
     share = with_tiercel.computed_tokens / without.computed_tokens if without.computed_tokens else 0.0
@@ -82,6 +92,8 @@ def remarks(demo: DemoResult) -> list[tuple[str, str]]:
     total = len(demo.with_tiercel.result.turns)
     differ = f"{demo.differing} of {total} between the two loaded runs (batching alone changes tokens; reported only)"
     said = [("restored = recomputed", equality), ("answers that differ", differ)]
+    if not demo.steady:
+        said.append(("MACHINE NOT STEADY", "first visits, where nothing can be reused, differ too much between the runs: do not rely on the ratios, run it again"))
     if demo.rounds_cut:
         said.append(("rounds left out", f"{demo.rounds_cut} of each run: the machine became slower than measured, and the time budget goes first"))
     return said
@@ -101,6 +113,7 @@ def as_json(demo: DemoResult) -> dict[str, Any]:
         "with": run(demo.with_tiercel),
         "ratio": {"ttft_p50": _quotient(demo.without.result.ttft.p50, demo.with_tiercel.result.ttft.p50),
                   "ttft_p95": _quotient(demo.without.result.ttft.p95, demo.with_tiercel.result.ttft.p95)},
+        "machine_steady": demo.steady,
         "answers_differ": demo.differing,
         "equality": demo.equality.as_json() if demo.equality else None,
         "equality_note": None if demo.equality else demo.equality_note,

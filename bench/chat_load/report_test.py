@@ -20,10 +20,14 @@ SHAPE = LoadShape(users=3, rounds=2)
 MACHINE: dict[str, str | int] = {"processor": "A <fast> CPU", "cores": 2, "memory_bytes": 8 << 30, "kernel": "6.1", "load_average_1min": "0.50"}
 
 
-def run(ttft: float, cached: int, wall: float, text: str = "yes") -> RunResult:
-    turns = [Turn(user, round_index, 0.0, Answer(text, ttft * (user + 1), ttft * (user + 1) + 1, 1000, cached if round_index else 0, 24, "length"))
-             for round_index in range(2) for user in range(3)]
-    return RunResult(turns, [], wall)
+def run(ttft: float, cached: int, wall: float, text: str = "yes", first: float = 2.0) -> RunResult:
+    """First visits take `first`, returns `ttft`, each times the user's number."""
+
+    def answer(user: int, round_index: int) -> Answer:
+        took = (ttft if round_index else first) * (user + 1)
+        return Answer(text, took, took + 1, 1000, cached if round_index else 0, 24, "length")
+
+    return RunResult([Turn(user, round_index, 0.0, answer(user, round_index)) for round_index in range(2) for user in range(3)], [], wall)
 
 
 ALL_EQUAL = Equality(5, 5, 120, 300)
@@ -42,7 +46,9 @@ class TableTest(unittest.TestCase):
 
     def test_figures(self) -> None:
         rows = self.rows()
-        self.assertEqual(rows["first token p50"], ("4.0 s", "0.20 s", "20.0x sooner"))
+        self.assertEqual(rows["first token p50"], ("4.0 s", "1.1 s", "3.5x sooner"))
+        self.assertEqual(rows["users returning p50"], ("4.0 s", "0.20 s", "20.0x sooner"))
+        self.assertEqual(rows["first visits p50"], ("4.0 s", "4.0 s", "1.0x sooner"))
         self.assertEqual(rows["prompt tokens computed"], ("6,000", "3,300", "55%"))
         self.assertEqual(rows["prompt tokens reused"], ("0", "2,700", ""))
         self.assertEqual(rows["bytes restored"], ("-", "5 MiB", ""))
@@ -54,7 +60,7 @@ class TableTest(unittest.TestCase):
         result = demo()
         result.with_tiercel.result = run(4.0, 900, 90.0)
         rows = {label.strip(): note for label, _, _, note in report.table_rows(result)}
-        self.assertEqual(rows["first token p50"], "2.0x later")
+        self.assertEqual(rows["users returning p50"], "2.0x later")
         self.assertEqual(rows["wall time"], "1.5x longer")
 
     def test_remarks(self) -> None:
@@ -62,6 +68,14 @@ class TableTest(unittest.TestCase):
         self.assertIn("NOT EQUAL (4 of 5", report.remarks(demo(Equality(5, 4, 120, 300)))[0][1])
         self.assertEqual(report.remarks(demo(None))[0][1], "not run")
         self.assertIn("6 of 6", report.remarks(demo())[1][1])
+
+    def test_a_machine_that_changed_its_speed_is_told(self) -> None:
+        self.assertTrue(demo().steady)
+        result = demo()
+        for first, steady in ((1.4, True), (2.9, True), (1.3, False), (3.1, False)):
+            result.with_tiercel.result = run(0.1, 900, 20.0, first=first)
+            self.assertEqual(result.steady, steady, first)
+            self.assertEqual(any(label == "MACHINE NOT STEADY" for label, _ in report.remarks(result)), not steady)
 
     def test_columns_line_up(self) -> None:
         self.assertEqual(table(("", "a", "b", ""), [("x", "1", "22", "n"), ("yy", "333", "4", "")]).splitlines(),
