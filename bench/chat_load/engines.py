@@ -1,0 +1,39 @@
+"""The command lines of the servers that the load can run against, with the same slots, context and one unified KV cache."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from chat_load.server import Server, free_port
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    model: Path
+    slots: int
+    context_tokens: int
+    output: Path  # directory for logs and port files
+
+
+def processors() -> int:
+    """That this program may use: what each engine gets as threads, instead of each one's own default."""
+    return len(os.sched_getaffinity(0))
+
+
+def tiercel_server(binary: Path, settings: EngineSettings, name: str, host_capacity: str | None, keep: bool = False) -> Server:
+    """tiercel-llama; host_capacity None is the run without Tiercel."""
+    port_file = settings.output / f"{name}.port"
+    command = [str(binary), "--model", str(settings.model), "--slots", str(settings.slots), "--context", str(settings.context_tokens),
+               "--threads", str(processors()), "--port", "0", "--port-file", str(port_file)]
+    command += ["--cache", "off"] if host_capacity is None else ["--host-capacity", host_capacity]
+    return Server(f"tiercel-llama ({name})", command, settings.output / f"{name}.log", port_file=port_file, keep=keep)
+
+
+def llama_server(binary: Path, settings: EngineSettings, name: str, cache_ram_mib: int) -> Server:
+    """llama.cpp's own server, which cannot pick a port by itself."""
+    port = free_port()
+    command = [str(binary), "--model", str(settings.model), "--parallel", str(settings.slots), "--ctx-size", str(settings.context_tokens),
+               "--kv-unified", "--cache-ram", str(cache_ram_mib), "--threads", str(processors()), "--flash-attn", "on",
+               "--host", "127.0.0.1", "--port", str(port), "--metrics"]
+    return Server(f"llama-server ({name})", command, settings.output / f"{name}.log", port=port)

@@ -1,0 +1,1 @@
+"""The chat load on tiercel-llama beside llama.cpp's own server."""
