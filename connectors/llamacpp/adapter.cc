@@ -1,0 +1,206 @@
+#include "connectors/llamacpp/adapter.h"
+
+#include "connectors/llamacpp/identity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::llamacpp {
+namespace {
+
+llama_pos as_pos(std::size_t position) {
+  return static_cast<llama_pos>(position);
+}
+
+}  // namespace
+
+Result<std::uint64_t> measure_block_bytes(llama_context* context, llama_seq_id scratch, std::uint32_t block_tokens) {
+  const llama_model* model = llama_get_model(context);
+  llama_memory_t memory = llama_get_memory(context);
+  const llama_token token = std::max(llama_vocab_bos(llama_model_get_vocab(model)), 0);
+  std::uint64_t sizes[2] = {};
+  llama_batch batch = llama_batch_init(1, 0, 1);
+  bool decoded = true;
+  for (int i = 0; i < 2 && decoded; ++i) {
+    batch.n_tokens = 1;
+    batch.token[0] = token;
+    batch.pos[0] = i;
+    batch.n_seq_id[0] = 1;
+    batch.seq_id[0][0] = scratch;
+    batch.logits[0] = 1;
+    decoded = llama_decode(context, batch) == 0;
+    sizes[i] = llama_state_seq_get_size(context, scratch);
+  }
+  llama_batch_free(batch);
+  llama_memory_seq_rm(memory, scratch, -1, -1);
+  if (!decoded || sizes[0] == 0 || sizes[1] <= sizes[0]) {
+    return fail(ErrorCode::kUnsupported, "libllama did not give the state of two tokens, so blocks cannot be kept");
+  }
+  return sizes[0] + (block_tokens - 1) * (sizes[1] - sizes[0]);
+}
+
+Adapter::Adapter(llama_context* context, Session session, AdapterOptions options)
+    : context_(context),
+      memory_(llama_get_memory(context)),
+      session_(std::move(session)),
+      space_(session_.space(options.tenant)),
+      options_(std::move(options)) {}
+
+Result<std::unique_ptr<Adapter>> Adapter::create(Cache& cache, llama_context* context, ModelIdentity identity,
+                                                 AdapterOptions options) {
+  if (llama_get_memory(context) == nullptr) {
+    return fail(ErrorCode::kUnsupported, "the context has no KV memory");
+  }
+  if (options.block_bytes == 0) {
+    auto bytes = measure_block_bytes(context, options.scratch, options.block_tokens);
+    if (!bytes) return tl::unexpected<Error>(bytes.error());
+    options.block_bytes = *bytes;
+  }
+  SessionOptions session_options;
+  session_options.model = std::move(identity);
+  session_options.block_tokens = options.block_tokens;
+  session_options.layout = Layout::blob(options.block_bytes);
+  auto session = cache.open_session(session_options);
+  if (!session) return tl::unexpected<Error>(session.error());
+  return std::unique_ptr<Adapter>(new Adapter(context, std::move(*session), std::move(options)));
+}
+
+Restore Adapter::restore(llama_seq_id seq, std::span<const TokenId> tokens, std::size_t present, std::size_t limit,
+                         Trail& trail) {
+  Restore restore(*this, seq, present);
+  const std::size_t blocks = std::min(limit, tokens.size()) / options_.block_tokens;
+  trail = start();
+  trail.chain_.append(tokens.first(blocks * options_.block_tokens));
+  const std::size_t matched = std::min(session_.match(trail.chain_).blocks(), blocks);
+  trail.kept_ = matched;
+  const std::size_t wanted = usable_blocks(matched);
+  if (wanted * options_.block_tokens <= present) return restore;
+
+  restore.next_block_ = present / options_.block_tokens;
+  restore.give_up_ = std::chrono::steady_clock::now() + options_.load_deadline;
+  restore.load_ = session_.load(trail.chain_, wanted, options_.load_deadline);
+  return restore;
+}
+
+std::size_t Adapter::usable_blocks(std::size_t blocks) const {
+  const std::size_t multiple = std::max(options_.restore_multiple, options_.block_tokens);
+  return blocks * options_.block_tokens / multiple * multiple / options_.block_tokens;
+}
+
+Restore::Step Restore::finish() {
+  load_.reset();
+  ready_ = {};
+  return Step::kDone;
+}
+
+Restore::Step Restore::step(std::size_t max_blocks) {
+  if (!load_) return Step::kDone;
+  if (ready_.empty()) {
+    if (!load_->done() && std::chrono::steady_clock::now() < give_up_) return Step::kWaiting;
+    ready_ = load_->wait();
+    ready_ = ready_.first(adapter_->usable_blocks(ready_.size()));
+    if (ready_.size() * adapter_->options_.block_tokens <= position_) return finish();
+    // Present tokens past the last block boundary give way to the block that covers them.
+    start_ = position_ = next_block_ * adapter_->options_.block_tokens;
+    llama_memory_seq_rm(adapter_->memory_, seq_, as_pos(position_), -1);
+  }
+  const std::size_t end = std::min(ready_.size(), next_block_ + max_blocks);
+  for (; next_block_ < end; ++next_block_) {
+    const auto bytes = ready_[next_block_].bytes();
+    if (!adapter_->load_block(seq_, next_block_, bytes)) {
+      ++adapter_->counters_.rollbacks;
+      llama_memory_seq_rm(adapter_->memory_, seq_, as_pos(position_), -1);
+      return finish();
+    }
+    position_ += adapter_->options_.block_tokens;
+    bytes_ += bytes.size();
+  }
+  return next_block_ == ready_.size() ? finish() : Step::kMore;
+}
+
+bool Adapter::set_scratch(std::span<const std::byte> bytes) {
+  const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  if (llama_state_seq_set_data(context_, data, bytes.size(), options_.scratch) == bytes.size()) return true;
+  ++counters_.refused_loads;
+  clear_scratch();
+  if (!options_.evict_idlest || !options_.evict_idlest()) return false;
+  ++counters_.evict_retries;
+  if (llama_state_seq_set_data(context_, data, bytes.size(), options_.scratch) == bytes.size()) return true;
+  ++counters_.refused_loads;
+  clear_scratch();
+  return false;
+}
+
+bool Adapter::load_block(llama_seq_id seq, std::size_t block, std::span<const std::byte> bytes) {
+  // A blob of another length could hold another number of cells; the positions below then prove the rest.
+  if (bytes.size() != options_.block_bytes) return false;
+  if (!set_scratch(bytes)) return false;
+  const llama_pos first = as_pos(block * options_.block_tokens);
+  const llama_pos last = first + as_pos(options_.block_tokens) - 1;
+  // So many cells as the length says, from `first` to `last`: no hole, and the block of this place.
+  bool whole = llama_memory_seq_pos_min(memory_, options_.scratch) == first &&
+               llama_memory_seq_pos_max(memory_, options_.scratch) == last &&
+               llama_memory_seq_pos_max(memory_, seq) == first - 1;
+  if (whole) {
+    llama_memory_seq_cp(memory_, options_.scratch, seq, -1, -1);
+    whole = llama_memory_seq_pos_min(memory_, seq) == 0 && llama_memory_seq_pos_max(memory_, seq) == last;
+  }
+  clear_scratch();
+  if (!whole) {
+    ++counters_.not_contiguous;
+    return false;
+  }
+  ++counters_.restored_blocks;
+  counters_.restored_bytes += bytes.size();
+  return true;
+}
+
+bool Adapter::save_block(llama_seq_id seq, std::size_t block, Writer& writer) {
+  const llama_pos first = as_pos(block * options_.block_tokens);
+  llama_memory_seq_cp(memory_, seq, options_.scratch, first, first + as_pos(options_.block_tokens));
+  const std::size_t size = llama_state_seq_get_size(context_, options_.scratch);
+  bool saved = size == options_.block_bytes && size <= writer.bytes().size();
+  if (saved) {
+    auto* data = reinterpret_cast<std::uint8_t*>(writer.bytes().data());
+    saved = llama_state_seq_get_data(context_, data, size, options_.scratch) == size;
+  }
+  clear_scratch();
+  if (!saved) return false;
+  if (!writer.commit(size)) return false;
+  ++counters_.kept_blocks;
+  counters_.kept_bytes += size;
+  return true;
+}
+
+bool Adapter::keep(llama_seq_id seq, std::span<const TokenId> tokens, Trail& trail, std::size_t max_blocks) {
+  if (tokens.size() > trail.chain_.tokens()) trail.chain_.append(tokens.subspan(trail.chain_.tokens()));
+  // Only blocks that are computed: a restore names the blocks of a whole prompt before they are.
+  const std::size_t full = std::min(tokens.size() / options_.block_tokens, trail.chain_.size());
+  if (trail.kept_ >= full) return true;
+  const std::size_t count = std::min(full - trail.kept_, max_blocks);
+  Reservation room = session_.reserve(trail.chain_, trail.kept_, count);
+  for (std::size_t i = 0; i < room.size(); ++i) {
+    switch (room.outcome(i)) {
+      case Reserved::kYes:
+        if (!save_block(seq, trail.kept_, room.writer(i))) return true;
+        break;
+      case Reserved::kExists:
+        break;
+      case Reserved::kBusy:
+        ++counters_.busy;
+        return true;
+      case Reserved::kNoParent:
+        trail.kept_ = 0;  // an earlier block was evicted; the sequence still has it, so begin again at the next call
+        return true;
+      case Reserved::kInFlight:
+      case Reserved::kClosed:
+        return true;
+    }
+    ++trail.kept_;
+  }
+  return trail.kept_ >= full;
+}
+
+}  // namespace tiercel::llamacpp

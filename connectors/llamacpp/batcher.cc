@@ -1,0 +1,386 @@
+#include "connectors/llamacpp/batcher.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace tiercel::llamacpp {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+constexpr std::size_t kRestoreBlocksAStep = 8;  // about 3 ms of a 135M model
+constexpr std::size_t kKeepBlocksAStep = 16;
+
+double milliseconds_since(SteadyTime start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+struct Batcher::Slot {
+  llama_seq_id seq = 0;
+  Phase phase = Phase::kIdle;
+  std::vector<TokenId> tokens;  // in the KV cache, from position 0
+  std::size_t exact = 0;        // leading tokens computed in whole aligned batches, or restored as such
+  std::uint64_t last_used = 0;
+  std::uint64_t arrival = 0;
+  std::shared_ptr<Generation> generation;
+  std::optional<Restore> restore;
+  Trail trail;
+  bool has_trail = false;
+  SamplerHandle sampler;
+  TextStream text;
+  TokenId next = 0;             // sampled, not yet decoded
+  std::int32_t logits_at = -1;  // index in the batch
+  Timings timings;
+
+  [[nodiscard]] bool active() const noexcept { return phase != Phase::kIdle; }
+  [[nodiscard]] const std::vector<TokenId>& prompt() const { return generation->request.prompt; }
+};
+
+Batcher::Batcher(const ModelText& text, llama_context* context, const BatcherOptions& options)
+    : text_(text),
+      context_(context),
+      memory_(llama_get_memory(context)),
+      options_(options),
+      context_tokens_(llama_n_ctx(context)),
+      batch_tokens_(llama_n_ubatch(context)),
+      batch_(llama_batch_init(static_cast<std::int32_t>(batch_tokens_), 0, 1)) {
+  for (std::uint32_t i = 0; i < options.slots; ++i) {
+    Slot slot;
+    slot.seq = static_cast<llama_seq_id>(i);
+    slots_.push_back(std::move(slot));
+  }
+}
+
+Batcher::~Batcher() {
+  llama_batch_free(batch_);
+}
+
+std::vector<SlotView> Batcher::views() const {
+  std::vector<SlotView> views;
+  views.reserve(slots_.size());
+  for (const Slot& slot : slots_) {
+    views.push_back({.active = slot.active(), .tokens = slot.tokens, .last_used = slot.last_used});
+  }
+  return views;
+}
+
+bool Batcher::admit(std::shared_ptr<Generation> generation) {
+  // Every admitted request can run to its end: no answer is cut for want of cells.
+  std::size_t promised = generation->request.prompt.size() + generation->request.max_tokens;
+  for (const Slot& slot : slots_) {
+    if (slot.active()) promised += slot.prompt().size() + slot.generation->request.max_tokens;
+  }
+  if (active_ > 0 && promised > context_tokens_) return false;
+  const auto choice = choose_slot(views(), generation->request.prompt);
+  if (!choice) return false;
+
+  Slot& slot = slots_[choice->slot];
+  slot.generation = std::move(generation);
+  begin(slot, *choice);
+  return true;
+}
+
+std::size_t Batcher::reusable(const SlotChoice& choice, const GenerationRequest& request) const {
+  if (!options_.keep_idle) return 0;
+  const std::size_t shared = std::min(choice.shared, request.prompt.size() - 1);  // one token is left to compute
+  if (!options_.exact_reuse) return shared;
+  return shared / batch_tokens_ * batch_tokens_;
+}
+
+void Batcher::take_over(Slot& slot, const SlotChoice& choice) {
+  std::size_t shared = reusable(choice, slot.generation->request);
+  if (choice.source == choice.slot) {
+    if (!llama_memory_seq_rm(memory_, slot.seq, static_cast<llama_pos>(shared), -1)) {
+      llama_memory_seq_rm(memory_, slot.seq, -1, -1);  // a model whose state has no middle
+      shared = 0;
+    }
+    slot.tokens.resize(shared);
+  } else {
+    llama_memory_seq_rm(memory_, slot.seq, -1, -1);
+    const Slot& source = slots_[choice.source];
+    llama_memory_seq_cp(memory_, source.seq, slot.seq, 0, static_cast<llama_pos>(shared));
+    slot.tokens.assign(source.tokens.begin(), source.tokens.begin() + static_cast<std::ptrdiff_t>(shared));
+  }
+  // The same cells as a fresh start, so that sums run in the same order.
+  if (options_.exact_reuse && shared == 0) llama_memory_clear(memory_, false);
+}
+
+void Batcher::begin(Slot& slot, const SlotChoice& choice) {
+  const GenerationRequest& request = slot.generation->request;
+  take_over(slot, choice);
+  slot.timings = {};
+  slot.timings.queue_ms = milliseconds_since(slot.generation->arrival);
+  slot.timings.prompt_tokens = request.prompt.size();
+  slot.sampler = make_sampler(request.sampling);
+  slot.text = TextStream(request.stops);
+  slot.arrival = ++tick_;
+  slot.last_used = tick_;
+  slot.trail = {};
+  slot.has_trail = false;
+  slot.restore.reset();
+  slot.phase = Phase::kRestore;
+  ++active_;
+  if (adapter_) {
+    const std::size_t limit = request.prompt.size() - 1;
+    slot.restore.emplace(adapter_->restore(slot.seq, request.prompt, slot.tokens.size(), limit, slot.trail));
+    slot.has_trail = true;
+  } else {
+    end_restore(slot);
+  }
+}
+
+void Batcher::end_restore(Slot& slot) {
+  std::size_t present = slot.tokens.size();
+  if (slot.restore) {
+    present = slot.restore->present_tokens();
+    const auto position = static_cast<std::ptrdiff_t>(slot.restore->position());
+    slot.tokens.assign(slot.prompt().begin(), slot.prompt().begin() + position);
+    slot.timings.bytes_restored = slot.restore->restored_bytes();
+    slot.restore.reset();
+  }
+  slot.timings.prompt_from_engine = present;
+  slot.timings.prompt_restored = slot.tokens.size() - present;
+  stats_.prompt_from_engine += slot.timings.prompt_from_engine;
+  stats_.prompt_restored += slot.timings.prompt_restored;
+  slot.exact = slot.tokens.size() / batch_tokens_ * batch_tokens_;
+  slot.phase = Phase::kPrompt;
+}
+
+void Batcher::reap() {
+  for (Slot& slot : slots_) {
+    if (slot.active() && slot.generation->cancelled()) finish(slot, Finish::kCancelled);
+  }
+}
+
+bool Batcher::restore_some() {
+  std::size_t budget = kRestoreBlocksAStep;
+  bool waiting = false;
+  for (Slot& slot : slots_) {
+    if (slot.phase != Phase::kRestore) continue;
+    if (budget == 0) {
+      waiting = true;
+      continue;
+    }
+    const std::size_t before = slot.restore->position();
+    const Restore::Step step = slot.restore->step(budget);
+    const std::size_t gained = slot.restore->position() > before ? slot.restore->position() - before : 0;
+    budget -= std::min(budget, (gained + adapter_->block_tokens() - 1) / adapter_->block_tokens());
+    if (step == Restore::Step::kDone) {
+      end_restore(slot);
+    } else {
+      waiting = waiting || step == Restore::Step::kWaiting;
+    }
+  }
+  return waiting && budget == kRestoreBlocksAStep;
+}
+
+std::vector<std::size_t> Batcher::plan() const {
+  std::vector<StepSlot> slots;
+  for (const Slot& slot : slots_) {
+    StepSlot view{.done = slot.tokens.size(), .arrival = slot.arrival};
+    if (slot.phase == Phase::kAnswer) view.kind = StepSlot::Kind::kAnswer;
+    if (slot.phase == Phase::kPrompt) {
+      view.kind = StepSlot::Kind::kPrompt;
+      view.left = slot.prompt().size() - slot.tokens.size();
+    }
+    slots.push_back(view);
+  }
+  StepLimits limits{.batch_tokens = batch_tokens_, .aligned = options_.exact_reuse};
+  limits.prompt_beside_answers =
+      options_.prompt_piece > 0 ? options_.prompt_piece : prompt_piece(stats_.prompt_tokens_per_second, batch_tokens_);
+  return plan_step(slots, limits);
+}
+
+void Batcher::fill_batch(const std::vector<std::size_t>& plan) {
+  batch_.n_tokens = 0;
+  const auto add = [&](const Slot& slot, TokenId token, std::size_t position, bool logits) {
+    const auto i = batch_.n_tokens++;
+    batch_.token[i] = token;
+    batch_.pos[i] = static_cast<llama_pos>(position);
+    batch_.n_seq_id[i] = 1;
+    batch_.seq_id[i][0] = slot.seq;
+    batch_.logits[i] = logits ? 1 : 0;
+  };
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    Slot& slot = slots_[s];
+    slot.logits_at = -1;
+    if (plan[s] == 0) continue;
+    if (slot.phase == Phase::kAnswer) {
+      add(slot, slot.next, slot.tokens.size(), true);
+      slot.logits_at = batch_.n_tokens - 1;
+      continue;
+    }
+    const std::size_t first = slot.tokens.size();
+    for (std::size_t i = first; i < first + plan[s]; ++i) {
+      const bool last = i + 1 == slot.prompt().size();
+      add(slot, slot.prompt()[i], i, last);
+      if (last) slot.logits_at = batch_.n_tokens - 1;
+    }
+  }
+}
+
+bool Batcher::decode() {
+  for (;;) {
+    const std::int32_t answer = llama_decode(context_, batch_);
+    if (answer == 0) return true;
+    // 1: no room for the batch, nothing was changed. Idle conversations make room, the idlest first.
+    if (answer == 1 && evict_idlest()) continue;
+    abandon(Finish::kError, answer == 1 ? "the engine's KV cache is full" : "the engine could not compute this batch");
+    // What a failed call left in the cache is not known; nothing of it may be reused.
+    llama_memory_clear(memory_, false);
+    for (Slot& slot : slots_) slot.tokens.clear();
+    return false;
+  }
+}
+
+Batcher::Step Batcher::step() {
+  reap();
+  const bool waiting = restore_some();
+  const std::vector<std::size_t> shares = plan();
+  fill_batch(shares);
+  if (batch_.n_tokens == 0) return waiting ? Step::kWaiting : Step::kWorked;
+
+  std::size_t prompt_tokens = 0;
+  bool answers = false;
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    if (slots_[s].phase == Phase::kPrompt) prompt_tokens += shares[s];
+    answers = answers || slots_[s].phase == Phase::kAnswer;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  if (!decode()) return Step::kWorked;
+  ++stats_.steps;
+  // Logits of this call are valid until the next one, so all slots are sampled before anything else is decoded.
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    if (shares[s] > 0) after_decode(slots_[s], shares[s]);
+  }
+  if (!answers) note_speed(prompt_tokens, milliseconds_since(start) / 1000.0);
+  return Step::kWorked;
+}
+
+void Batcher::after_decode(Slot& slot, std::size_t count) {
+  slot.last_used = ++tick_;
+  if (slot.phase == Phase::kAnswer) {
+    slot.tokens.push_back(slot.next);
+  } else {
+    const std::size_t first = slot.tokens.size();
+    const auto from = slot.prompt().begin() + static_cast<std::ptrdiff_t>(first);
+    slot.tokens.insert(slot.tokens.end(), from, from + static_cast<std::ptrdiff_t>(count));
+    if (first == slot.exact && count == batch_tokens_) slot.exact += count;
+    slot.timings.prompt_computed += count;
+    stats_.prompt_computed += count;
+  }
+  if (slot.logits_at >= 0) sample(slot);
+  if (slot.active()) keep(slot, kKeepBlocksAStep);
+}
+
+void Batcher::sample(Slot& slot) {
+  const GenerationRequest& request = slot.generation->request;
+  const TokenId token = llama_sampler_sample(slot.sampler.get(), context_, slot.logits_at);
+  if (slot.timings.completion_tokens == 0) slot.timings.ttft_ms = milliseconds_since(slot.generation->arrival);
+  ++slot.timings.completion_tokens;
+  ++stats_.completion_tokens;
+  if (text_.is_end(token) && !request.ignore_end) {
+    slot.generation->push(slot.text.finish());
+    return finish(slot, Finish::kStop);
+  }
+  slot.generation->push(slot.text.push(text_.piece(token)));
+  if (slot.text.stopped()) return finish(slot, Finish::kStop);
+  if (slot.timings.completion_tokens >= request.max_tokens) {
+    slot.generation->push(slot.text.finish());
+    return finish(slot, Finish::kLength);
+  }
+  slot.next = token;
+  slot.phase = Phase::kAnswer;
+}
+
+void Batcher::keep(Slot& slot, std::size_t max_blocks) {
+  if (!adapter_) return;
+  if (!slot.has_trail) {
+    slot.trail = adapter_->start();
+    slot.has_trail = true;
+  }
+  const std::span<const TokenId> tokens(slot.tokens);
+  const std::uint64_t before = adapter_->counters().kept_bytes;
+  adapter_->keep(slot.seq, options_.exact_reuse ? tokens.first(slot.exact) : tokens, slot.trail, max_blocks);
+  slot.timings.bytes_kept += adapter_->counters().kept_bytes - before;
+}
+
+void Batcher::finish(Slot& slot, Finish finish, const std::string& why) {
+  if (slot.phase == Phase::kRestore) {
+    if (slot.restore) end_restore(slot);  // the sequence holds what was restored so far
+  }
+  keep(slot, kKeepBlocksAStep);
+  slot.timings.total_ms = milliseconds_since(slot.generation->arrival);
+  ++stats_.finished[static_cast<std::size_t>(finish)];
+  slot.phase = Phase::kIdle;
+  --active_;
+  settle(slot);
+  slot.generation->finish(finish, slot.timings, why);
+  slot.generation.reset();
+  slot.restore.reset();
+  slot.sampler.reset();
+}
+
+void Batcher::settle(Slot& slot) {
+  std::size_t stay = slot.tokens.size();
+  if (options_.exact_reuse) stay = std::min(stay, slot.exact);
+  if (!options_.keep_idle) stay = 0;
+  if (stay == slot.tokens.size()) return;
+  llama_memory_seq_rm(memory_, slot.seq, static_cast<llama_pos>(stay), -1);
+  slot.tokens.resize(stay);
+}
+
+void Batcher::abandon(Finish finish_as, const std::string& why) {
+  for (Slot& slot : slots_) {
+    if (slot.active()) finish(slot, finish_as, why);
+  }
+}
+
+bool Batcher::evict_idlest() {
+  const auto idlest = idlest_slot(views(), std::nullopt);
+  if (!idlest) return false;
+  Slot& slot = slots_[*idlest];
+  llama_memory_seq_rm(memory_, slot.seq, -1, -1);
+  slot.tokens.clear();
+  ++stats_.idle_evictions;
+  return true;
+}
+
+SamplerHandle Batcher::make_sampler(const SamplingOptions& options) const {
+  SamplerHandle chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+  const auto add = [&](llama_sampler* sampler) { llama_sampler_chain_add(chain.get(), sampler); };
+  if (options.frequency_penalty != 0.0F || options.presence_penalty != 0.0F) {
+    const auto all = static_cast<std::int32_t>(context_tokens_);
+    add(llama_sampler_init_penalties(text_.vocabulary_size(), all, 1.0F, options.frequency_penalty,
+                                     options.presence_penalty));
+  }
+  if (options.temperature <= 0.0F) {
+    add(llama_sampler_init_greedy());
+    return chain;
+  }
+  if (options.top_k > 0) add(llama_sampler_init_top_k(options.top_k));
+  if (options.top_p < 1.0F) add(llama_sampler_init_top_p(options.top_p, 1));
+  add(llama_sampler_init_temp(options.temperature));
+  add(llama_sampler_init_dist(options.seed));
+  return chain;
+}
+
+void Batcher::note_speed(std::size_t prompt_tokens, double seconds) {
+  if (prompt_tokens < 16 || seconds <= 0) return;  // small batches say little about speed
+  const double speed = static_cast<double>(prompt_tokens) / seconds;
+  double& known = stats_.prompt_tokens_per_second;
+  known = known == 0 ? speed : 0.7 * known + 0.3 * speed;
+}
+
+BatcherStats Batcher::stats() const {
+  BatcherStats stats = stats_;
+  stats.slots_busy = active_;
+  for (const Slot& slot : slots_) stats.slot_tokens += slot.tokens.size();
+  if (adapter_) stats.adapter = adapter_->counters();
+  return stats;
+}
+
+}  // namespace tiercel::llamacpp
