@@ -211,7 +211,11 @@ HttpServer::HttpServer(const HttpOptions& options)
   });
 }
 
-HttpServer::~HttpServer() = default;
+HttpServer::~HttpServer() {
+  // httplib closes the socket when it stops serving; one that never served is left to us.
+  const socket_t listening = svr_sock_.exchange(INVALID_SOCKET);
+  if (listening != INVALID_SOCKET) ::close(listening);
+}
 
 Result<int> HttpServer::bind(const std::string& host, int port) {
   errno = 0;
@@ -227,7 +231,18 @@ Result<int> HttpServer::bind(const std::string& host, int port) {
 }
 
 void HttpServer::serve() {
+  Phase expected = Phase::kNew;
+  if (!phase_.compare_exchange_strong(expected, Phase::kServing, std::memory_order_acq_rel)) return;
   listen_after_bind();
+  phase_.store(Phase::kEnded, std::memory_order_release);
+}
+
+void HttpServer::end() {
+  Phase expected = Phase::kNew;
+  if (phase_.compare_exchange_strong(expected, Phase::kEnded, std::memory_order_acq_rel)) return;
+  // serve() has begun; stop() works from the moment that httplib calls itself running.
+  while (!is_running() && phase_.load(std::memory_order_acquire) == Phase::kServing) std::this_thread::yield();
+  stop();
 }
 
 bool HttpServer::process_and_close_socket(socket_t socket) {

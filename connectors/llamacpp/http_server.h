@@ -5,7 +5,7 @@
 // gets a worker only when bytes arrive; workers are held by requests alone. Routing, parsing and replies stay
 // httplib's.
 //
-// Register handlers first, then bind() and serve() (which blocks), stop() from any thread. Handlers run on workers.
+// Register handlers first, then bind() and serve() (which blocks), end() from any thread. Handlers run on workers.
 #pragma once
 
 #include "connectors/llamacpp/connection_stream.h"
@@ -38,8 +38,10 @@ class HttpServer : public httplib::Server {
 
   /// Binds and starts to queue connections; port 0 takes a free one. The port.
   [[nodiscard]] Result<int> bind(const std::string& host, int port);
-  /// Answers requests until stop(). Replies under way are cut by stop(): drain first.
+  /// Answers requests until end(). Replies under way are cut by end(): drain first.
   void serve();
+  /// Ends serve(), or keeps it from beginning. (httplib's stop() does nothing if it comes too early.)
+  void end();
   /// Replies from now on close their connection.
   void close_after_replies() noexcept { closing_.store(true, std::memory_order_release); }
 
@@ -63,7 +65,9 @@ class HttpServer : public httplib::Server {
   HttpOptions options_;
   std::atomic<bool> closing_{false};  // close_after_replies (release), workers (acquire)
   std::atomic<std::size_t> open_{0};  // counted up and down by workers and parking (acq_rel)
-  std::mutex replies_mutex_;          // guards replying_
+  enum class Phase : std::uint8_t { kNew, kServing, kEnded };
+  std::atomic<Phase> phase_{Phase::kNew};  // serve and end (acq_rel) agree by it on who came first
+  std::mutex replies_mutex_;               // guards replying_
   std::condition_variable replied_;
   std::size_t replying_ = 0;
   std::unique_ptr<Parking> parking_;

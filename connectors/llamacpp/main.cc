@@ -110,7 +110,7 @@ int serve(const ServerOptions& options) {
   api.http().close_after_replies();
   (*engine)->drain(options.drain);
   api.http().wait_for_replies(std::chrono::seconds(2));
-  api.http().stop();
+  api.http().end();
   listener.join();
   engine->reset();
   if (*cache) {
