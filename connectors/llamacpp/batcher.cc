@@ -283,10 +283,10 @@ void Batcher::sample(Slot& slot) {
   ++slot.timings.completion_tokens;
   ++stats_.completion_tokens;
   if (text_.is_end(token) && !request.ignore_end) {
-    slot.generation->push(slot.text.finish());
+    slot.generation->push(token, slot.text.finish());
     return finish(slot, Finish::kStop);
   }
-  slot.generation->push(slot.text.push(text_.piece(token)));
+  slot.generation->push(token, slot.text.push(text_.piece(token)));
   if (slot.text.stopped()) return finish(slot, Finish::kStop);
   if (slot.timings.completion_tokens >= request.max_tokens) {
     slot.generation->push(slot.text.finish());

@@ -15,9 +15,23 @@ Timings Generation::timings() const {
   return timings_;
 }
 
+std::vector<TokenId> Generation::tokens() const {
+  const std::lock_guard lock(mutex_);
+  return tokens_;
+}
+
 std::string Generation::error() const {
   const std::lock_guard lock(mutex_);
   return error_;
+}
+
+void Generation::push(TokenId token, std::string_view text) {
+  {
+    const std::lock_guard lock(mutex_);
+    tokens_.push_back(token);
+    text_.append(text);
+  }
+  if (!text.empty()) changed_.notify_one();
 }
 
 void Generation::push(std::string_view text) {

@@ -76,9 +76,12 @@ class Generation {
   [[nodiscard]] bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }
   /// After finish: final.
   [[nodiscard]] Timings timings() const;
+  /// After finish: the ids of the answer's tokens, the end token included.
+  [[nodiscard]] std::vector<TokenId> tokens() const;
   /// Of Finish::kError and kShutdown.
   [[nodiscard]] std::string error() const;
 
+  void push(TokenId token, std::string_view text);
   void push(std::string_view text);
   void finish(Finish finish, const Timings& timings, std::string error = {});
 
@@ -86,6 +89,7 @@ class Generation {
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   std::string text_;
+  std::vector<TokenId> tokens_;
   Finish finish_ = Finish::kNone;
   Timings timings_;
   std::string error_;
