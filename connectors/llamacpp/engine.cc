@@ -31,7 +31,25 @@ Result<ggml_type> kv_type(const std::string& name) {
   return fail(ErrorCode::kInvalidArgument, fmt::format("--kv-type: \"{}\" is not one of {}", name, valid));
 }
 
-Status check(const EngineOptions& options) {
+std::string first_line(std::string text) {
+  if (const auto end = text.find('\n'); end != std::string::npos) text.resize(end);
+  return text;
+}
+
+}  // namespace
+
+struct Engine::Digest {
+  std::atomic<bool> done{false};  // set (release) after `answer` is written; pairs with the engine thread's acquire
+  Result<std::vector<BlockHash>> answer = std::vector<BlockHash>{};
+};
+
+Engine::Engine(const EngineOptions& options, Cache* cache) : options_(options), cache_(cache) {}
+
+void Engine::log(const std::string& line) const {
+  if (options_.log) options_.log(line);
+}
+
+Status Engine::check(const EngineOptions& options) {
   if (options.slots < 1 || options.slots > 255) {
     return fail(
         ErrorCode::kInvalidArgument,
@@ -61,25 +79,12 @@ Status check(const EngineOptions& options) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("--queue: {} is out of range; valid are 1 to 4096", options.queue_capacity));
   }
+  if (auto type = kv_type(options.kv_type); !type) return tl::unexpected<Error>(type.error());
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(options.model, error)) {
+    return fail(ErrorCode::kNotFound, fmt::format("--model: {} does not exist or is no file", options.model));
+  }
   return {};
-}
-
-std::string first_line(std::string text) {
-  if (const auto end = text.find('\n'); end != std::string::npos) text.resize(end);
-  return text;
-}
-
-}  // namespace
-
-struct Engine::Digest {
-  std::atomic<bool> done{false};  // set (release) after `answer` is written; pairs with the engine thread's acquire
-  Result<std::vector<BlockHash>> answer = std::vector<BlockHash>{};
-};
-
-Engine::Engine(const EngineOptions& options, Cache* cache) : options_(options), cache_(cache) {}
-
-void Engine::log(const std::string& line) const {
-  if (options_.log) options_.log(line);
 }
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options, Cache* cache) {
@@ -93,10 +98,6 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options, Cach
 }
 
 Status Engine::load() {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(options_.model, error)) {
-    return fail(ErrorCode::kNotFound, fmt::format("--model: {} does not exist or is no file", options_.model));
-  }
   auto type = kv_type(options_.kv_type);
   if (!type) return tl::unexpected<Error>(type.error());
   llama_model_params model_params = llama_model_default_params();

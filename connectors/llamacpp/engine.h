@@ -63,6 +63,9 @@ struct EngineStats {
 
 class Engine {
  public:
+  /// What start() checks first: values out of their ranges, a model file that is not there. Reads no file.
+  [[nodiscard]] static Status check(const EngineOptions& options);
+
   /// Loads the model. `cache` may be null: no reuse beyond the engine's own memory. It must outlive the engine.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options, Cache* cache);
   ~Engine();

@@ -79,6 +79,8 @@ int serve(const ServerOptions& options) {
   const sigset_t signals = block_end_signals();
   llama_log_set(log_llama, nullptr);
   llama_backend_init();
+  // Before the arena is touched, which takes a second for every few GiB.
+  if (auto status = Engine::check(options.engine); !status) return complain(status.error());
   auto cache = open_cache(options);
   if (!cache) return complain(cache.error());
   EngineOptions engine_options = options.engine;
