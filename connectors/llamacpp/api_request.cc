@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -70,7 +71,8 @@ ApiResult<void> refuse_unsupported(const json& body) {
     }
   }
   const json* suffix = find(body, "suffix");
-  if (suffix != nullptr && *suffix != "") return bad("suffix", "\"suffix\" is not supported by this server");
+  const bool no_suffix = suffix == nullptr || (suffix->is_string() && suffix->get_ref<const std::string&>().empty());
+  if (!no_suffix) return bad("suffix", "\"suffix\" is not supported by this server");
   const json* format = find(body, "response_format");
   if (format != nullptr && (!format->is_object() || format->value("type", json()) != "text")) {
     return bad("response_format",
@@ -158,13 +160,17 @@ ApiResult<void> sampling(const json& body, ApiRequest& request) {
   SamplingOptions& options = request.sampling;
   constexpr double kMostInt = std::numeric_limits<std::int32_t>::max();
   std::int64_t seed = -1;
-  ApiResult<void> status;
-  if (!(status = number(body, "temperature", 0, 2, options.temperature))) return status;
-  if (!(status = number(body, "top_p", 0, 1, options.top_p))) return status;
-  if (!(status = number(body, "top_k", -1, kMostInt, options.top_k))) return status;
-  if (!(status = number(body, "frequency_penalty", -2, 2, options.frequency_penalty))) return status;
-  if (!(status = number(body, "presence_penalty", -2, 2, options.presence_penalty))) return status;
-  if (!(status = number(body, "seed", -9.3e18, 9.3e18, seed))) return status;
+  const std::array<ApiResult<void>, 6> read = {
+      number(body, "temperature", 0, 2, options.temperature),
+      number(body, "top_p", 0, 1, options.top_p),
+      number(body, "top_k", -1, kMostInt, options.top_k),
+      number(body, "frequency_penalty", -2, 2, options.frequency_penalty),
+      number(body, "presence_penalty", -2, 2, options.presence_penalty),
+      number(body, "seed", -9.3e18, 9.3e18, seed),
+  };
+  for (const ApiResult<void>& status : read) {
+    if (!status) return status;
+  }
   const bool given = find(body, "seed") != nullptr;
   options.seed = given ? static_cast<std::uint32_t>(seed) : std::random_device{}();
   return {};

@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-ApiResult<ApiRequest> chat(json extra = json::object()) {
+ApiResult<ApiRequest> chat(const json& extra = json::object()) {
   json body = {{"messages", {{{"role", "user"}, {"content", "hi"}}}}};
   body.update(extra);
   return parse_request(ApiKind::kChat, body.dump());

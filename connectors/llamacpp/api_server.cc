@@ -83,7 +83,7 @@ void ApiServer::register_routes() {
     std::string text = cache_ != nullptr ? prometheus_text(cache_->stats()) : std::string{};
     r.set_content(text + metrics_.text(engine_.stats(), http_.open_connections()), "text/plain; version=0.0.4");
   });
-  http_.set_error_handler([this](const Request& q, Response& r) {
+  http_.set_error_handler([](const Request& q, Response& r) {
     if (!r.body.empty()) return;  // a handler said it better
     ApiError error{.status = r.status,
                    .message = fmt::format("{} {} is not something this server does", q.method, q.path)};
@@ -96,13 +96,13 @@ void ApiServer::register_routes() {
     r.set_content(error_reply(error), kJson);
   });
   http_.set_exception_handler([this](const Request&, Response& r, std::exception_ptr thrown) {
-    std::string what = "the server failed";
+    std::string what;
     try {
       std::rethrow_exception(std::move(thrown));
     } catch (const std::exception& error) {
       what = error.what();
     } catch (...) {
-      // Nothing that we call throws anything else; the sentence above stands.
+      what = "the server failed without saying why";
     }
     refuse(r, server_error(500, what));
   });

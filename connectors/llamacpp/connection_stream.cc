@@ -90,7 +90,7 @@ ssize_t ConnectionStream::read(char* data, size_t size) {
     if (n <= 0) return n;
   }
   const std::size_t n = std::min(size, c.ahead_.size() - c.begin_);
-  std::memcpy(data, c.ahead_.data() + c.begin_, n);
+  std::copy_n(c.ahead_.data() + c.begin_, n, data);
   c.begin_ += n;
   return static_cast<ssize_t>(n);
 }

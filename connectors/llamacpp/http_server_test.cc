@@ -62,43 +62,43 @@ class Client {
 class HttpServerTest : public ::testing::Test {
  protected:
   void start(HttpOptions options) {
-    server_ = std::make_unique<HttpServer>(options);
-    server_->Get("/hello", [](const httplib::Request&, httplib::Response& r) { r.set_content("hello", "text/plain"); });
-    server_->Get("/wait_until_gone", [this](const httplib::Request&, httplib::Response&) {
-      entered_.set_value();
+    http = std::make_unique<HttpServer>(options);
+    http->Get("/hello", [](const httplib::Request&, httplib::Response& r) { r.set_content("hello", "text/plain"); });
+    http->Get("/wait_until_gone", [this](const httplib::Request&, httplib::Response&) {
+      entered.set_value();
       while (!HttpServer::client_gone()) std::this_thread::yield();
-      saw_gone_.set_value();
+      saw_gone.set_value();
     });
-    auto port = server_->bind("127.0.0.1", 0);
+    auto port = http->bind("127.0.0.1", 0);
     ASSERT_TRUE(port) << port.error().message;
-    port_ = *port;
-    thread_ = std::thread([this] { server_->serve(); });
+    bound_port = *port;
+    serving = std::thread([this] { http->serve(); });
   }
   void TearDown() override {
-    if (!server_) return;
-    server_->end();
-    thread_.join();
+    if (!http) return;
+    http->end();
+    serving.join();
   }
 
-  std::unique_ptr<HttpServer> server_;
-  int port_ = 0;
-  std::thread thread_;
-  std::promise<void> entered_;
-  std::promise<void> saw_gone_;
+  std::unique_ptr<HttpServer> http;
+  int bound_port = 0;
+  std::thread serving;
+  std::promise<void> entered;
+  std::promise<void> saw_gone;
 };
 
 TEST_F(HttpServerTest, IdleConnectionsHoldNoWorker) {
   start({.workers = 2});
   std::vector<std::unique_ptr<Client>> idle;
   for (int i = 0; i < 64; ++i) {
-    idle.push_back(std::make_unique<Client>(port_));
+    idle.push_back(std::make_unique<Client>(bound_port));
     ASSERT_TRUE(idle.back()->connected());
     if (i % 2 == 0) {  // half were used before and are kept alive, half never sent a byte
       idle.back()->get("/hello");
       ASSERT_NE(idle.back()->read_until("hello").find("200 OK"), std::string::npos);
     }
   }
-  Client fresh(port_);
+  Client fresh(bound_port);
   fresh.get("/hello");
   EXPECT_NE(fresh.read_until("hello").find("200 OK"), std::string::npos);
   for (auto& client : idle) {  // and each of them is served again
@@ -109,7 +109,7 @@ TEST_F(HttpServerTest, IdleConnectionsHoldNoWorker) {
 
 TEST_F(HttpServerTest, PipelinedRequestsAreAllAnswered) {
   start({.workers = 1});
-  Client client(port_);
+  Client client(bound_port);
   const std::string one = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
   client.send(one + one + one);
   for (int i = 0; i < 3; ++i) EXPECT_NE(client.read_until("\r\n\r\nhello").find("200 OK"), std::string::npos);
@@ -117,9 +117,9 @@ TEST_F(HttpServerTest, PipelinedRequestsAreAllAnswered) {
 
 TEST_F(HttpServerTest, ARequestThatNeverEndsGivesItsWorkerBack) {
   start({.workers = 1, .limits = {.whole_request = std::chrono::milliseconds(50)}});
-  Client slow(port_);
+  Client slow(bound_port);
   slow.send("GET /hello HTTP/1.1\r\nHost: loc");
-  Client other(port_);
+  Client other(bound_port);
   other.get("/hello");
   EXPECT_NE(other.read_until("hello").find("200 OK"), std::string::npos);
 }
@@ -127,46 +127,46 @@ TEST_F(HttpServerTest, ARequestThatNeverEndsGivesItsWorkerBack) {
 TEST_F(HttpServerTest, AHandlerSeesThatItsClientHasGone) {
   start({.workers = 1});
   {
-    Client client(port_);
+    Client client(bound_port);
     client.get("/wait_until_gone");
-    ASSERT_EQ(entered_.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+    ASSERT_EQ(entered.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
   }
-  EXPECT_EQ(saw_gone_.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(saw_gone.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
 }
 
 TEST_F(HttpServerTest, IdleConnectionsAreClosedAfterTheirTime) {
   start({.workers = 1, .idle = std::chrono::milliseconds(1)});
-  Client client(port_);
+  Client client(bound_port);
   EXPECT_EQ(client.read_until("x"), "(closed)");
 }
 
 TEST_F(HttpServerTest, OneConnectionTooManyIsClosed) {
   start({.workers = 1, .connections = 1});
-  Client first(port_);
+  Client first(bound_port);
   first.get("/hello");
   first.read_until("hello");
-  Client second(port_);
+  Client second(bound_port);
   EXPECT_EQ(second.read_until("x"), "(closed)");
 }
 
 TEST_F(HttpServerTest, AUsedPortIsAnError) {
   start({.workers = 1});
   HttpServer second({.workers = 1});
-  const auto port = second.bind("127.0.0.1", port_);
+  const auto port = second.bind("127.0.0.1", bound_port);
   ASSERT_FALSE(port);
-  EXPECT_NE(port.error().message.find(std::to_string(port_)), std::string::npos);
+  EXPECT_NE(port.error().message.find(std::to_string(bound_port)), std::string::npos);
 }
 
 TEST_F(HttpServerTest, StopClosesParkedConnections) {
   start({.workers = 1});
-  Client client(port_);
+  Client client(bound_port);
   client.get("/hello");
   client.read_until("hello");
-  server_->end();
-  thread_.join();
+  http->end();
+  serving.join();
   EXPECT_EQ(client.read_until("x"), "(closed)");
-  EXPECT_EQ(server_->open_connections(), 0U);
-  server_.reset();
+  EXPECT_EQ(http->open_connections(), 0U);
+  http.reset();
 }
 
 }  // namespace

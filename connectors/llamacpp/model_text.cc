@@ -15,7 +15,7 @@ ModelText::ModelText(const llama_model* model) : model_(model), vocab_(llama_mod
   }
 }
 
-std::vector<TokenId> ModelText::tokenize(std::string_view text) const {
+std::vector<TokenId> ModelText::tokenize(const std::string& text) const {
   const auto length = static_cast<std::int32_t>(text.size());
   std::vector<TokenId> tokens(text.size() + 8);
   std::int32_t count =

@@ -9,7 +9,6 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace tiercel::llamacpp {
@@ -25,7 +24,7 @@ class ModelText {
 
   /// The tokens of a prompt, begin token included where the model wants one. Special tokens in the text are taken as
   /// such, as a chat template needs.
-  [[nodiscard]] std::vector<TokenId> tokenize(std::string_view text) const;
+  [[nodiscard]] std::vector<TokenId> tokenize(const std::string& text) const;
   /// The bytes of a token; empty for control tokens. May end inside a UTF-8 character.
   [[nodiscard]] std::string piece(TokenId token) const;
   /// The prompt that the model's chat template makes of a conversation, up to where the assistant begins.

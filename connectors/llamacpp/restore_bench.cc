@@ -97,6 +97,7 @@ double copy_ms(std::size_t bytes) {
   std::vector<char> from(bytes * kPlaces, 'a');
   std::vector<char> to(bytes * kPlaces, 'b');
   std::vector<double> times;
+  times.reserve(kPlaces);
   for (std::size_t i = 0; i < kPlaces; ++i) {
     times.push_back(milliseconds([&] { std::memcpy(&to[i * bytes], &from[i * bytes], bytes); }));
   }

@@ -1,6 +1,7 @@
 #include "connectors/llamacpp/step_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tiercel::llamacpp {
 namespace {
@@ -38,7 +39,9 @@ std::vector<std::size_t> plan_step(std::span<const StepSlot> slots, const StepLi
   const std::size_t oldest = order.front();
   plan[oldest] = std::min(slots[oldest].left, room / 4);
   room -= plan[oldest];
-  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return slots[a].left < slots[b].left; });
+  std::sort(order.begin(), order.end(), [&](auto a, auto b) {
+    return std::pair(slots[a].left, slots[a].arrival) < std::pair(slots[b].left, slots[b].arrival);
+  });
   for (const std::size_t i : order) {
     const std::size_t more = std::min(slots[i].left - plan[i], room);
     plan[i] += more;
