@@ -14,6 +14,15 @@
 #include <bit>
 #include <cstring>
 
+// The thread sanitizer cannot know that these vector loads are whole words; it gets the scalar form.
+#if defined(__SANITIZE_THREAD__)
+#define TIERCEL_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TIERCEL_THREAD_SANITIZER
+#endif
+#endif
+
 namespace tiercel {
 namespace {
 
@@ -98,7 +107,7 @@ void Directory::set_tiers(const Place& place, BlockId id, TierSet ready) {
 /// A bit for each cell whose upper half is `tag`; an empty cell agrees with tag 0, so the cell itself decides. Compared
 /// without a branch: which cell agrees is as good as random, and a wrong guess costs more than all comparisons.
 unsigned Directory::cells_with_tag(const Line& line, std::uint32_t tag) noexcept {
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#if defined(__SSE2__) && !defined(TIERCEL_THREAD_SANITIZER)
   // Vector loads are not atomic for the language, but no x86 tears an aligned 8-byte word, and a word that is chosen
   // here is loaded again atomically.
   const auto* words = reinterpret_cast<const __m128i*>(&line);
