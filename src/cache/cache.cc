@@ -17,19 +17,23 @@
 namespace tiercel {
 namespace detail {
 
+/// Never destroyed: handles that outlive their cache still ask it for the time.
+const Clock& system_clock() {
+  static const SteadyClock* const clock = new SteadyClock;
+  return *clock;
+}
+
 /// Threads and what runs on them. Destroyed after the core was closed; members in order of dependence.
 class Runtime {
  public:
   explicit Runtime(const Config& config)
-      : executor_({.name = "tiercel",
-                   .threads = threads_of(config),
-                   .queue_capacity = config.limits.queued_tasks},
-                  clock_),
+      : executor_({.name = "tiercel", .threads = threads_of(config), .queue_capacity = config.limits.queued_tasks},
+                  system_clock()),
         copies_(executor_) {}
 
   [[nodiscard]] Environment environment() {
     std::random_device entropy;
-    return {.clock = clock_,
+    return {.clock = system_clock(),
             .executor = executor_,
             .copies = copies_,
             .seed = std::uint64_t{entropy()} << 32U | entropy()};
@@ -41,7 +45,6 @@ class Runtime {
     return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 4);
   }
 
-  SteadyClock clock_;
   ThreadedExecutor executor_;
   HostCopyEngine copies_;
 };
@@ -86,7 +89,9 @@ Result<Session> Cache::open_session(const SessionOptions& options) {
   }
 }
 
-Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
+Stats Cache::stats() const {
+  return core_ ? core_->stats() : Stats();
+}
 
 Status Cache::close(std::chrono::nanoseconds deadline) {
   if (!core_) return {};

@@ -1,0 +1,93 @@
+// Goal: what the core must keep when time, workers and room are at their limits. Every task is run by hand.
+#include "cache/core.h"
+#include "cache/local_session.h"
+#include "transfer/host_copy_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace tiercel {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kBlockBytes = 64_KiB;
+constexpr std::size_t kSlotsPerExtent = 2_MiB / kBlockBytes;
+
+Config two_extents() {
+  return {.host = {.capacity = 4_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = kBlockBytes}};
+}
+
+SessionOptions options(std::uint64_t block_bytes) {
+  return {.model = {.name = "test", .kv_dtype = "f16"}, .block_tokens = 1, .layout = Layout::blob(block_bytes)};
+}
+
+BlockChain chain(const Session& session, std::size_t blocks, TokenId seed, std::string_view tenant = {}) {
+  std::vector<TokenId> tokens(blocks, seed);
+  return hash_blocks(session.space(tenant), tokens);
+}
+
+class Core : public testing::Test {
+ protected:
+  void start(const Config& config) {
+    core_ = *detail::CacheCore::create(config, {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7});
+    cache_.emplace(core_, nullptr);
+    session_.emplace(*cache_->open_session(options(kBlockBytes)));
+  }
+  void TearDown() override {
+    if (cache_) (void)cache_->close(0ns);
+    executor_.run_all();
+  }
+  void settle() {
+    executor_.run_all();
+    clock_.advance(1'000'000'000);
+    core_->check_consistency();
+  }
+  static std::size_t store(Session& session, const BlockChain& chain) {
+    Reservation room = session.reserve(chain, 0);
+    std::size_t committed = 0;
+    for (std::size_t i = 0; i < room.size(); ++i) {
+      if (room.outcome(i) != Reserved::kYes) continue;
+      std::ranges::fill(room.writer(i).bytes(), std::byte{1});
+      committed += room.writer(i).commit().has_value();
+    }
+    return committed;
+  }
+
+  ManualClock clock_;
+  ManualExecutor executor_{clock_};
+  HostCopyEngine copies_{executor_};
+  std::shared_ptr<detail::CacheCore> core_;
+  std::optional<Cache> cache_;
+  std::optional<Session> session_;
+};
+
+TEST(Cache, handles_that_outlive_an_opened_cache_read_no_dead_clock) {
+  Config config = two_extents();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  std::optional<Cache> cache(std::move(*Cache::open(config)));
+  Session session = *cache->open_session(options(kBlockBytes));
+  const BlockChain one = chain(session, 1, 1);
+  {
+    Reservation room = session.reserve(one, 0);
+    ASSERT_TRUE(room.writer(0).commit());
+  }
+  while (session.match(one).blocks() == 0) std::this_thread::yield();
+  auto pin = session.pin(one, 1, 1min);
+  ASSERT_TRUE(pin);
+  Load waited = session.load(one, 1, 1min);
+  Load dropped = session.load(one, 1, 1min);
+  cache.reset();
+  EXPECT_EQ(pin->blocks(), 0U);
+  (void)waited.wait();
+  dropped = {};
+  EXPECT_EQ(session.reserve(one, 0).outcome(0), Reserved::kClosed);
+}
+
+}  // namespace
+}  // namespace tiercel
