@@ -18,7 +18,7 @@ namespace tiercel {
 namespace detail {
 
 /// Never destroyed: handles that outlive their cache still ask it for the time.
-const Clock& system_clock() {
+static const Clock& system_clock() {
   static const SteadyClock* const clock = new SteadyClock;
   return *clock;
 }

@@ -89,5 +89,20 @@ TEST(Cache, handles_that_outlive_an_opened_cache_read_no_dead_clock) {
   EXPECT_EQ(session.reserve(one, 0).outcome(0), Reserved::kClosed);
 }
 
+TEST_F(Core, a_handover_goes_on_when_the_coldest_blocks_lie_in_the_drained_extent) {
+  start(two_extents());
+  for (const TokenId seed : {1, 2}) {  // each chain fills an extent; the tail of the older one is the coldest block
+    ASSERT_EQ(store(*session_, chain(*session_, kSlotsPerExtent, seed)), kSlotsPerExtent);
+    settle();
+  }
+  Session large = *cache_->open_session(options(512_KiB));
+  const BlockChain theirs = chain(large, 1, 9);
+  EXPECT_EQ(large.reserve(theirs, 0).outcome(0), Reserved::kBusy) << "an extent is asked for";
+  executor_.run_all();
+  EXPECT_EQ(cache_->stats().handovers, 1U) << "nobody has to call again for it";
+  EXPECT_EQ(large.reserve(theirs, 0).outcome(0), Reserved::kYes);
+  settle();
+}
+
 }  // namespace
 }  // namespace tiercel
