@@ -104,5 +104,30 @@ TEST_F(Core, a_handover_goes_on_when_the_coldest_blocks_lie_in_the_drained_exten
   settle();
 }
 
+TEST_F(Core, a_store_finds_the_room_of_pins_whose_time_is_over) {
+  Config config = two_extents();
+  config.limits.pinned_percent = 100;
+  start(config);
+  const BlockChain all = chain(*session_, 2 * kSlotsPerExtent, 1);
+  ASSERT_EQ(store(*session_, all), all.size());
+  settle();
+  auto pin = session_->pin(all, all.size(), 10s);
+  ASSERT_TRUE(pin) << pin.error().message;
+  EXPECT_EQ(session_->reserve(chain(*session_, 1, 2), 0).outcome(0), Reserved::kBusy);
+  clock_.advance(11'000'000'000);
+  EXPECT_EQ(session_->reserve(chain(*session_, 1, 2), 0).outcome(0), Reserved::kYes);
+  settle();
+}
+
+TEST_F(Core, a_pin_that_was_dropped_early_leaves_no_record_behind) {
+  start(two_extents());
+  const BlockChain one = chain(*session_, 1, 1);
+  store(*session_, one);
+  settle();
+  auto lasting = session_->pin(one, 1, 1s);
+  for (int i = 0; i < 1'000; ++i) ASSERT_TRUE(session_->pin(one, 1, 10s));
+  EXPECT_EQ(core_->pin_records(), 1U);
+}
+
 }  // namespace
 }  // namespace tiercel
