@@ -129,5 +129,35 @@ TEST_F(Core, a_pin_that_was_dropped_early_leaves_no_record_behind) {
   EXPECT_EQ(core_->pin_records(), 1U);
 }
 
+TEST_F(Core, a_load_that_is_done_says_its_outcome_before_wait) {
+  Config config = two_extents();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  start(config);
+  const BlockChain two = chain(*session_, 2, 1);
+  ASSERT_EQ(store(*session_, two), 2U);
+  settle();
+  Load load = session_->load(two, 2, 1s);
+  EXPECT_FALSE(load.done());
+  executor_.run_all();
+  EXPECT_TRUE(load.done());
+  EXPECT_EQ(load.outcome(), LoadOutcome::kComplete);
+  EXPECT_EQ(load.wait().size(), 2U);
+}
+
+TEST_F(Core, a_load_past_its_deadline_is_done) {
+  Config config = two_extents();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  start(config);
+  const BlockChain two = chain(*session_, 2, 1);
+  ASSERT_EQ(store(*session_, two), 2U);
+  settle();
+  Load load = session_->load(two, 2, 1s);
+  clock_.advance(2'000'000'000);
+  EXPECT_TRUE(load.done()) << "whoever only polls must not wait for a worker that does not come";
+  EXPECT_EQ(load.outcome(), LoadOutcome::kDeadline);
+  executor_.run_all();
+  EXPECT_TRUE(load.wait().empty()) << "the answer was final";
+}
+
 }  // namespace
 }  // namespace tiercel
