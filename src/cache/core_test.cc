@@ -159,5 +159,15 @@ TEST_F(Core, a_load_past_its_deadline_is_done) {
   EXPECT_TRUE(load.wait().empty()) << "the answer was final";
 }
 
+TEST_F(Core, a_new_namespace_finds_room_in_a_full_index) {
+  Config config = two_extents();
+  config.index.blocks = 8;
+  start(config);
+  EXPECT_EQ(store(*session_, chain(*session_, 7, 1)), 7U);
+  settle();
+  EXPECT_EQ(session_->reserve(chain(*session_, 1, 1, "other"), 0).outcome(0), Reserved::kYes);
+  settle();
+}
+
 }  // namespace
 }  // namespace tiercel

@@ -36,7 +36,8 @@ BlockId HostStore::root_of(const BlockHash& fingerprint) {
     });
     if (roots_.size() >= max_namespaces_) return kNoBlock;
   }
-  const BlockId root = table_.insert_root(fingerprint);
+  BlockId root = table_.insert_root(fingerprint);
+  if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
   if (root != kNoBlock) roots_.emplace(fingerprint, root);
   return root;
 }
@@ -52,7 +53,8 @@ bool HostStore::evictable(BlockId id) const noexcept {
 PolicyList HostStore::list_of(std::uint64_t slot_bytes) {
   const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
   if (found == list_slot_bytes_.end()) list_slot_bytes_.push_back(slot_bytes);
-  return static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
+  return static_cast<PolicyList>(
+      std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
 }
 
 std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
@@ -164,7 +166,8 @@ Status HostStore::commit(const Fill& fill, std::uint32_t length, bool verify, st
   const BlockId parent = table_[fill.id].parent;
   if (!table_[parent].is_root && !is_present(table_.state(parent, kHost))) {
     abort(fill);
-    return fail(ErrorCode::kNoParent, "the block before this one was given up or deleted; nothing could reach this one");
+    return fail(ErrorCode::kNoParent,
+                "the block before this one was given up or deleted; nothing could reach this one");
   }
   slots_.set_length(fill.slot, length);
   table_.set_state(fill.id, kHost, verify ? CopyState::kVerifying : CopyState::kReady);
