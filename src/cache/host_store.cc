@@ -38,7 +38,9 @@ BlockId HostStore::root_of(const BlockHash& fingerprint) {
   }
   BlockId root = table_.insert_root(fingerprint);
   if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
-  if (root != kNoBlock) roots_.emplace(fingerprint, root);
+  if (root == kNoBlock) return kNoBlock;
+  table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
+  roots_.emplace(fingerprint, root);
   return root;
 }
 
