@@ -130,16 +130,17 @@ Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
     return Reserved::kNoParent;
   }
   // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
-  const bool guards = (id == kNoBlock || table_.pin(id)) && (table_[parent].is_root || table_.pin(parent));
-  std::optional<SlotId> slot;
-  if (guards) slot = take_slot(request.slot_bytes, request.now_ns);
+  // Where no further pin fits, those that are there guard it.
+  const bool guard_id = id != kNoBlock && table_.pin(id);
+  const bool guard_parent = !table_[parent].is_root && table_.pin(parent);
+  const std::optional<SlotId> slot = take_slot(request.slot_bytes, request.now_ns);
   BlockId fresh = kNoBlock;
   if (slot && id == kNoBlock) {
     fresh = table_.insert(request.hash, request.group, parent);
     if (fresh == kNoBlock && evict_for_entry()) fresh = table_.insert(request.hash, request.group, parent);
   }
-  if (guards && !table_[parent].is_root) table_.unpin(parent);
-  if (guards && id != kNoBlock) table_.unpin(id);
+  if (guard_parent) table_.unpin(parent);
+  if (guard_id) table_.unpin(id);
   if (slot && id == kNoBlock && fresh == kNoBlock) (void)slots_.give_back(*slot);
   if (fresh != kNoBlock) id = fresh;
   if (!slot || id == kNoBlock) {

@@ -60,5 +60,22 @@ TEST_F(Store, a_delete_in_slices_spares_the_namespace_that_took_its_roots_place)
   store_.check_consistency();
 }
 
+TEST_F(Store, a_parent_with_all_the_pins_that_fit_still_gets_children_and_no_pin_leaks) {
+  const BlockId root = store_.root_of(name(1'000));
+  const BlockId parent = put(1, root);
+  const BlockId middle = put(2, parent);
+  put(3, middle);
+  store_.drop_corrupt({.id = middle, .generation = store_.table()[middle].generation});  // a stub now
+  BlockName pin;
+  for (int i = 0; i < UINT16_MAX; ++i) ASSERT_EQ(store_.pin(name(1), 0, pin), HostStore::PinOutcome::kPinned);
+  EXPECT_EQ(store_.pin(name(1), 0, pin), HostStore::PinOutcome::kLimit);
+  Fill fill;
+  EXPECT_EQ(begin(2, parent, fill), Reserved::kYes);
+  EXPECT_EQ(store_.table()[middle].logical_pins, 0U);
+  EXPECT_EQ(store_.table()[parent].logical_pins, UINT16_MAX);
+  EXPECT_EQ(store_.table().pinned_blocks(), 1U);
+  store_.check_consistency();
+}
+
 }  // namespace
 }  // namespace tiercel
