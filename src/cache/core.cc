@@ -102,7 +102,13 @@ void CacheCore::forget_session(const LocalSession* session, const std::string& e
 }
 
 Status CacheCore::close(std::chrono::nanoseconds deadline) {
-  if (closed_.exchange(true, std::memory_order_acq_rel)) return {};
+  const auto still_running = [this]() -> Status {
+    return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
+                                                 "until that ends",
+                                                 copy_pins_.get()));
+  };
+  // Closed before: nothing may be waited for with the executor any more.
+  if (closed_.exchange(true, std::memory_order_acq_rel)) return copy_pins_.get() == 0 ? Status() : still_running();
   std::vector<std::shared_ptr<LocalSession>> sessions;
   {
     MutexLock lock(mutex_);
@@ -122,10 +128,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
     environment_.executor.wake();
     std::this_thread::yield();
   }
-  if (drained) return {};
-  return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
-                                               "until that ends",
-                                               copy_pins_.get()));
+  return drained ? Status() : still_running();
 }
 
 // ---- copy pins

@@ -169,5 +169,17 @@ TEST_F(Core, a_new_namespace_finds_room_in_a_full_index) {
   settle();
 }
 
+TEST(Cache, a_second_close_does_not_hide_copies_that_still_run) {
+  Cache cache = *Cache::open(two_extents());
+  Session session = *cache.open_session(options(kBlockBytes));
+  Reservation room = session.reserve(chain(session, 1, 1), 0);
+  CopyPin copy = room.writer(0).begin_copy();
+  room = {};
+  EXPECT_EQ(cache.close(0ns).error().code, ErrorCode::kTimeout);
+  EXPECT_EQ(cache.close(0ns).error().code, ErrorCode::kTimeout);
+  copy = {};
+  EXPECT_TRUE(cache.close(0ns));
+}
+
 }  // namespace
 }  // namespace tiercel
