@@ -8,9 +8,12 @@
 
 #include <tiercel/cache.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <new>
 #include <random>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -59,6 +62,9 @@ Result<Cache> Cache::open(const Config& config) {
     return Cache(std::move(core), std::move(runtime));
   } catch (const std::bad_alloc&) {
     return fail(ErrorCode::kOutOfMemory, "host.capacity, index.blocks: no memory for the cache's bookkeeping");
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kIo, fmt::format("workers.threads: the system gives no more threads: {}", error.what()),
+                error.code().value());
   }
 }
 

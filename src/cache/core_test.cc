@@ -4,6 +4,7 @@
 #include "transfer/host_copy_engine.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <memory>
@@ -179,6 +180,22 @@ TEST(Cache, a_second_close_does_not_hide_copies_that_still_run) {
   EXPECT_EQ(cache.close(0ns).error().code, ErrorCode::kTimeout);
   copy = {};
   EXPECT_TRUE(cache.close(0ns));
+}
+
+TEST(Cache, threads_that_the_system_refuses_are_an_error_and_do_not_end_the_process) {
+  pthread_attr_t usual;
+  ASSERT_EQ(pthread_getattr_default_np(&usual), 0);
+  pthread_attr_t huge;
+  ASSERT_EQ(pthread_getattr_default_np(&huge), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, 1_TiB), 0);  // the address space has room for a hundred of these
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  Config config = two_extents();
+  config.workers.threads = 1'000;
+  const auto cache = Cache::open(config);
+  ASSERT_EQ(pthread_setattr_default_np(&usual), 0);
+  ASSERT_FALSE(cache);
+  EXPECT_EQ(cache.error().code, ErrorCode::kIo);
+  EXPECT_NE(cache.error().message.find("workers.threads"), std::string::npos) << cache.error().message;
 }
 
 }  // namespace
