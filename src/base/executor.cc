@@ -11,14 +11,23 @@ ThreadedExecutor::ThreadedExecutor(const Options& options, const Clock& clock)
     : clock_(clock), queue_(options.queue_capacity) {
   const std::size_t count = std::max<std::size_t>(1, options.threads);
   threads_.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    threads_.emplace_back([this] { work(); });
-    const std::string name = (options.name + "-" + std::to_string(i)).substr(0, 15);  // the kernel's limit
-    pthread_setname_np(threads_.back().native_handle(), name.c_str());
+  try {
+    for (std::size_t i = 0; i < count; ++i) {
+      threads_.emplace_back([this] { work(); });
+      const std::string name = (options.name + "-" + std::to_string(i)).substr(0, 15);  // the kernel's limit
+      pthread_setname_np(threads_.back().native_handle(), name.c_str());
+    }
+  } catch (...) {
+    stop();  // a thread that is destroyed before it was joined ends the process
+    throw;
   }
 }
 
 ThreadedExecutor::~ThreadedExecutor() {
+  stop();
+}
+
+void ThreadedExecutor::stop() noexcept {
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -77,7 +86,9 @@ void ThreadedExecutor::wake() noexcept {
   woken_.notify_all();
 }
 
-ManualExecutor::~ManualExecutor() { run_all(); }
+ManualExecutor::~ManualExecutor() {
+  run_all();
+}
 
 bool ManualExecutor::submit(Task task) {
   if (tasks_.size() >= capacity_) return false;

@@ -1,9 +1,9 @@
 // Executor: where the core's asynchronous steps run. The core creates no thread; it is given one of these.
 //
-// submit() never blocks: false means that the queue is full (back-pressure) or the executor is stopped, and the task was
-// not taken. Tasks do not throw. wait_until() returns when `ready` says so or the deadline of the executor's clock has
-// passed; the threaded executor sleeps meanwhile, the manual one runs its own tasks, so the same code waits in both.
-// Whoever makes a condition true calls wake() afterwards.
+// submit() never blocks: false means that the queue is full (back-pressure) or the executor is stopped, and the task
+// was not taken. Tasks do not throw. wait_until() returns when `ready` says so or the deadline of the executor's clock
+// has passed; the threaded executor sleeps meanwhile, the manual one runs its own tasks, so the same code waits in
+// both. Whoever makes a condition true calls wake() afterwards.
 #pragma once
 
 #include "base/bounded_queue.h"
@@ -34,6 +34,7 @@ class Executor {
 };
 
 /// Worker threads named `name`-0, `name`-1, ... Safe from any thread. The destructor runs what is queued, then joins.
+/// The constructor throws std::system_error where the system gives no more threads.
 class ThreadedExecutor final : public Executor {
  public:
   struct Options {
@@ -51,6 +52,7 @@ class ThreadedExecutor final : public Executor {
 
  private:
   void work();
+  void stop() noexcept;
 
   const Clock& clock_;
   Mutex mutex_;

@@ -8,28 +8,35 @@
 
 #include <tiercel/cache.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <new>
 #include <random>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 namespace tiercel {
 namespace detail {
 
+/// Never destroyed: handles that outlive their cache still ask it for the time.
+static const Clock& system_clock() {
+  static const SteadyClock* const clock = new SteadyClock;
+  return *clock;
+}
+
 /// Threads and what runs on them. Destroyed after the core was closed; members in order of dependence.
 class Runtime {
  public:
   explicit Runtime(const Config& config)
-      : executor_({.name = "tiercel",
-                   .threads = threads_of(config),
-                   .queue_capacity = config.limits.queued_tasks},
-                  clock_),
+      : executor_({.name = "tiercel", .threads = threads_of(config), .queue_capacity = config.limits.queued_tasks},
+                  system_clock()),
         copies_(executor_) {}
 
   [[nodiscard]] Environment environment() {
     std::random_device entropy;
-    return {.clock = clock_,
+    return {.clock = system_clock(),
             .executor = executor_,
             .copies = copies_,
             .seed = std::uint64_t{entropy()} << 32U | entropy()};
@@ -41,7 +48,6 @@ class Runtime {
     return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 4);
   }
 
-  SteadyClock clock_;
   ThreadedExecutor executor_;
   HostCopyEngine copies_;
 };
@@ -56,6 +62,9 @@ Result<Cache> Cache::open(const Config& config) {
     return Cache(std::move(core), std::move(runtime));
   } catch (const std::bad_alloc&) {
     return fail(ErrorCode::kOutOfMemory, "host.capacity, index.blocks: no memory for the cache's bookkeeping");
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kIo, fmt::format("workers.threads: the system gives no more threads: {}", error.what()),
+                error.code().value());
   }
 }
 
@@ -86,7 +95,9 @@ Result<Session> Cache::open_session(const SessionOptions& options) {
   }
 }
 
-Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
+Stats Cache::stats() const {
+  return core_ ? core_->stats() : Stats();
+}
 
 Status Cache::close(std::chrono::nanoseconds deadline) {
   if (!core_) return {};

@@ -57,9 +57,9 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                              .min_slot_bytes = resolved.host.min_slot_bytes},
                    .policy = std::make_unique<LruPolicy>(resolved.index.blocks),
                    .max_namespaces = resolved.limits.namespaces,
-                   .max_pinned_bytes = resolved.host.capacity / 100 * resolved.limits.pinned_percent});
-  auto core = std::make_shared<CacheCore>(Parts{
-      .config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
+                   .max_pinned_bytes = resolved.host.capacity * resolved.limits.pinned_percent / 100});
+  auto core = std::make_shared<CacheCore>(
+      Parts{.config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
   if (resolved.host.prefault) core->arena_->start_prefault(environment.executor, resolved.host.extent_bytes);
   return core;
 }
@@ -80,8 +80,8 @@ Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptio
   MutexLock lock(mutex_);
   if (closed()) return fail(ErrorCode::kClosed, "the cache is closed");
   if (sessions_.size() >= config_.limits.sessions) {
-    return fail(ErrorCode::kLimit, fmt::format("limits.sessions: {} sessions are open, which is the limit",
-                                               sessions_.size()));
+    return fail(ErrorCode::kLimit,
+                fmt::format("limits.sessions: {} sessions are open, which is the limit", sessions_.size()));
   }
   const SessionGroup& group = options.group;
   if (!group.engine_id.empty()) {
@@ -102,7 +102,13 @@ void CacheCore::forget_session(const LocalSession* session, const std::string& e
 }
 
 Status CacheCore::close(std::chrono::nanoseconds deadline) {
-  if (closed_.exchange(true, std::memory_order_acq_rel)) return {};
+  const auto still_running = [this]() -> Status {
+    return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
+                                                 "until that ends",
+                                                 copy_pins_.get()));
+  };
+  // Closed before: nothing may be waited for with the executor any more.
+  if (closed_.exchange(true, std::memory_order_acq_rel)) return copy_pins_.get() == 0 ? Status() : still_running();
   std::vector<std::shared_ptr<LocalSession>> sessions;
   {
     MutexLock lock(mutex_);
@@ -122,9 +128,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
     environment_.executor.wake();
     std::this_thread::yield();
   }
-  if (drained) return {};
-  return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
-                                               "until that ends", copy_pins_.get()));
+  return drained ? Status() : still_running();
 }
 
 // ---- copy pins
@@ -161,6 +165,7 @@ std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<Tier
 
 void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
+  expire_pins();  // what they held is room now
   for (std::size_t done = 0; done < outcomes.size();) {
     const std::size_t end = std::min(done + kSlice, outcomes.size());
     const std::uint64_t now = clock().now_ns();
@@ -174,12 +179,9 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
       if (at == 0 && done == 0 && parent == kNoBlock) {
         outcome = Reserved::kBusy;  // no room for another namespace
       } else {
-        outcome = store_.begin_fill({.hash = chain[first + done],
-                                     .group = 0,
-                                     .parent = parent,
-                                     .slot_bytes = slot_bytes,
-                                     .now_ns = now},
-                                    fills[done]);
+        outcome = store_.begin_fill(
+            {.hash = chain[first + done], .group = 0, .parent = parent, .slot_bytes = slot_bytes, .now_ns = now},
+            fills[done]);
       }
       if (outcome == Reserved::kYes) copy_pins_.add();
       const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
@@ -268,6 +270,8 @@ Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> has
   auto record = std::make_shared<PinRecord>();
   record->expires_ns = expires_ns;
   record->names.reserve(hashes.size());
+  PinsByEnd staged;  // made first: once blocks are pinned nothing may throw
+  staged.emplace(expires_ns, record);
   bool limit = false;
   bool miss = false;
   for (std::size_t done = 0; done < hashes.size() && !limit && !miss;) {
@@ -288,13 +292,14 @@ Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> has
                                                config_.limits.pinned_percent, hashes.size()));
   }
   MutexLock lock(mutex_);
-  pins_.emplace(expires_ns, record);
+  record->place = pins_.insert(staged.extract(staged.begin()));
   return record;
 }
 
 void CacheCore::unpin(PinRecord& record) {
   for (bool more = true; more;) {
     MutexLock lock(mutex_);
+    if (record.place) pins_.erase(*std::exchange(record.place, std::nullopt));
     for (std::size_t i = 0; i < kSlice && !record.names.empty(); ++i) {
       store_.unpin(record.names.back());
       record.names.pop_back();
@@ -309,19 +314,20 @@ bool CacheCore::has_ended(const PinRecord& record) {
   return record.ended;
 }
 
+std::size_t CacheCore::pin_records() {
+  MutexLock lock(mutex_);
+  return pins_.size();
+}
+
 void CacheCore::expire_pins() {
   const std::uint64_t now = clock().now_ns();
   for (;;) {
     std::shared_ptr<PinRecord> record;
     {
       MutexLock lock(mutex_);
-      while (!pins_.empty() && (pins_.begin()->first <= now || pins_.begin()->second.expired())) {
-        record = pins_.begin()->second.lock();
-        pins_.erase(pins_.begin());
-        if (record && !record->ended) break;
-        record = nullptr;
-      }
-      if (!record) return;
+      if (pins_.empty() || pins_.begin()->first > now) return;
+      record = pins_.begin()->second;
+      pins_.erase(*std::exchange(record->place, std::nullopt));
     }
     unpin(*record);
     counters_.expired_pins.add();

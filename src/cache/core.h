@@ -22,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ namespace tiercel::detail {
 class LocalSession;
 class EngineGroup;
 struct PinRecord;
+using PinsByEnd = std::multimap<std::uint64_t, std::shared_ptr<PinRecord>>;
 
 class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<CacheCore> {
  public:
@@ -74,6 +76,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void unpin(PinRecord& record);
   void expire_pins();
   [[nodiscard]] bool has_ended(const PinRecord& record);
+  /// Pins that have not ended. For tests.
+  [[nodiscard]] std::size_t pin_records();
   /// Of the subtree at `hash`, or of a whole namespace.
   [[nodiscard]] Dropped drop_subtree(const BlockHash& hash);
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
@@ -117,7 +121,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   HostStore store_ TIERCEL_GUARDED_BY(mutex_);
   std::map<const LocalSession*, std::weak_ptr<LocalSession>> sessions_ TIERCEL_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<EngineGroup>> engines_ TIERCEL_GUARDED_BY(mutex_);
-  std::multimap<std::uint64_t, std::weak_ptr<PinRecord>> pins_ TIERCEL_GUARDED_BY(mutex_);  // by end
+  PinsByEnd pins_ TIERCEL_GUARDED_BY(mutex_);  // what has not ended
   bool handover_active_ TIERCEL_GUARDED_BY(mutex_) = false;
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };
@@ -127,6 +131,7 @@ struct PinRecord {
   std::vector<BlockName> names;
   std::uint64_t expires_ns = 0;
   bool ended = false;
+  std::optional<PinsByEnd::iterator> place;  ///< in the core's list, until it ends
 };
 
 }  // namespace tiercel::detail

@@ -10,7 +10,8 @@
 
 namespace tiercel::detail {
 
-/// All must outlive CacheCore::close(). The seed decides where names lie in the index: random in production.
+/// Executor and copy engine must outlive CacheCore::close(); the clock must outlive every handle. The seed decides
+/// where names lie in the index: random in production.
 struct Environment {
   const Clock& clock;
   Executor& executor;

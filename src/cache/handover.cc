@@ -119,7 +119,7 @@ HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& mo
     if (!evict_one(list_of(bytes))) return SlotStep::kStuck;
     if (!slots_.is_used(slot)) return SlotStep::kClear;  // this very block was the coldest
     room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
-    if (!room) return SlotStep::kBusy;  // the coldest lay in the drained extent too: that was progress
+    if (!room) return SlotStep::kClear;  // the coldest lay in the drained extent too: that was progress
   }
   move_block(id, slot, *room, moves);
   return SlotStep::kMove;

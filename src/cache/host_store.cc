@@ -36,8 +36,11 @@ BlockId HostStore::root_of(const BlockHash& fingerprint) {
     });
     if (roots_.size() >= max_namespaces_) return kNoBlock;
   }
-  const BlockId root = table_.insert_root(fingerprint);
-  if (root != kNoBlock) roots_.emplace(fingerprint, root);
+  BlockId root = table_.insert_root(fingerprint);
+  if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
+  if (root == kNoBlock) return kNoBlock;
+  table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
+  roots_.emplace(fingerprint, root);
   return root;
 }
 
@@ -52,7 +55,8 @@ bool HostStore::evictable(BlockId id) const noexcept {
 PolicyList HostStore::list_of(std::uint64_t slot_bytes) {
   const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
   if (found == list_slot_bytes_.end()) list_slot_bytes_.push_back(slot_bytes);
-  return static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
+  return static_cast<PolicyList>(
+      std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
 }
 
 std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
@@ -126,16 +130,17 @@ Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
     return Reserved::kNoParent;
   }
   // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
-  const bool guards = (id == kNoBlock || table_.pin(id)) && (table_[parent].is_root || table_.pin(parent));
-  std::optional<SlotId> slot;
-  if (guards) slot = take_slot(request.slot_bytes, request.now_ns);
+  // Where no further pin fits, those that are there guard it.
+  const bool guard_id = id != kNoBlock && table_.pin(id);
+  const bool guard_parent = !table_[parent].is_root && table_.pin(parent);
+  const std::optional<SlotId> slot = take_slot(request.slot_bytes, request.now_ns);
   BlockId fresh = kNoBlock;
   if (slot && id == kNoBlock) {
     fresh = table_.insert(request.hash, request.group, parent);
     if (fresh == kNoBlock && evict_for_entry()) fresh = table_.insert(request.hash, request.group, parent);
   }
-  if (guards && !table_[parent].is_root) table_.unpin(parent);
-  if (guards && id != kNoBlock) table_.unpin(id);
+  if (guard_parent) table_.unpin(parent);
+  if (guard_id) table_.unpin(id);
   if (slot && id == kNoBlock && fresh == kNoBlock) (void)slots_.give_back(*slot);
   if (fresh != kNoBlock) id = fresh;
   if (!slot || id == kNoBlock) {
@@ -164,7 +169,8 @@ Status HostStore::commit(const Fill& fill, std::uint32_t length, bool verify, st
   const BlockId parent = table_[fill.id].parent;
   if (!table_[parent].is_root && !is_present(table_.state(parent, kHost))) {
     abort(fill);
-    return fail(ErrorCode::kNoParent, "the block before this one was given up or deleted; nothing could reach this one");
+    return fail(ErrorCode::kNoParent,
+                "the block before this one was given up or deleted; nothing could reach this one");
   }
   slots_.set_length(fill.slot, length);
   table_.set_state(fill.id, kHost, verify ? CopyState::kVerifying : CopyState::kReady);

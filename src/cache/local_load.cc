@@ -12,8 +12,8 @@ constexpr std::size_t kBlocksPerCheck = 8;
 LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
     : core_(std::move(core)),
       started_ns_(core_->clock().now_ns()),
-      deadline_ns_(deadline_after(started_ns_,
-                                  static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
+      deadline_ns_(
+          deadline_after(started_ns_, static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
       asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
       shared_(std::make_shared<Shared>()) {
   const auto hashes = request.chain.hashes().first(request.blocks);
@@ -69,7 +69,15 @@ LocalLoad::Leading LocalLoad::leading() const {
   return {.good = count, .final = true};
 }
 
-bool LocalLoad::done() const { return finished_ || leading().final || core_->closed(); }
+bool LocalLoad::given_up() const {
+  return core_->closed() || core_->clock().now_ns() >= deadline_ns_;
+}
+
+bool LocalLoad::done() {
+  // Past the deadline the answer is made final here: a check that ends between this call and wait() must not change it.
+  if (!finished_ && (leading().final || given_up())) finish();
+  return finished_;
+}
 
 std::span<const BlockRef> LocalLoad::wait() {
   if (!finished_) {

@@ -23,7 +23,7 @@ class LocalLoad final : public LoadBackend {
   ~LocalLoad() override;
 
   [[nodiscard]] std::span<const BlockRef> wait() override;
-  [[nodiscard]] bool done() const override;
+  [[nodiscard]] bool done() override;
   [[nodiscard]] LoadOutcome outcome() const override { return outcome_; }
   [[nodiscard]] std::vector<BlockRef> take() override;
 
@@ -43,6 +43,7 @@ class LocalLoad final : public LoadBackend {
 
   void start_checks();
   [[nodiscard]] Leading leading() const;
+  [[nodiscard]] bool given_up() const;
   void finish();
 
   const std::shared_ptr<CacheCore> core_;

@@ -65,8 +65,8 @@ Status EngineGroup::join(const SessionGroup& group) {
   }
   const std::uint64_t bit = std::uint64_t{1} << group.member;
   if ((present_ & bit) != 0) {
-    return fail(ErrorCode::kInvalidArgument, fmt::format("group.member: member {} of engine \"{}\" is here already",
-                                                         group.member, group.engine_id));
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("group.member: member {} of engine \"{}\" is here already", group.member, group.engine_id));
   }
   present_ |= bit;
   ++joined_;
@@ -123,9 +123,9 @@ Result<std::shared_ptr<LocalSession>> LocalSession::make(std::shared_ptr<CacheCo
   TIERCEL_TRY_ASSIGN(const Shape shape, shape_of(options, core->config().host));
   const SessionGroup& group = options.group;
   if (group.members < 1 || group.members > 64 || group.member >= group.members) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("group: member {} of {}; valid are 1 to 64 members, numbered from 0", group.member,
-                            group.members));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("group: member {} of {}; valid are 1 to 64 members, numbered from 0", group.member, group.members));
   }
   if (group.engine_id.empty() && group.members > 1) {
     return fail(ErrorCode::kInvalidArgument, "group.engine_id: a group of several members needs a name");
@@ -137,19 +137,17 @@ LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions
     : core_(std::move(core)),
       options_(options),
       shape_(shape),
-      family_(fingerprint({.tenant = {},
-                           .model = options_.model,
-                           .block_tokens = options_.block_tokens,
-                           .layout = options_.layout})) {}
+      family_(fingerprint(
+          {.tenant = {}, .model = options_.model, .block_tokens = options_.block_tokens, .layout = options_.layout})) {}
 
-LocalSession::~LocalSession() { close(); }
+LocalSession::~LocalSession() {
+  close();
+}
 
 Space LocalSession::space(std::string_view tenant) const {
   const std::string_view name = tenant.empty() ? kDefaultTenant : tenant;
-  const BlockHash print = fingerprint({.tenant = name,
-                                       .model = options_.model,
-                                       .block_tokens = options_.block_tokens,
-                                       .layout = options_.layout});
+  const BlockHash print = fingerprint(
+      {.tenant = name, .model = options_.model, .block_tokens = options_.block_tokens, .layout = options_.layout});
   return {print, options_.block_tokens, std::string(name), family_};
 }
 
@@ -224,9 +222,8 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, s
   TIERCEL_TRY(check(chain.space()));
   const std::chrono::nanoseconds max_ttl = core_->config().limits.pin_max_ttl;
   if (ttl.count() <= 0 || ttl > max_ttl) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("pin: a ttl of {} ns; valid is 1 to {} (limits.pin_max_ttl)", ttl.count(),
-                            max_ttl.count()));
+    return fail(ErrorCode::kInvalidArgument, fmt::format("pin: a ttl of {} ns; valid is 1 to {} (limits.pin_max_ttl)",
+                                                         ttl.count(), max_ttl.count()));
   }
   const std::uint64_t end = deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(ttl.count()));
   TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes().first(std::min(blocks, chain.size())), end));
@@ -235,6 +232,7 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, s
     std::erase_if(pins_, [](const auto& weak) { return weak.expired(); });
     pins_.push_back(record);
   }
+  if (closed()) core_->unpin(*record);  // closed meanwhile: close() may have looked before the line above
   return std::unique_ptr<PinBackend>(std::make_unique<LocalPin>(core_, std::move(record)));
 }
 

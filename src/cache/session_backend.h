@@ -10,7 +10,8 @@ class LoadBackend {
  public:
   virtual ~LoadBackend() = default;
   [[nodiscard]] virtual std::span<const BlockRef> wait() = 0;
-  [[nodiscard]] virtual bool done() const = 0;
+  /// True: the answer of wait() and outcome() is final from here on.
+  [[nodiscard]] virtual bool done() = 0;
   [[nodiscard]] virtual LoadOutcome outcome() const = 0;
   [[nodiscard]] virtual std::vector<BlockRef> take() = 0;
 };
