@@ -292,6 +292,7 @@ Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> has
                                                config_.limits.pinned_percent, hashes.size()));
   }
   MutexLock lock(mutex_);
+  record->blocks = record->names.size();
   record->place = pins_.insert(staged.extract(staged.begin()));
   return record;
 }

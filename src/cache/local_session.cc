@@ -20,7 +20,7 @@ constexpr std::uint64_t kPage = 4096;
 class LocalPin final : public PinBackend {
  public:
   LocalPin(std::shared_ptr<CacheCore> core, std::shared_ptr<PinRecord> record)
-      : core_(std::move(core)), record_(std::move(record)), blocks_(record_->names.size()) {}
+      : core_(std::move(core)), record_(std::move(record)), blocks_(record_->blocks) {}
   ~LocalPin() override { core_->unpin(*record_); }
 
   [[nodiscard]] std::size_t blocks() const override {
