@@ -154,6 +154,7 @@ class HostStore {
 
  private:
   static constexpr int kEvictionsPerFill = 8;
+  static constexpr int kRootsPerSearch = 128;
 
   [[nodiscard]] bool is(BlockName name) const noexcept {
     return table_[name.id].in_use && table_[name.id].generation == name.generation;
@@ -165,6 +166,7 @@ class HostStore {
   void list_children(DropWork& work, int& budget) const;
   [[nodiscard]] bool evict_one(PolicyList list);
   [[nodiscard]] bool evict_for_entry();
+  [[nodiscard]] bool erase_empty_root();
   void give_up_copy(BlockId id);
   void release_and_collect(SlotId slot);
   void end_pins(BlockId id);
@@ -184,6 +186,7 @@ class HostStore {
   std::uint32_t max_namespaces_;
   std::uint64_t max_pinned_bytes_;
   std::map<BlockHash, BlockId> roots_;
+  BlockHash next_root_{};  // the search for an empty one goes on here
   std::vector<std::uint64_t> list_slot_bytes_;
   std::uint64_t generation_ = 0;
   std::uint64_t pinned_bytes_ = 0;

@@ -134,5 +134,32 @@ TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
   EXPECT_LE(most, 256U);
 }
 
+TEST_F(Store, any_empty_namespace_makes_room_for_a_new_one) {
+  HostStore::Parts many = parts(1'000);
+  many.table = *BlockTable::create({.capacity = 2'100, .seed = 1, .huge_pages = HugePages::kOff});
+  many.slots = {.extents = 20, .extent_bytes = 64 * kSlot, .min_slot_bytes = kSlot};
+  many.policy = std::make_unique<LruPolicy>(2'100);
+  HostStore store(std::move(many));
+  for (std::uint64_t n = 0; n < 1'000; ++n) {
+    const BlockId root = store.root_of(name(10'000 + n));
+    ASSERT_NE(root, kNoBlock);
+    if (n == 777) continue;
+    Fill fill;
+    ASSERT_EQ(store.begin_fill({.hash = name(n), .group = 0, .parent = root, .slot_bytes = kSlot, .now_ns = 1}, fill),
+              Reserved::kYes);
+    ASSERT_TRUE(store.commit(fill, 1, false, 1));
+  }
+  // A call looks at some of them only; the next goes on where it ended.
+  BlockId found = kNoBlock;
+  for (int call = 0; call < 8 && found == kNoBlock; ++call) found = store.root_of(name(20'000));
+  EXPECT_NE(found, kNoBlock);
+  EXPECT_EQ(store.find_root(name(10'777)), kNoBlock);
+  Fill fill;
+  ASSERT_EQ(
+      store.begin_fill({.hash = name(5'000), .group = 0, .parent = found, .slot_bytes = kSlot, .now_ns = 1}, fill),
+      Reserved::kYes);
+  for (int call = 0; call < 8; ++call) EXPECT_EQ(store.root_of(name(20'001)), kNoBlock) << "20000 stays: it is in use";
+}
+
 }  // namespace
 }  // namespace tiercel
