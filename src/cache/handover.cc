@@ -3,12 +3,13 @@
 // One extent at a time is drained: the one with the least live value among those of other sizes in which nothing is
 // pinned. What is in it is not simply thrown away: for each block the coldest block of that size goes, wherever it
 // lies, and the block of the drained extent moves into the room; so the order of eviction is kept, and so is the order
-// of leaves before parents. A slice clears at most kSlotsPerSlice slots.
+// of leaves before parents. A slice looks at kSlotsPerSearchSlice slots or
+// clears kSlotsPerSlice at most.
 #include "base/check.h"
 #include "cache/host_store.h"
 
 #include <algorithm>
-#include <limits>
+#include <utility>
 
 namespace tiercel {
 namespace {
@@ -16,41 +17,54 @@ namespace {
 constexpr TierId kHost = TierId::kHost;
 constexpr std::uint32_t kExtentsPerSearch = 64;
 constexpr std::uint32_t kSlotsPerValue = 32;
+constexpr std::uint32_t kSlotsPerSearchSlice = 256;  // about 100 ns each where the entries are cold
 constexpr int kSlotsPerSlice = 16;
 
 }  // namespace
 
-/// The summed value of what lies in an extent, from a sample of its slots; nothing if something in it is pinned.
-std::optional<double> HostStore::live_value(ExtentId extent, std::uint64_t now_ns) const {
-  double value = 0;
-  std::uint32_t sampled = 0;
-  for (std::uint32_t i = 0; i < slots_.slots(extent); ++i) {
-    const SlotId slot = slots_.slot_at(extent, i);
-    if (slots_.is_quarantined(slot) || (slots_.is_used(slot) && slots_.copy_pins(slot) > 0)) return std::nullopt;
-    if (!slots_.is_used(slot)) continue;
-    if (table_[slots_.owner(slot)].logical_pins > 0) return std::nullopt;
-    if (sampled++ < kSlotsPerValue) value += policy_->value(slots_.owner(slot), now_ns);
-  }
-  return sampled <= kSlotsPerValue ? value : value * sampled / kSlotsPerValue;
-}
-
-bool HostStore::start_handover(std::uint64_t now_ns) {
-  double least = std::numeric_limits<double>::infinity();
+/// Goes on with the search for the extent to drain: the one with the least live value, from a sample of its slots,
+/// among those in which nothing is pinned. True when all candidates were looked at; then `search_.best` is the answer.
+bool HostStore::search_some(std::uint64_t now_ns) {
   const std::uint32_t candidates = std::min(kExtentsPerSearch, slots_.extents());
-  for (std::uint32_t i = 0; i < candidates; ++i) {
-    const ExtentId extent = (next_candidate_ + i) % slots_.extents();
+  std::uint32_t left = kSlotsPerSearchSlice;
+  for (; search_.looked < candidates; ++search_.looked, search_.slot = search_.sampled = 0, search_.value = 0) {
+    const ExtentId extent = (next_candidate_ + search_.looked) % slots_.extents();
     const std::uint64_t bytes = slots_.slot_bytes(extent);
     if (bytes == 0 || bytes == wanted_slot_bytes_) continue;
-    const auto value = live_value(extent, now_ns);
-    if (!value) {
+    bool pinned = false;
+    for (; search_.slot < slots_.slots(extent) && !pinned; ++search_.slot) {
+      if (left-- == 0) return false;
+      const SlotId slot = slots_.slot_at(extent, search_.slot);
+      pinned = is_pinned(slot);
+      if (pinned || !slots_.is_used(slot)) continue;
+      if (search_.sampled++ < kSlotsPerValue) search_.value += policy_->value(slots_.owner(slot), now_ns);
+    }
+    const double whole =
+        search_.sampled <= kSlotsPerValue ? search_.value : search_.value * search_.sampled / kSlotsPerValue;
+    if (pinned) {
       ++counters_.handover_pinned_skips;
-    } else if (*value < least) {
-      least = *value;
-      draining_ = extent;
+    } else if (whole < search_.least) {
+      search_.least = whole;
+      search_.best = extent;
     }
   }
   next_candidate_ = (next_candidate_ + candidates) % std::max(1U, slots_.extents());
-  if (draining_ == kNoExtent) return false;
+  return true;
+}
+
+bool HostStore::is_pinned(SlotId slot) const noexcept {
+  if (slots_.is_quarantined(slot)) return true;
+  if (!slots_.is_used(slot)) return false;
+  return slots_.copy_pins(slot) > 0 || table_[slots_.owner(slot)].logical_pins > 0;
+}
+
+/// After the search: what it found may have changed sides since it was looked at.
+bool HostStore::start_handover() {
+  const ExtentId best = std::exchange(search_, {}).best;
+  if (best == kNoExtent) return false;
+  const std::uint64_t bytes = slots_.slot_bytes(best);
+  if (bytes == 0 || bytes == wanted_slot_bytes_) return false;
+  draining_ = best;
   slots_.set_draining(draining_, true);
   drain_cursor_ = 0;
   return true;
@@ -59,14 +73,18 @@ bool HostStore::start_handover(std::uint64_t now_ns) {
 HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns,
                                                  std::vector<SlotMove>& moves) {
   moves.clear();
-  if (draining_ == kNoExtent && (wanted_slot_bytes_ == 0 || slots_.free_extents() > 0)) {
-    wanted_slot_bytes_ = 0;
-    return HandoverStep::kDone;  // room came by itself
-  }
-  if (draining_ == kNoExtent && !start_handover(now_ns)) {
-    wanted_slot_bytes_ = 0;
-    ++counters_.handovers_failed;
-    return HandoverStep::kFailed;
+  if (draining_ == kNoExtent) {
+    if (wanted_slot_bytes_ == 0 || slots_.free_extents() > 0) {
+      search_ = {};
+      wanted_slot_bytes_ = 0;
+      return HandoverStep::kDone;  // room came by itself
+    }
+    if (now_ns < deadline_ns && !search_some(now_ns)) return HandoverStep::kMoves;
+    if (now_ns >= deadline_ns || !start_handover()) {
+      give_up_handover();
+      ++counters_.handovers_failed;
+      return HandoverStep::kFailed;
+    }
   }
   bool busy = false;
   const std::uint32_t slots = slots_.slots(draining_);
@@ -74,8 +92,11 @@ HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint
     const SlotId slot = slots_.slot_at(draining_, drain_cursor_++ % slots);
     switch (clear_slot(slot, moves)) {
       case SlotStep::kClear:
-      case SlotStep::kMove: break;
-      case SlotStep::kBusy: busy = true; break;
+      case SlotStep::kMove:
+        break;
+      case SlotStep::kBusy:
+        busy = true;
+        break;
       case SlotStep::kStuck:
         ++counters_.handover_pinned_skips;
         give_up_handover();
@@ -103,6 +124,7 @@ void HostStore::give_up_handover() {
   }
   draining_ = kNoExtent;
   wanted_slot_bytes_ = 0;
+  search_ = {};
 }
 
 HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& moves) {
@@ -130,18 +152,14 @@ void HostStore::move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotM
   slots_.retain(to);
   slots_.set_length(to, slots_.length(from));
   table_.set_state(id, kHost, CopyState::kMoving);
-  moves.push_back({.id = id,
-                   .generation = table_[id].generation,
-                   .from = from,
-                   .to = to,
-                   .length = slots_.length(from)});
+  moves.push_back(
+      {.id = id, .generation = table_[id].generation, .from = from, .to = to, .length = slots_.length(from)});
 }
 
 void HostStore::finish_move(const SlotMove& move, bool copied) {
   release_and_collect(move.from);
   release_and_collect(move.to);
-  const bool ours =
-      is({move.id, move.generation}) && table_.state(move.id, kHost) == CopyState::kMoving;
+  const bool ours = is({move.id, move.generation}) && table_.state(move.id, kHost) == CopyState::kMoving;
   if (!ours) {  // deleted meanwhile: its old slot went then
     (void)slots_.give_back(move.to);
     return;

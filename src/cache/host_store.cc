@@ -28,20 +28,28 @@ BlockId HostStore::find_root(const BlockHash& fingerprint) const {
 
 BlockId HostStore::root_of(const BlockHash& fingerprint) {
   if (const BlockId known = find_root(fingerprint); known != kNoBlock) return known;
-  if (roots_.size() >= max_namespaces_) {
-    std::erase_if(roots_, [&](const auto& root) {
-      const bool empty = table_.links(root.second).first_child == kNoBlock;
-      if (empty) table_.erase_root(root.second);
-      return empty;
-    });
-    if (roots_.size() >= max_namespaces_) return kNoBlock;
-  }
+  if (roots_.size() >= max_namespaces_ && !erase_empty_root()) return kNoBlock;
   BlockId root = table_.insert_root(fingerprint);
   if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
   if (root == kNoBlock) return kNoBlock;
   table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
   roots_.emplace(fingerprint, root);
   return root;
+}
+
+/// Looks at kRootsPerSearch namespaces from where the last call ended; erases the first that has no blocks.
+bool HostStore::erase_empty_root() {
+  auto at = roots_.lower_bound(next_root_);
+  for (int i = 0; i < kRootsPerSearch; ++i, ++at) {
+    if (at == roots_.end()) at = roots_.begin();
+    if (table_.links(at->second).first_child != kNoBlock) continue;
+    next_root_ = at->first;
+    table_.erase_root(at->second);
+    roots_.erase(at);
+    return true;
+  }
+  next_root_ = at == roots_.end() ? BlockHash{} : at->first;
+  return false;
 }
 
 // ---- room

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -93,8 +94,8 @@ class HostStore {
     std::uint64_t slot_bytes;
     std::uint64_t now_ns;
   };
-  /// kYes: `fill` is set and the entry is kFilling. For kExists and kInFlight fill.id is the entry. kBusy may have asked
-  /// for a hand-over (handover_wanted).
+  /// kYes: `fill` is set and the entry is kFilling. For kExists and kInFlight fill.id is the entry. kBusy may have
+  /// asked for a hand-over (handover_wanted).
   [[nodiscard]] Reserved begin_fill(const FillRequest& request, Fill& fill);
   /// Publishes `length` bytes: ready at once, or kVerifying with `verify`. The writer's copy pin ends in every case
   /// but kIncomplete's (which is the caller's). kDropped, kNoParent: the slot is given back.
@@ -124,7 +125,7 @@ class HostStore {
   // Deletes: `pending` is a stack that starts with the top of a subtree; each call works on at most `limit` entries.
   struct DropWork {
     std::vector<BlockName> pending;
-    BlockName children_of{};       ///< its children are being listed, from `after` (its first child if not valid)
+    BlockName children_of{};  ///< its children are being listed, from `after` (its first child if not valid)
     BlockName after{};
     Dropped done;
   };
@@ -136,9 +137,10 @@ class HostStore {
   [[nodiscard]] bool handover_wanted() const noexcept { return wanted_slot_bytes_ != 0; }
   [[nodiscard]] bool handover_running() const noexcept { return draining_ != kNoExtent; }
   enum class HandoverStep : std::uint8_t { kDone, kFailed, kMoves, kWait };
-  /// One slice. kMoves: copy what is in `moves`, finish_move each, step again. kWait: something in the extent is being
-  /// filled or moved; step again later. kDone, kFailed: over.
-  [[nodiscard]] HandoverStep step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns, std::vector<SlotMove>& moves);
+  /// One slice. kMoves: copy what is in `moves` (maybe nothing), finish_move each, step again. kWait: something in the
+  /// extent is being filled or moved; step again later. kDone, kFailed: over.
+  [[nodiscard]] HandoverStep step_handover(std::uint64_t now_ns, std::uint64_t deadline_ns,
+                                           std::vector<SlotMove>& moves);
   void finish_move(const SlotMove& move, bool copied);
   void give_up_handover();
 
@@ -152,6 +154,7 @@ class HostStore {
 
  private:
   static constexpr int kEvictionsPerFill = 8;
+  static constexpr int kRootsPerSearch = 128;
 
   [[nodiscard]] bool is(BlockName name) const noexcept {
     return table_[name.id].in_use && table_[name.id].generation == name.generation;
@@ -163,14 +166,16 @@ class HostStore {
   void list_children(DropWork& work, int& budget) const;
   [[nodiscard]] bool evict_one(PolicyList list);
   [[nodiscard]] bool evict_for_entry();
+  [[nodiscard]] bool erase_empty_root();
   void give_up_copy(BlockId id);
   void release_and_collect(SlotId slot);
   void end_pins(BlockId id);
   [[nodiscard]] std::uint64_t slot_bytes_of(BlockId id) const noexcept;
 
   // hand-over (handover.cc)
-  [[nodiscard]] bool start_handover(std::uint64_t now_ns);
-  [[nodiscard]] std::optional<double> live_value(ExtentId extent, std::uint64_t now_ns) const;
+  [[nodiscard]] bool search_some(std::uint64_t now_ns);
+  [[nodiscard]] bool is_pinned(SlotId slot) const noexcept;
+  [[nodiscard]] bool start_handover();
   enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck };
   [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<SlotMove>& moves);
   void move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotMove>& moves);
@@ -181,11 +186,22 @@ class HostStore {
   std::uint32_t max_namespaces_;
   std::uint64_t max_pinned_bytes_;
   std::map<BlockHash, BlockId> roots_;
+  BlockHash next_root_{};  // the search for an empty one goes on here
   std::vector<std::uint64_t> list_slot_bytes_;
   std::uint64_t generation_ = 0;
   std::uint64_t pinned_bytes_ = 0;
   HostCounters counters_;
 
+  /// The search for an extent, between two slices.
+  struct Search {
+    std::uint32_t looked = 0;  ///< extents that are done
+    std::uint32_t slot = 0;    ///< of the extent that is being looked at, as the two below
+    std::uint32_t sampled = 0;
+    double value = 0;
+    double least = std::numeric_limits<double>::infinity();
+    ExtentId best = kNoExtent;
+  };
+  Search search_;
   std::uint64_t wanted_slot_bytes_ = 0;
   ExtentId draining_ = kNoExtent;
   std::uint32_t drain_cursor_ = 0;

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 namespace tiercel {
 namespace {
@@ -18,6 +20,29 @@ BlockHash name(std::uint64_t n) {
   std::memcpy(hash.bytes.data() + 16, &n, sizeof n);
   return hash;
 }
+
+class CountingLru final : public EvictionPolicy {
+ public:
+  explicit CountingLru(std::uint64_t capacity) : lru_(capacity) {}
+  void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) override { lru_.insert(block, list, now_ns); }
+  void touch(std::span<const PolicyBlock> blocks, std::uint64_t now_ns) override { lru_.touch(blocks, now_ns); }
+  void erase(PolicyBlock block) override { lru_.erase(block); }
+  [[nodiscard]] std::optional<PolicyBlock> victim(PolicyList list, FunctionRef<bool(PolicyBlock)> may) override {
+    return lru_.victim(list, may);
+  }
+  [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override {
+    ++values;
+    return lru_.value(block, now_ns);
+  }
+  [[nodiscard]] std::optional<PolicyBlock> coldest(PolicyList list) const override { return lru_.coldest(list); }
+  [[nodiscard]] bool knows(PolicyBlock block) const override { return lru_.knows(block); }
+  [[nodiscard]] std::uint64_t bytes_per_block() const override { return lru_.bytes_per_block(); }
+
+  mutable std::uint64_t values = 0;
+
+ private:
+  LruPolicy lru_;
+};
 
 class Store : public testing::Test {
  protected:
@@ -75,6 +100,65 @@ TEST_F(Store, a_parent_with_all_the_pins_that_fit_still_gets_children_and_no_pin
   EXPECT_EQ(store_.table()[parent].logical_pins, UINT16_MAX);
   EXPECT_EQ(store_.table().pinned_blocks(), 1U);
   store_.check_consistency();
+}
+
+TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
+  constexpr std::uint32_t kExtents = 64;
+  HostStore::Parts big = parts(1);
+  big.table = *BlockTable::create({.capacity = kExtents * 64 + 8, .seed = 1, .huge_pages = HugePages::kOff});
+  big.slots = {.extents = kExtents, .extent_bytes = 64 * kSlot, .min_slot_bytes = kSlot};
+  auto policy = std::make_unique<CountingLru>(kExtents * 64 + 8);
+  const CountingLru& asked = *policy;
+  big.policy = std::move(policy);
+  HostStore store(std::move(big));
+  const BlockId root = store.root_of(name(1'000'000));
+  Fill fill;
+  const auto begin = [&](std::uint64_t n, std::uint64_t bytes) {
+    return store.begin_fill({.hash = name(n), .group = 0, .parent = root, .slot_bytes = bytes, .now_ns = 1}, fill);
+  };
+  for (std::uint64_t n = 0; n < kExtents * 64; ++n) {
+    ASSERT_EQ(begin(n, kSlot), Reserved::kYes);
+    ASSERT_TRUE(store.commit(fill, 1, false, 1));
+  }
+  ASSERT_EQ(begin(1'000'001, 16 * kSlot), Reserved::kBusy);
+  std::vector<SlotMove> moves;
+  std::uint64_t most = 0;
+  std::uint64_t whole = 0;
+  while (store.handover_wanted() && !store.handover_running()) {
+    const std::uint64_t before = asked.values;
+    ASSERT_EQ(store.step_handover(1, UINT64_MAX, moves), HostStore::HandoverStep::kMoves);
+    most = std::max(most, asked.values - before);
+    whole += asked.values - before;
+  }
+  EXPECT_EQ(whole, kExtents * 32U) << "every extent was sampled";
+  EXPECT_LE(most, 256U);
+}
+
+TEST_F(Store, any_empty_namespace_makes_room_for_a_new_one) {
+  HostStore::Parts many = parts(1'000);
+  many.table = *BlockTable::create({.capacity = 2'100, .seed = 1, .huge_pages = HugePages::kOff});
+  many.slots = {.extents = 20, .extent_bytes = 64 * kSlot, .min_slot_bytes = kSlot};
+  many.policy = std::make_unique<LruPolicy>(2'100);
+  HostStore store(std::move(many));
+  for (std::uint64_t n = 0; n < 1'000; ++n) {
+    const BlockId root = store.root_of(name(10'000 + n));
+    ASSERT_NE(root, kNoBlock);
+    if (n == 777) continue;
+    Fill fill;
+    ASSERT_EQ(store.begin_fill({.hash = name(n), .group = 0, .parent = root, .slot_bytes = kSlot, .now_ns = 1}, fill),
+              Reserved::kYes);
+    ASSERT_TRUE(store.commit(fill, 1, false, 1));
+  }
+  // A call looks at some of them only; the next goes on where it ended.
+  BlockId found = kNoBlock;
+  for (int call = 0; call < 8 && found == kNoBlock; ++call) found = store.root_of(name(20'000));
+  EXPECT_NE(found, kNoBlock);
+  EXPECT_EQ(store.find_root(name(10'777)), kNoBlock);
+  Fill fill;
+  ASSERT_EQ(
+      store.begin_fill({.hash = name(5'000), .group = 0, .parent = found, .slot_bytes = kSlot, .now_ns = 1}, fill),
+      Reserved::kYes);
+  for (int call = 0; call < 8; ++call) EXPECT_EQ(store.root_of(name(20'001)), kNoBlock) << "20000 stays: it is in use";
 }
 
 }  // namespace
