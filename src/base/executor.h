@@ -69,7 +69,9 @@ class ThreadedExecutor final : public Executor {
 class ManualExecutor final : public Executor {
  public:
   explicit ManualExecutor(const Clock& clock, std::size_t queue_capacity = 4096)
-      : clock_(clock), capacity_(queue_capacity) {}
+      : clock_(clock), capacity_(queue_capacity) {
+    tasks_.reserve(capacity_);  // submit does not allocate
+  }
   ~ManualExecutor() override;
 
   [[nodiscard]] bool submit(Task task) override;

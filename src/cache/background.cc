@@ -5,13 +5,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <utility>
 
 namespace tiercel::detail {
 
-bool CacheCore::submit(Task task) {
+bool CacheCore::submit(Task task) noexcept {
   const Gate::Pass pass = users_.enter();
-  return pass && environment_.executor.submit(std::move(task));
+  return pass && environment_.executor.submit(std::move(task));  // the queue has its room already
 }
 
 void CacheCore::wait_until(const std::function<bool()>& ready, std::uint64_t deadline_ns) {
@@ -27,55 +28,74 @@ void CacheCore::wake() noexcept {
 
 // ---- touches
 
-void CacheCore::touch_later(std::vector<BlockName> tail_first) {
-  if (tail_first.empty()) return;
-  const std::uint64_t count = tail_first.size();
-  const bool taken = submit([self = shared_from_this(), names = std::move(tail_first)] {
-    const std::uint64_t now = self->clock().now_ns();
-    for (std::size_t done = 0; done < names.size(); done += kSlice) {
-      MutexLock lock(self->mutex_);
-      self->store_.touch(std::span(names).subspan(done, std::min(kSlice, names.size() - done)), now);
+void CacheCore::touch_later(std::span<const HeldBlock> head_first) noexcept {
+  if (head_first.empty()) return;
+  bool taken = false;
+  try {
+    std::vector<BlockName> names;
+    names.reserve(head_first.size());
+    for (std::size_t i = head_first.size(); i > 0; --i) {
+      names.push_back({.id = head_first[i - 1].id, .generation = head_first[i - 1].generation});
     }
-  });
-  if (!taken) counters_.touches_shed.add(count);
+    taken = submit([self = shared_from_this(), tail_first = std::move(names)] {
+      const std::uint64_t now = self->clock().now_ns();
+      for (std::size_t done = 0; done < tail_first.size(); done += kSlice) {
+        MutexLock lock(self->mutex_);
+        self->store_.touch(std::span(tail_first).subspan(done, std::min(kSlice, tail_first.size() - done)), now);
+      }
+    });
+  } catch (const std::bad_alloc&) {  // a touch is advice
+  }
+  if (!taken) counters_.touches_shed.add(head_first.size());
 }
 
-void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) {
+void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
   if (head_first.empty()) return;
   const std::uint64_t count = head_first.size();
-  const bool taken = submit([self = shared_from_this(), hashes = std::move(head_first)] {
-    const std::uint64_t now = self->clock().now_ns();
-    for (std::size_t left = hashes.size(); left > 0;) {
-      MutexLock lock(self->mutex_);
-      for (const std::size_t end = left - std::min(left, kSlice); left > end; --left) {
-        const BlockId id = self->store_.table().find(hashes[left - 1], 0);
-        if (id == kNoBlock) continue;
-        const BlockName name{.id = id, .generation = self->store_.table()[id].generation};
-        self->store_.touch(std::span(&name, 1), now);
+  bool taken = false;
+  try {
+    taken = submit([self = shared_from_this(), hashes = std::move(head_first)] {
+      const std::uint64_t now = self->clock().now_ns();
+      for (std::size_t left = hashes.size(); left > 0;) {
+        MutexLock lock(self->mutex_);
+        for (const std::size_t end = left - std::min(left, kSlice); left > end; --left) {
+          const BlockId id = self->store_.table().find(hashes[left - 1], 0);
+          if (id == kNoBlock) continue;
+          const BlockName name{.id = id, .generation = self->store_.table()[id].generation};
+          self->store_.touch(std::span(&name, 1), now);
+        }
       }
-    }
-  });
+    });
+  } catch (const std::bad_alloc&) {
+  }
   if (!taken) counters_.touches_shed.add(count);
 }
 
 // ---- checksums of paranoid mode
 
-void CacheCore::verify_later(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {
+void CacheCore::verify(const Verification& work) noexcept {
+  const BlockIdentity claim{
+      .fingerprint = work.fingerprint, .hash = work.hash, .generation = work.fill.generation};
+  const std::uint64_t checksum = block_checksum(claim, {data(work.fill.slot), work.length});
+  MutexLock lock(mutex_);
+  store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum);
+}
+
+void CacheCore::verify_later(const Verification& work) noexcept {
   copy_pins_.add();  // the one that commit() took
-  auto pin = std::make_shared<CopyPin>(adopt_pin(fill.slot));
-  const auto verify = [self = shared_from_this(), fill, fingerprint = identity.fingerprint, hash = identity.hash,
-                       length, pin = std::move(pin)] {
-    const BlockIdentity claim{.fingerprint = fingerprint, .hash = hash, .generation = fill.generation};
-    const std::uint64_t checksum = block_checksum(claim, {self->data(fill.slot), length});
-    MutexLock lock(self->mutex_);
-    self->store_.finish_verify({.id = fill.id, .generation = fill.generation}, checksum);
-  };
-  if (!submit(verify)) verify();  // no room in the queue: the committer pays
+  CopyPin pin = adopt_pin(work.fill.slot);
+  bool taken = false;
+  try {
+    auto held = std::make_shared<CopyPin>(pin.clone());
+    taken = submit([self = shared_from_this(), work, held = std::move(held)] { self->verify(work); });
+  } catch (const std::bad_alloc&) {
+  }
+  if (!taken) verify(work);  // no room in the queue, or no memory for the task: the committer pays
 }
 
 // ---- hand-over
 
-void CacheCore::kick_handover() {
+void CacheCore::kick_handover() noexcept {
   {
     MutexLock lock(mutex_);
     if (handover_active_ || (!store_.handover_wanted() && !store_.handover_running())) return;
@@ -85,61 +105,79 @@ void CacheCore::kick_handover() {
       handover_deadline_ns_ = deadline_after(clock().now_ns(), static_cast<std::uint64_t>(limit));
     }
   }
-  if (submit([self = shared_from_this()] { self->run_handover(); })) return;
+  bool taken = false;
+  try {
+    taken = submit([self = shared_from_this()] { self->run_handover(); });
+  } catch (const std::bad_alloc&) {
+  }
+  if (!taken) give_up_handover();
+}
+
+void CacheCore::give_up_handover() noexcept {
   MutexLock lock(mutex_);
   handover_active_ = false;
   store_.give_up_handover();
 }
 
-void CacheCore::run_handover() {
+void CacheCore::run_handover() noexcept {
   std::vector<SlotMove> moves;
-  HostStore::HandoverStep step{};
+  try {
+    moves.reserve(HostStore::kMovesPerStep);
+  } catch (const std::bad_alloc&) {
+    return give_up_handover();
+  }
   {
     MutexLock lock(mutex_);
-    step = store_.step_handover(clock().now_ns(), handover_deadline_ns_, moves);
+    const auto step = store_.step_handover(clock().now_ns(), handover_deadline_ns_, moves);
     // kWait: a writer is in the way. The next commit or reserve comes back here; the deadline ends it then.
     if (step != HostStore::HandoverStep::kMoves && moves.empty()) {
       handover_active_ = false;
       return;
     }
   }
-  finish_moves(std::move(moves));
+  try {
+    start_moves(moves);
+  } catch (const std::bad_alloc&) {  // before the first copy: all blocks stay where they are
+    for (const SlotMove& move : moves) finish_move(move, false);
+    give_up_handover();
+  }
+}
+
+void CacheCore::finish_move(const SlotMove& move, bool copied) noexcept {
+  MutexLock lock(mutex_);
+  store_.finish_move(move, copied);
 }
 
 /// Copies the blocks of `moves`, finishes each, and goes on with the next slice after the last.
-void CacheCore::finish_moves(std::vector<SlotMove> moves) {
+void CacheCore::start_moves(const std::vector<SlotMove>& moves) {
   struct Batch {
     std::shared_ptr<CacheCore> core;
     std::atomic<std::size_t> left;  // completions that are still to come; acq_rel orders them before the next slice
-    explicit Batch(std::shared_ptr<CacheCore> c, std::size_t n) : core(std::move(c)), left(n) {}
-    void one_done() {
+    Task next_slice;                // made before the first copy: nothing after it may run out of memory
+    void one_done() noexcept {
       if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-      if (core->submit([self = core] { self->run_handover(); })) return;
-      MutexLock lock(core->mutex_);
-      core->handover_active_ = false;
-      core->store_.give_up_handover();
+      if (!core->submit(std::move(next_slice))) core->give_up_handover();
     }
   };
-  auto batch = std::make_shared<Batch>(shared_from_this(), moves.size() + 1);
+  auto batch = std::make_shared<Batch>();
+  batch->core = shared_from_this();
+  batch->left.store(moves.size() + 1, std::memory_order_relaxed);  // relaxed: not shared yet
+  batch->next_slice = [self = shared_from_this()] { self->run_handover(); };
   for (const SlotMove& move : moves) {
-    CopyJob job{.work = ByteCopy{.to = data(move.to), .from = data(move.from), .bytes = move.length},
-                .direction = CopyDirection::kStore,
-                .done = [batch, move](const Status& status) {
-                  {
-                    MutexLock lock(batch->core->mutex_);
-                    batch->core->store_.finish_move(move, status.has_value());
-                  }
-                  batch->one_done();
-                }};
     bool taken = false;
-    if (const Gate::Pass pass = users_.enter()) taken = environment_.copies.submit(std::move(job));
-    if (!taken) {
-      {
-        MutexLock lock(mutex_);
-        store_.finish_move(move, false);
-      }
-      batch->one_done();
+    try {
+      CopyJob job{.work = ByteCopy{.to = data(move.to), .from = data(move.from), .bytes = move.length},
+                  .direction = CopyDirection::kStore,
+                  .done = [batch, move](const Status& status) {
+                    batch->core->finish_move(move, status.has_value());
+                    batch->one_done();
+                  }};
+      if (const Gate::Pass pass = users_.enter()) taken = environment_.copies.submit(std::move(job));
+    } catch (const std::bad_alloc&) {
     }
+    if (taken) continue;
+    finish_move(move, false);
+    batch->one_done();
   }
   batch->one_done();
 }

@@ -90,6 +90,7 @@ Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptio
     TIERCEL_TRY(engine->join(group));
     session->set_engine(engine);
   }
+  store_.add_slot_size(session->slot_bytes());
   sessions_.emplace(session.get(), session);
   return session;
 }
@@ -109,14 +110,16 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   };
   // Closed before: nothing may be waited for with the executor any more.
   if (closed_.exchange(true, std::memory_order_acq_rel)) return copy_pins_.get() == 0 ? Status() : still_running();
-  std::vector<std::shared_ptr<LocalSession>> sessions;
+  std::map<const LocalSession*, std::weak_ptr<LocalSession>> sessions;  // taken, not copied: closing must not allocate
+  std::map<std::string, std::shared_ptr<EngineGroup>> engines;
   {
     MutexLock lock(mutex_);
-    for (const auto& [_, weak] : sessions_) {
-      if (auto session = weak.lock()) sessions.push_back(std::move(session));
-    }
+    sessions.swap(sessions_);
+    engines.swap(engines_);
   }
-  for (const auto& session : sessions) session->close();
+  for (const auto& [_, weak] : sessions) {
+    if (const auto session = weak.lock()) session->close();
+  }
   arena_->stop_prefault();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
@@ -208,7 +211,9 @@ Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::u
       return status;
     }
   }
-  if (verify) verify_later(fill, identity, length);
+  if (verify) {
+    verify_later({.fill = fill, .fingerprint = identity.fingerprint, .hash = identity.hash, .length = length});
+  }
   kick_handover();
   return {};
 }

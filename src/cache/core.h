@@ -68,9 +68,10 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void abandon(const Fill& fill);
   /// Holds leading blocks from hashes[0] on; fewer than asked for: the next is missing.
   void hold(std::span<const BlockHash> hashes, std::vector<HeldBlock>& held);
-  void touch_later(std::vector<BlockName> tail_first);
+  /// Of loaded blocks, given head first. Without memory for it the touch is shed.
+  void touch_later(std::span<const HeldBlock> head_first) noexcept;
   /// Of the blocks of a chain, given head first.
-  void touch_chain_later(std::vector<BlockHash> head_first);
+  void touch_chain_later(std::vector<BlockHash> head_first) noexcept;
   void drop_corrupt(BlockName name);
   [[nodiscard]] Result<std::shared_ptr<PinRecord>> pin(std::span<const BlockHash> hashes, std::uint64_t expires_ns);
   void unpin(PinRecord& record);
@@ -83,7 +84,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
 
   /// False: closed, or no room in the queue.
-  [[nodiscard]] bool submit(Task task);
+  [[nodiscard]] bool submit(Task task) noexcept;
   /// Waits for `ready` (or the cache's end) until the deadline.
   void wait_until(const std::function<bool()>& ready, std::uint64_t deadline_ns);
   void wake() noexcept;
@@ -103,10 +104,19 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 
  private:
   [[nodiscard]] Dropped drop_all(HostStore::DropWork& work);
-  void kick_handover();
-  void run_handover();
-  void finish_moves(std::vector<SlotMove> moves);
-  void verify_later(const Fill& fill, const BlockIdentity& identity, std::uint32_t length);
+  void kick_handover() noexcept;
+  void run_handover() noexcept;
+  void give_up_handover() noexcept;
+  void start_moves(const std::vector<SlotMove>& moves);
+  void finish_move(const SlotMove& move, bool copied) noexcept;
+  struct Verification {
+    Fill fill;
+    BlockHash fingerprint;
+    BlockHash hash;
+    std::uint32_t length = 0;
+  };
+  void verify_later(const Verification& work) noexcept;
+  void verify(const Verification& work) noexcept;
 
   const Config config_;
   const Environment environment_;

@@ -28,11 +28,24 @@ std::vector<BlockRef> Load::take() { return backend_ ? backend_->take() : std::v
 
 // ---- Writer and Reservation
 
+namespace {
+
+/// An error's sentence may find no memory; what the commit did to the cache is done by then.
+Status commit_at_border(detail::ReservationBackend& backend, std::size_t item, std::optional<std::size_t> size) {
+  try {
+    return backend.commit(item, size);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for the sentence of the commit's error");
+  }
+}
+
+}  // namespace
+
 CopyPin Writer::begin_copy() const { return backend_ == nullptr ? CopyPin() : backend_->begin_copy(item_); }
 
 Status Writer::commit(std::optional<std::size_t> size) {
   if (backend_ == nullptr) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty");
-  Status status = backend_->commit(item_, size);
+  Status status = commit_at_border(*backend_, item_, size);
   const bool keeps_bytes = !status && (status.error().code == ErrorCode::kIncomplete ||
                                        status.error().code == ErrorCode::kInvalidArgument);
   if (!keeps_bytes) bytes_ = {};
@@ -142,7 +155,11 @@ Reservation Session::reserve(const BlockChain& chain, std::size_t first, std::si
 
 Status Session::report(std::uint64_t reservation_id, std::size_t block) {
   if (!backend_) return no_session();
-  return backend_->report(reservation_id, block);
+  try {
+    return backend_->report(reservation_id, block);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
 }
 
 Result<Pin> Session::pin(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds ttl) {

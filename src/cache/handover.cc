@@ -4,7 +4,7 @@
 // pinned. What is in it is not simply thrown away: for each block the coldest block of that size goes, wherever it
 // lies, and the block of the drained extent moves into the room; so the order of eviction is kept, and so is the order
 // of leaves before parents. A slice looks at kSlotsPerSearchSlice slots or
-// clears kSlotsPerSlice at most.
+// clears kMovesPerStep at most.
 #include "base/check.h"
 #include "cache/host_store.h"
 
@@ -18,7 +18,6 @@ constexpr TierId kHost = TierId::kHost;
 constexpr std::uint32_t kExtentsPerSearch = 64;
 constexpr std::uint32_t kSlotsPerValue = 32;
 constexpr std::uint32_t kSlotsPerSearchSlice = 256;  // about 100 ns each where the entries are cold
-constexpr int kSlotsPerSlice = 16;
 
 }  // namespace
 
@@ -88,7 +87,7 @@ HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint
   }
   bool busy = false;
   const std::uint32_t slots = slots_.slots(draining_);
-  for (int i = 0; i < kSlotsPerSlice && slots_.used_slots(draining_) > 0; ++i) {
+  for (std::size_t i = 0; i < kMovesPerStep && slots_.used_slots(draining_) > 0; ++i) {
     const SlotId slot = slots_.slot_at(draining_, drain_cursor_++ % slots);
     switch (clear_slot(slot, moves)) {
       case SlotStep::kClear:

@@ -29,11 +29,15 @@ BlockId HostStore::find_root(const BlockHash& fingerprint) const {
 BlockId HostStore::root_of(const BlockHash& fingerprint) {
   if (const BlockId known = find_root(fingerprint); known != kNoBlock) return known;
   if (roots_.size() >= max_namespaces_ && !erase_empty_root()) return kNoBlock;
+  const auto place = roots_.emplace(fingerprint, kNoBlock).first;  // first: it may run out of memory
   BlockId root = table_.insert_root(fingerprint);
   if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
-  if (root == kNoBlock) return kNoBlock;
+  if (root == kNoBlock) {
+    roots_.erase(place);
+    return kNoBlock;
+  }
   table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
-  roots_.emplace(fingerprint, root);
+  place->second = root;
   return root;
 }
 
@@ -60,11 +64,17 @@ bool HostStore::evictable(BlockId id) const noexcept {
          table_.children_in(id, kHost) == 0 && slots_.copy_pins(table_.slot(id, kHost)) == 0;
 }
 
-PolicyList HostStore::list_of(std::uint64_t slot_bytes) {
+void HostStore::add_slot_size(std::uint64_t slot_bytes) {
+  if (std::ranges::find(list_slot_bytes_, slot_bytes) != list_slot_bytes_.end()) return;
+  slots_.add_size(slot_bytes);
+  policy_->add_list(static_cast<PolicyList>(list_slot_bytes_.size()));
+  list_slot_bytes_.push_back(slot_bytes);
+}
+
+PolicyList HostStore::list_of(std::uint64_t slot_bytes) const {
   const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
-  if (found == list_slot_bytes_.end()) list_slot_bytes_.push_back(slot_bytes);
-  return static_cast<PolicyList>(
-      std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
+  TIERCEL_CHECK(found != list_slot_bytes_.end(), "a slot size is added before it is used");
+  return static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), found));
 }
 
 std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {

@@ -80,6 +80,9 @@ class HostStore {
   };
   explicit HostStore(Parts parts);
 
+  /// Makes a slot size known: afterwards, no call for it allocates.
+  void add_slot_size(std::uint64_t slot_bytes);
+
   // Namespaces.
   /// The root entry of a namespace, made if there is room for another; empty roots of others make room.
   [[nodiscard]] BlockId root_of(const BlockHash& fingerprint);
@@ -136,6 +139,8 @@ class HostStore {
   // Hand-over of an extent to another slot size.
   [[nodiscard]] bool handover_wanted() const noexcept { return wanted_slot_bytes_ != 0; }
   [[nodiscard]] bool handover_running() const noexcept { return draining_ != kNoExtent; }
+  /// step_handover adds at most this many moves: a vector with room for them does not allocate.
+  static constexpr std::size_t kMovesPerStep = 16;
   enum class HandoverStep : std::uint8_t { kDone, kFailed, kMoves, kWait };
   /// One slice. kMoves: copy what is in `moves` (maybe nothing), finish_move each, step again. kWait: something in the
   /// extent is being filled or moved; step again later. kDone, kFailed: over.
@@ -160,7 +165,7 @@ class HostStore {
     return table_[name.id].in_use && table_[name.id].generation == name.generation;
   }
   [[nodiscard]] bool evictable(BlockId id) const noexcept;
-  [[nodiscard]] PolicyList list_of(std::uint64_t slot_bytes);
+  [[nodiscard]] PolicyList list_of(std::uint64_t slot_bytes) const;
   [[nodiscard]] std::optional<SlotId> take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns);
   [[nodiscard]] bool others_are_colder(PolicyList list, std::uint64_t now_ns) const;
   void list_children(DropWork& work, int& budget) const;

@@ -18,8 +18,8 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
       shared_(std::make_shared<Shared>()) {
   const auto hashes = request.chain.hashes().first(request.blocks);
   shared_->held.reserve(hashes.size());
+  shared_->refs.reserve(hashes.size());  // before anything is held: from here to the references nothing may throw
   core_->hold(hashes, shared_->held);
-  shared_->refs.reserve(shared_->held.size());
   for (const HeldBlock& block : shared_->held) {
     shared_->refs.emplace_back(core_->adopt_pin(block.slot), std::span(core_->data(block.slot), block.length));
   }
@@ -87,7 +87,7 @@ std::span<const BlockRef> LocalLoad::wait() {
   return shared_->refs;
 }
 
-void LocalLoad::finish() {
+void LocalLoad::finish() noexcept {
   finished_ = true;
   const Leading now = leading();
   if (now.good == asked_) {
@@ -97,18 +97,12 @@ void LocalLoad::finish() {
   } else {
     outcome_ = now.good < shared_->held.size() ? LoadOutcome::kCorrupt : LoadOutcome::kMiss;
   }
-  shared_->refs.resize(now.good);
+  shared_->refs.erase(shared_->refs.begin() + static_cast<std::ptrdiff_t>(now.good), shared_->refs.end());
 
   Counters& counters = core_->counters();
   std::uint64_t bytes = 0;
-  std::vector<BlockName> tail_first;
-  tail_first.reserve(now.good);
-  for (std::size_t i = now.good; i > 0; --i) {
-    const HeldBlock& block = shared_->held[i - 1];
-    tail_first.push_back({.id = block.id, .generation = block.generation});
-    bytes += block.length;
-  }
-  core_->touch_later(std::move(tail_first));
+  for (std::size_t i = 0; i < now.good; ++i) bytes += shared_->held[i].length;
+  core_->touch_later(std::span(shared_->held).first(now.good));
   counters.hit_blocks.add(now.good);
   counters.hit_bytes.add(bytes);
   counters.missed_blocks.add(asked_ - now.good);

@@ -44,7 +44,7 @@ class LocalLoad final : public LoadBackend {
   void start_checks();
   [[nodiscard]] Leading leading() const;
   [[nodiscard]] bool given_up() const;
-  void finish();
+  void finish() noexcept;
 
   const std::shared_ptr<CacheCore> core_;
   const std::uint64_t started_ns_;

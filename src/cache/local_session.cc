@@ -105,14 +105,14 @@ Status EngineGroup::report(std::uint64_t id, std::size_t block, std::uint32_t me
 }
 
 void EngineGroup::revoke_all() noexcept {
-  std::vector<std::shared_ptr<LocalReservation>> open;
+  std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open;  // taken: what is revoked takes no reports any more
   {
     MutexLock lock(mutex_);
-    for (const auto& [_, weak] : open_) {
-      if (auto reservation = weak.lock()) open.push_back(std::move(reservation));
-    }
+    open.swap(open_);
   }
-  for (const auto& reservation : open) reservation->revoke();
+  for (const auto& [_, weak] : open) {
+    if (const auto reservation = weak.lock()) reservation->revoke();
+  }
 }
 
 // ---- the session
@@ -227,13 +227,18 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, s
   }
   const std::uint64_t end = deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(ttl.count()));
   TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes().first(std::min(blocks, chain.size())), end));
-  {
+  std::unique_ptr<PinBackend> pin;
+  try {
+    pin = std::make_unique<LocalPin>(core_, record);
     MutexLock lock(mutex_);
     std::erase_if(pins_, [](const auto& weak) { return weak.expired(); });
     pins_.push_back(record);
+  } catch (const std::bad_alloc&) {
+    core_->unpin(*record);
+    throw;
   }
   if (closed()) core_->unpin(*record);  // closed meanwhile: close() may have looked before the line above
-  return std::unique_ptr<PinBackend>(std::make_unique<LocalPin>(core_, std::move(record)));
+  return pin;
 }
 
 Result<Dropped> LocalSession::drop(const BlockChain& chain, std::size_t first) {
@@ -252,19 +257,19 @@ Result<Dropped> LocalSession::drop(const Space& space) {
 
 void LocalSession::close() noexcept {
   if (closed_.exchange(true, std::memory_order_acq_rel)) return;
-  std::vector<std::shared_ptr<LocalReservation>> open;
-  std::vector<std::shared_ptr<PinRecord>> pins;
+  std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open;  // taken, not copied: closing must not allocate
+  std::vector<std::weak_ptr<PinRecord>> pins;
   {
     MutexLock lock(mutex_);
-    for (const auto& [_, weak] : open_) {
-      if (auto reservation = weak.lock()) open.push_back(std::move(reservation));
-    }
-    for (const auto& weak : pins_) {
-      if (auto record = weak.lock()) pins.push_back(std::move(record));
-    }
+    open.swap(open_);
+    pins.swap(pins_);
   }
-  for (const auto& reservation : open) reservation->revoke();
-  for (const auto& record : pins) core_->unpin(*record);
+  for (const auto& [_, weak] : open) {
+    if (const auto reservation = weak.lock()) reservation->revoke();
+  }
+  for (const auto& weak : pins) {
+    if (const auto record = weak.lock()) core_->unpin(*record);
+  }
   if (engine_) {
     engine_->revoke_all();
     engine_->free_member(options_.group.member);

@@ -64,6 +64,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
   void close() noexcept override;
 
+  [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return shape_.slot_bytes; }
   void set_engine(std::shared_ptr<EngineGroup> engine) { engine_ = std::move(engine); }
 
  private:

@@ -21,6 +21,7 @@ Result<BlockTable> BlockTable::create(const Options& options) {
   table.entries_ = reinterpret_cast<BlockEntry*>(table.entries_mapping_.data());
   table.links_ = reinterpret_cast<BlockLinks*>(table.links_mapping_.data());
   table.capacity_ = options.capacity;
+  table.cut_cascades_.reserve(kCutCascades);
   return table;
 }
 
@@ -97,7 +98,7 @@ bool BlockTable::is_unused(BlockId id) const noexcept {
 
 void BlockTable::erase_if_unused(BlockId id) {
   for (int step = 0; is_unused(id); ++step) {
-    if (step == kCascade) {
+    if (step == kCascade && cut_cascades_.size() < kCutCascades) {
       cut_cascades_.push_back(id);
       return;
     }

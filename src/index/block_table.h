@@ -124,6 +124,7 @@ class BlockTable {
 
  private:
   static constexpr int kCascade = 64;
+  static constexpr std::size_t kCutCascades = 256;  // more at once are not cut
 
   [[nodiscard]] BlockId take_free();
   void link_child(BlockId parent, BlockId child);

@@ -31,6 +31,10 @@ class SlotTable {
   };
   explicit SlotTable(const Options& options);
 
+  /// Makes a size known. The only call that may allocate, and then only for a new size; allocate does it where it was
+  /// not done.
+  void add_size(std::uint64_t slot_bytes) { (void)class_of(slot_bytes); }
+
   /// A slot of `slot_bytes` for `owner`, from an extent that is cut so already, else from a free extent. Never from an
   /// extent that is being drained. Empty: neither exists.
   [[nodiscard]] std::optional<SlotId> allocate(std::uint64_t slot_bytes, std::uint32_t owner);

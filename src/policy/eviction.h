@@ -21,6 +21,8 @@ class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
 
+  /// Makes room for a list. The only call that may allocate; the others use lists that were added.
+  virtual void add_list(PolicyList list) = 0;
   /// A block got a copy in this tier. It must not be known.
   virtual void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) = 0;
   /// Blocks were used, tail of the sequence first, so that the head counts as used last. Unknown ones are ignored.

@@ -29,9 +29,13 @@ void LruPolicy::unlink(PolicyBlock block) {
   (node.hotter == kNone ? ends.hottest : nodes_[node.hotter].colder) = node.colder;
 }
 
+void LruPolicy::add_list(PolicyList list) {
+  if (list >= lists_.size()) lists_.resize(std::size_t{list} + 1);
+}
+
 void LruPolicy::insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) {
   TIERCEL_CHECK(block < capacity_ && !nodes_[block].linked, "a block is inserted once");
-  if (list >= lists_.size()) lists_.resize(std::size_t{list} + 1);
+  TIERCEL_CHECK(list < lists_.size(), "a list is added before it is used");
   nodes_[block] = {.colder = kNone,
                    .hotter = kNone,
                    .last_use_tick = static_cast<std::uint32_t>(now_ns >> kTickShift),

@@ -17,6 +17,7 @@ class LruPolicy final : public EvictionPolicy {
   LruPolicy(const LruPolicy&) = delete;
   LruPolicy& operator=(const LruPolicy&) = delete;
 
+  void add_list(PolicyList list) override;
   void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) override;
   void touch(std::span<const PolicyBlock> tail_first, std::uint64_t now_ns) override;
   void erase(PolicyBlock block) override;

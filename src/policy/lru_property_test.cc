@@ -16,6 +16,7 @@ RC_GTEST_PROP(LruProperty, equals_a_plain_list, ()) {
   constexpr PolicyBlock kBlocks = 12;
   Random random(*rc::gen::arbitrary<std::uint64_t>());
   LruPolicy lru(kBlocks);
+  lru.add_list(1);
   std::list<PolicyBlock> model[2];  // cold to hot
   const auto list_of = [](PolicyBlock b) { return static_cast<PolicyList>(b % 2); };
   for (int step = 0; step < 300; ++step) {

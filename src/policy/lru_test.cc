@@ -13,6 +13,7 @@ constexpr std::uint64_t kSecond = 1'000'000'000;
 
 class Lru : public testing::Test {
  protected:
+  Lru() { lru_.add_list(3); }
   std::optional<PolicyBlock> evict(PolicyList list = 0) {
     const auto block = lru_.victim(list, [this](PolicyBlock b) { return !held_.contains(b); });
     if (block) lru_.erase(*block);

@@ -14,13 +14,11 @@
 
 namespace {
 
-thread_local std::int64_t allocations_left = -1;  // negative: never fails
+thread_local std::int64_t allocations_left = -1;  // before the one that fails; negative: none does
 
 bool fails_now() {
   if (allocations_left < 0) return false;
-  if (allocations_left == 0) return true;  // and every one after it, until disarmed
-  --allocations_left;
-  return false;
+  return allocations_left-- == 0;  // one fails, what is needed to answer about it does not
 }
 
 void* allocate(std::size_t bytes) {
@@ -85,7 +83,7 @@ class AllocationFailure : public testing::TestWithParam<IntegrityMode> {
     for (std::int64_t i = 0; i < 10'000; ++i) {
       allocations_left = i;
       const bool whole = call();
-      const bool ran_out = allocations_left == 0;
+      const bool ran_out = allocations_left < 0;
       allocations_left = -1;
       settle();
       const Stats stats = cache_.stats();
@@ -172,8 +170,9 @@ TEST_P(AllocationFailure, drop) {
 }
 
 TEST_P(AllocationFailure, open_session) {
+  const SessionOptions larger = options(128_KiB);
   fail_each([&] {
-    auto session = cache_.open_session(options(128_KiB));
+    auto session = cache_.open_session(larger);
     if (!session) { EXPECT_EQ(session.error().code, ErrorCode::kOutOfMemory) << session.error().message; }
     return session.has_value();
   });
