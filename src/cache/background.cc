@@ -9,7 +9,7 @@
 
 namespace tiercel::detail {
 
-bool CacheCore::submit(Task task) {
+bool CacheCore::submit_task(Task task) {
   const Gate::Pass pass = users_.enter();
   return pass && environment_.executor.submit(std::move(task));
 }
@@ -62,15 +62,21 @@ void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) {
 
 void CacheCore::verify_later(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {
   copy_pins_.add();  // the one that commit() took
-  auto pin = std::make_shared<CopyPin>(adopt_pin(fill.slot));
-  const auto verify = [self = shared_from_this(), fill, fingerprint = identity.fingerprint, hash = identity.hash,
-                       length, pin = std::move(pin)] {
+  CopyPin own = adopt_pin(fill.slot);
+  const auto verify = [fill, fingerprint = identity.fingerprint, hash = identity.hash, length](CacheCore& core) {
     const BlockIdentity claim{.fingerprint = fingerprint, .hash = hash, .generation = fill.generation};
-    const std::uint64_t checksum = block_checksum(claim, {self->data(fill.slot), length});
-    MutexLock lock(self->mutex_);
-    self->store_.finish_verify({.id = fill.id, .generation = fill.generation}, checksum);
+    const std::uint64_t checksum = block_checksum(claim, {core.data(fill.slot), length});
+    MutexLock lock(core.mutex_);
+    core.store_.finish_verify({.id = fill.id, .generation = fill.generation}, checksum);
   };
-  if (!submit(verify)) verify();  // no room in the queue: the committer pays
+  std::shared_ptr<CopyPin> pin;
+  try {
+    pin = std::make_shared<CopyPin>(std::move(own));
+  } catch (const std::bad_alloc&) {
+    pin = nullptr;
+  }
+  if (pin && submit([self = shared_from_this(), verify, pin] { verify(*self); })) return;
+  verify(*this);  // no room in the queue, or no memory: the committer pays
 }
 
 // ---- hand-over

@@ -22,8 +22,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tiercel::detail {
@@ -82,8 +84,15 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] Dropped drop_subtree(const BlockHash& hash);
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
 
-  /// False: closed, or no room in the queue.
-  [[nodiscard]] bool submit(Task task);
+  /// False: closed, no room in the queue, or no memory for the task.
+  template <class F>
+  [[nodiscard]] bool submit(F&& work) noexcept {
+    try {
+      return submit_task(Task(std::forward<F>(work)));
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
   /// Waits for `ready` (or the cache's end) until the deadline.
   void wait_until(const std::function<bool()>& ready, std::uint64_t deadline_ns);
   void wake() noexcept;
@@ -102,6 +111,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
+  [[nodiscard]] bool submit_task(Task task);
   [[nodiscard]] Dropped drop_all(HostStore::DropWork& work);
   void kick_handover();
   void run_handover();

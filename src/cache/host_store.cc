@@ -29,11 +29,15 @@ BlockId HostStore::find_root(const BlockHash& fingerprint) const {
 BlockId HostStore::root_of(const BlockHash& fingerprint) {
   if (const BlockId known = find_root(fingerprint); known != kNoBlock) return known;
   if (roots_.size() >= max_namespaces_ && !erase_empty_root()) return kNoBlock;
+  const auto place = roots_.emplace(fingerprint, kNoBlock).first;
   BlockId root = table_.insert_root(fingerprint);
   if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
-  if (root == kNoBlock) return kNoBlock;
+  if (root == kNoBlock) {
+    roots_.erase(place);
+    return kNoBlock;
+  }
   table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
-  roots_.emplace(fingerprint, root);
+  place->second = root;
   return root;
 }
 
@@ -62,9 +66,12 @@ bool HostStore::evictable(BlockId id) const noexcept {
 
 PolicyList HostStore::list_of(std::uint64_t slot_bytes) {
   const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
-  if (found == list_slot_bytes_.end()) list_slot_bytes_.push_back(slot_bytes);
-  return static_cast<PolicyList>(
-      std::distance(list_slot_bytes_.begin(), std::ranges::find(list_slot_bytes_, slot_bytes)));
+  const auto list = static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), found));
+  if (found == list_slot_bytes_.end()) {
+    policy_->prepare(list);
+    list_slot_bytes_.push_back(slot_bytes);
+  }
+  return list;
 }
 
 std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
@@ -137,6 +144,7 @@ Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
   if (parent == kNoBlock || (!table_[parent].is_root && !is_present(table_.state(parent, kHost)))) {
     return Reserved::kNoParent;
   }
+  (void)list_of(request.slot_bytes);  // what allocates comes before anything changes; commit() allocates nothing
   // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
   // Where no further pin fits, those that are there guard it.
   const bool guard_id = id != kNoBlock && table_.pin(id);

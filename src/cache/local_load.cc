@@ -18,8 +18,9 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
       shared_(std::make_shared<Shared>()) {
   const auto hashes = request.chain.hashes().first(request.blocks);
   shared_->held.reserve(hashes.size());
+  tail_first_.reserve(hashes.size());
+  shared_->refs.reserve(hashes.size());  // before the first pin is counted: a throw in between would leave it
   core_->hold(hashes, shared_->held);
-  shared_->refs.reserve(shared_->held.size());
   for (const HeldBlock& block : shared_->held) {
     shared_->refs.emplace_back(core_->adopt_pin(block.slot), std::span(core_->data(block.slot), block.length));
   }
@@ -101,14 +102,12 @@ void LocalLoad::finish() {
 
   Counters& counters = core_->counters();
   std::uint64_t bytes = 0;
-  std::vector<BlockName> tail_first;
-  tail_first.reserve(now.good);
   for (std::size_t i = now.good; i > 0; --i) {
     const HeldBlock& block = shared_->held[i - 1];
-    tail_first.push_back({.id = block.id, .generation = block.generation});
+    tail_first_.push_back({.id = block.id, .generation = block.generation});
     bytes += block.length;
   }
-  core_->touch_later(std::move(tail_first));
+  core_->touch_later(std::move(tail_first_));
   counters.hit_blocks.add(now.good);
   counters.hit_bytes.add(bytes);
   counters.missed_blocks.add(asked_ - now.good);

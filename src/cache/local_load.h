@@ -51,6 +51,7 @@ class LocalLoad final : public LoadBackend {
   const std::uint64_t deadline_ns_;
   const std::size_t asked_;
   std::shared_ptr<Shared> shared_;
+  std::vector<BlockName> tail_first_;  // filled by finish(), which runs in the destructor too and must not allocate
   LoadOutcome outcome_ = LoadOutcome::kMiss;
   bool finished_ = false;
 };

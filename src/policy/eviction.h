@@ -21,7 +21,9 @@ class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
 
-  /// A block got a copy in this tier. It must not be known.
+  /// Makes room for a list; without it no other call allocates.
+  virtual void prepare(PolicyList list) = 0;
+  /// A block got a copy in this tier. It must not be known; its list was prepared.
   virtual void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) = 0;
   /// Blocks were used, tail of the sequence first, so that the head counts as used last. Unknown ones are ignored.
   virtual void touch(std::span<const PolicyBlock> tail_first, std::uint64_t now_ns) = 0;

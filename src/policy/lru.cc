@@ -12,7 +12,9 @@ LruPolicy::LruPolicy(std::uint64_t capacity)
   if (nodes_ == nullptr) throw std::bad_alloc();
 }
 
-LruPolicy::~LruPolicy() { std::free(nodes_); }
+LruPolicy::~LruPolicy() {
+  std::free(nodes_);
+}
 
 void LruPolicy::link_hottest(PolicyBlock block) {
   Ends& ends = lists_[nodes_[block].list];
@@ -29,9 +31,13 @@ void LruPolicy::unlink(PolicyBlock block) {
   (node.hotter == kNone ? ends.hottest : nodes_[node.hotter].colder) = node.colder;
 }
 
+void LruPolicy::prepare(PolicyList list) {
+  if (list >= lists_.size()) lists_.resize(std::size_t{list} + 1);
+}
+
 void LruPolicy::insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) {
   TIERCEL_CHECK(block < capacity_ && !nodes_[block].linked, "a block is inserted once");
-  if (list >= lists_.size()) lists_.resize(std::size_t{list} + 1);
+  prepare(list);
   nodes_[block] = {.colder = kNone,
                    .hotter = kNone,
                    .last_use_tick = static_cast<std::uint32_t>(now_ns >> kTickShift),
