@@ -203,13 +203,9 @@ Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::u
   const bool verify = paranoid();
   {
     MutexLock lock(mutex_);
-    if (verify) store_.retain(fill.slot);  // for the checksum; the writer's own pin ends with the commit
-    Status status = store_.commit(fill, length, verify, clock().now_ns());
-    copy_pins_.subtract();
-    if (!status) {
-      if (verify && store_.release(fill.slot)) store_.collect(fill.slot);
-      return status;
-    }
+    copy_pins_.subtract();  // the writer's: it ends in every case, also where an error's sentence finds no memory
+    if (Status status = store_.commit(fill, length, verify, clock().now_ns()); !status) return status;
+    if (verify) store_.retain(fill.slot);  // for the checksum
   }
   if (verify) {
     verify_later({.fill = fill, .fingerprint = identity.fingerprint, .hash = identity.hash, .length = length});

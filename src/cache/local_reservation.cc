@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 namespace tiercel::detail {
 namespace {
@@ -37,20 +38,25 @@ LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Reques
       items_(request.count) {
   std::vector<Fill> fills(request.count);
   if (!request.refused) {
-    core_->begin_fills(request.chain, request.first, request.slot_bytes, outcomes_, fills);
+    try {
+      core_->begin_fills(request.chain, request.first, request.slot_bytes, outcomes_, fills);
+    } catch (const std::bad_alloc&) {  // what has begun keeps its writer; for the rest there is no room
+      std::ranges::replace(outcomes_, Reserved::kClosed, Reserved::kBusy);
+    }
   }
   MutexLock lock(mutex_);
   for (std::size_t i = 0; i < request.count; ++i) {
     core_->counters().reserve_outcomes[static_cast<std::size_t>(outcomes_[i])].add();
     if (outcomes_[i] != Reserved::kYes) continue;
-    items_[i] = {.fill = fills[i],
-                 .state = State::kOpen,
-                 .parts_missing = engine_ ? parts_of_others(engine_->members()) : 0};
+    items_[i] = {
+        .fill = fills[i], .state = State::kOpen, .parts_missing = engine_ ? parts_of_others(engine_->members()) : 0};
   }
   core_->counters().reserve_latency.add(core_->clock().now_ns() - started_ns_);
 }
 
-LocalReservation::~LocalReservation() { finish(); }
+LocalReservation::~LocalReservation() {
+  finish();
+}
 
 std::span<std::byte> LocalReservation::bytes(std::size_t item) const {
   MutexLock lock(mutex_);
@@ -80,13 +86,13 @@ Status LocalReservation::commit(std::size_t item, std::optional<std::size_t> siz
     Item& it = items_[item];
     if (it.state == State::kOpen && it.parts_missing != 0) {
       status = fail(ErrorCode::kIncomplete, fmt::format("commit: members {:#x} (a bit each) have not reported their "
-                                                        "part of block {}", it.parts_missing, first_ + item));
+                                                        "part of block {}",
+                                                        it.parts_missing, first_ + item));
     } else if (it.state == State::kOpen) {
       it.state = State::kDone;
-      status = core_->commit(it.fill, {.fingerprint = fingerprint_,
-                                       .hash = hashes_[first_ + item],
-                                       .generation = it.fill.generation},
-                             static_cast<std::uint32_t>(length));
+      status = core_->commit(
+          it.fill, {.fingerprint = fingerprint_, .hash = hashes_[first_ + item], .generation = it.fill.generation},
+          static_cast<std::uint32_t>(length));
       committed_any_ = committed_any_ || status.has_value();
     } else if (it.state == State::kRevoked) {
       status = fail(ErrorCode::kClosed, "commit: the session or a member of its group has ended");
@@ -133,7 +139,8 @@ void LocalReservation::revoke() noexcept {
 Status LocalReservation::report(std::size_t block, std::uint32_t member) {
   MutexLock lock(mutex_);
   if (block < first_ || block - first_ >= items_.size() || items_[block - first_].state == State::kNone) {
-    return fail(ErrorCode::kInvalidArgument, fmt::format("report: block {} has no writer in reservation {}", block, id_));
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("report: block {} has no writer in reservation {}", block, id_));
   }
   items_[block - first_].parts_missing &= ~(std::uint64_t{1} << member);
   return {};
