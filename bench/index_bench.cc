@@ -149,12 +149,12 @@ int run(const Arguments& arguments) {
   stop.store(true, std::memory_order_release);
   writer.join();
 
-  const double bytes_a_block =
-      static_cast<double>(table->bytes()) / static_cast<double>(capacity) +
-      static_cast<double>(LruPolicy(1).bytes_per_block());
+  const double bytes_a_block = static_cast<double>(table->bytes()) / static_cast<double>(capacity) +
+                               static_cast<double>(LruPolicy(1).bytes_per_block());
   const Mapping& pages = table->directory().mapping();
-  fmt::print("index of {} blocks: {:.1f} bytes a block with policy state (budget 128), {:.0f} ns a store while filling\n",
-             arguments.blocks, bytes_a_block, fill_ns);
+  fmt::print(
+      "index of {} blocks: {:.1f} bytes a block with policy state (budget 128), {:.0f} ns a store while filling\n",
+      arguments.blocks, bytes_a_block, fill_ns);
   fmt::print("pages: directory {} MiB, {:.0f} % on huge pages; {:.3f} lines touched a lookup\n", pages.bytes() >> 20U,
              100.0 * static_cast<double>(pages.huge_bytes()) / static_cast<double>(pages.bytes()),
              static_cast<double>(lines_touched) / static_cast<double>(std::min(kSample, arguments.blocks)));

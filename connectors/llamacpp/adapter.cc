@@ -10,9 +10,7 @@
 namespace tiercel::llamacpp {
 namespace {
 
-llama_pos as_pos(std::size_t position) {
-  return static_cast<llama_pos>(position);
-}
+llama_pos as_pos(std::size_t position) { return static_cast<llama_pos>(position); }
 
 }  // namespace
 

@@ -12,9 +12,7 @@ std::string dump(const ordered_json& value) {
   return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-std::string event(const ordered_json& value) {
-  return "data: " + dump(value) + "\n\n";
-}
+std::string event(const ordered_json& value) { return "data: " + dump(value) + "\n\n"; }
 
 ordered_json usage(const Timings& timings) {
   return {{"prompt_tokens", timings.prompt_tokens},
@@ -66,9 +64,7 @@ ordered_json error_json(const ApiError& error) {
 
 }  // namespace
 
-std::string_view finish_reason(Finish finish) {
-  return finish == Finish::kLength ? "length" : "stop";
-}
+std::string_view finish_reason(Finish finish) { return finish == Finish::kLength ? "length" : "stop"; }
 
 std::string whole_reply(const ReplyHead& head, std::string_view text, Finish finish, const Timings& timings) {
   ordered_json value = head_json(head, false);
@@ -115,13 +111,9 @@ std::string stream_usage(const ReplyHead& head, const Timings& timings) {
   return event(value);
 }
 
-std::string stream_error(const ApiError& error) {
-  return event(error_json(error));
-}
+std::string stream_error(const ApiError& error) { return event(error_json(error)); }
 
-std::string error_reply(const ApiError& error) {
-  return dump(error_json(error));
-}
+std::string error_reply(const ApiError& error) { return dump(error_json(error)); }
 
 std::string models_reply(std::string_view model, std::int64_t created, std::uint32_t context_tokens) {
   const ordered_json entry = {{"id", model},

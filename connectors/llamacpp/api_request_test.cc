@@ -19,9 +19,7 @@ ApiResult<ApiRequest> chat(const json& extra = json::object()) {
   return parse_request(ApiKind::kChat, body.dump());
 }
 
-std::string bad_param(const ApiResult<ApiRequest>& result) {
-  return result ? "(accepted)" : result.error().param;
-}
+std::string bad_param(const ApiResult<ApiRequest>& result) { return result ? "(accepted)" : result.error().param; }
 
 TEST(ApiRequest, ReadsAChat) {
   const auto request = chat({{"temperature", 0},

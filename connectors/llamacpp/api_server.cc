@@ -51,9 +51,7 @@ ApiError of_finish(Finish finish, const std::string& why) {
   return server_error(500, why.empty() ? "the engine failed" : why);
 }
 
-bool answered(Finish finish) {
-  return finish == Finish::kStop || finish == Finish::kLength;
-}
+bool answered(Finish finish) { return finish == Finish::kStop || finish == Finish::kLength; }
 
 }  // namespace
 

@@ -54,9 +54,7 @@ Batcher::Batcher(const ModelText& text, llama_context* context, const BatcherOpt
   }
 }
 
-Batcher::~Batcher() {
-  llama_batch_free(batch_);
-}
+Batcher::~Batcher() { llama_batch_free(batch_); }
 
 std::vector<SlotView> Batcher::views() const {
   std::vector<SlotView> views;

@@ -289,9 +289,7 @@ void HttpServer::wait_for_replies(std::chrono::milliseconds limit) {
   replied_.wait_for(lock, limit, [&] { return replying_ == 0; });
 }
 
-bool HttpServer::client_gone() {
-  return current_connection != nullptr && current_connection->gone();
-}
+bool HttpServer::client_gone() { return current_connection != nullptr && current_connection->gone(); }
 
 void HttpServer::close_this_after_reply() {
   if (current_connection != nullptr) current_connection->close_after_reply = true;

@@ -12,9 +12,7 @@ namespace tiercel::llamacpp {
 namespace {
 
 /// Bit-exact and independent of the locale.
-std::string exact(float value) {
-  return fmt::format("{:a}", value);
-}
+std::string exact(float value) { return fmt::format("{:a}", value); }
 
 std::string metadata_key(const llama_model* model, std::int32_t index) {
   std::array<char, 256> buffer{};

@@ -51,9 +51,7 @@ sigset_t block_end_signals() {
   return signals;
 }
 
-std::string url_host(const std::string& host) {
-  return host.find(':') == std::string::npos ? host : "[" + host + "]";
-}
+std::string url_host(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 
 /// Whole or not at all: a reader that sees the file sees the port.
 bool write_port_file(const std::string& path, int port) {

@@ -82,9 +82,7 @@ void ServerMetrics::observe(Finish finish, const Timings& timings) {
   families_->queue.Observe(timings.queue_ms / 1000.0);
 }
 
-void ServerMetrics::refused(int status) {
-  families_->refusals.Add({{"status", std::to_string(status)}}).Increment();
-}
+void ServerMetrics::refused(int status) { families_->refusals.Add({{"status", std::to_string(status)}}).Increment(); }
 
 std::string ServerMetrics::text(const EngineStats& stats, std::size_t connections) {
   Families& f = *families_;

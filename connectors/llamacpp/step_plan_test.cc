@@ -12,24 +12,16 @@ namespace {
 using Kind = StepSlot::Kind;
 using Plan = std::vector<std::size_t>;
 
-StepSlot answer() {
-  return {.kind = Kind::kAnswer};
-}
+StepSlot answer() { return {.kind = Kind::kAnswer}; }
 StepSlot prompt(std::size_t left, std::uint64_t arrival, std::size_t done = 0) {
   return {.kind = Kind::kPrompt, .done = done, .left = left, .arrival = arrival};
 }
 
-Plan plan(const std::vector<StepSlot>& slots, const StepLimits& limits) {
-  return plan_step(slots, limits);
-}
+Plan plan(const std::vector<StepSlot>& slots, const StepLimits& limits) { return plan_step(slots, limits); }
 
-TEST(StepPlan, EveryAnswerHasItsToken) {
-  EXPECT_EQ(plan({answer(), {}, answer()}, {}), (Plan{1, 0, 1}));
-}
+TEST(StepPlan, EveryAnswerHasItsToken) { EXPECT_EQ(plan({answer(), {}, answer()}, {}), (Plan{1, 0, 1})); }
 
-TEST(StepPlan, APromptAloneFillsTheBatch) {
-  EXPECT_EQ(plan({prompt(2000, 1)}, {.batch_tokens = 512}), (Plan{512}));
-}
+TEST(StepPlan, APromptAloneFillsTheBatch) { EXPECT_EQ(plan({prompt(2000, 1)}, {.batch_tokens = 512}), (Plan{512})); }
 
 TEST(StepPlan, BesideAnswersAPromptIsComputedInPieces) {
   EXPECT_EQ(plan({answer(), prompt(2000, 1)}, {.batch_tokens = 512, .prompt_beside_answers = 64}), (Plan{1, 64}));

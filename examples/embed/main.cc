@@ -15,9 +15,7 @@ namespace {
 constexpr std::size_t kBlockBytes = 512_KiB;
 
 // Stands for an engine: what it would compute for a block, here a pattern that tells blocks apart.
-std::byte kv_byte(std::size_t block, std::size_t i) {
-  return static_cast<std::byte>((block * 131 + i * 7) & 0xff);
-}
+std::byte kv_byte(std::size_t block, std::size_t i) { return static_cast<std::byte>((block * 131 + i * 7) & 0xff); }
 
 bool is_kv_of(std::size_t block, std::span<const std::byte> bytes) {
   for (std::size_t i = 0; i < bytes.size(); ++i)

@@ -73,9 +73,7 @@ class TIERCEL_API BlockChain {
   [[nodiscard]] std::size_t size() const noexcept { return hashes_.size(); }
   [[nodiscard]] bool empty() const noexcept { return hashes_.empty(); }
   /// Tokens given so far, the unfinished tail included.
-  [[nodiscard]] std::size_t tokens() const noexcept {
-    return hashes_.size() * space_.block_tokens() + tail_.size();
-  }
+  [[nodiscard]] std::size_t tokens() const noexcept { return hashes_.size() * space_.block_tokens() + tail_.size(); }
   [[nodiscard]] const BlockHash& operator[](std::size_t block) const { return hashes_[block]; }
   [[nodiscard]] std::span<const BlockHash> hashes() const noexcept { return hashes_; }
   [[nodiscard]] const Space& space() const noexcept { return space_; }

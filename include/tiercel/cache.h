@@ -18,7 +18,7 @@ namespace tiercel {
 namespace detail {
 class CacheCore;
 class Runtime;
-}
+}  // namespace detail
 
 class TIERCEL_API Cache {
  public:

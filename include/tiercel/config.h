@@ -40,9 +40,9 @@ struct HostConfig {
   std::uint64_t capacity = 0;  ///< bytes; 0: a quarter of what is free under the cgroup's limit
   HugePages huge_pages = HugePages::kAuto;
   ArenaKind arena = ArenaKind::kAnonymous;
-  bool prefault = true;                          ///< touch the arena's pages at open, by several threads
-  std::uint64_t extent_bytes = 64_MiB;           ///< a multiple of 2 MiB
-  std::uint64_t min_slot_bytes = 256_KiB;        ///< a multiple of 4 KiB, at most a quarter of an extent
+  bool prefault = true;                    ///< touch the arena's pages at open, by several threads
+  std::uint64_t extent_bytes = 64_MiB;     ///< a multiple of 2 MiB
+  std::uint64_t min_slot_bytes = 256_KiB;  ///< a multiple of 4 KiB, at most a quarter of an extent
 };
 
 /// Tier G3, local disk.
@@ -68,10 +68,10 @@ struct IntegrityConfig {
 struct LimitsConfig {
   std::uint32_t sessions = 256;
   std::uint32_t namespaces = 4096;
-  std::uint32_t pinned_percent = 80;                       ///< of the arena, by logical pins
+  std::uint32_t pinned_percent = 80;  ///< of the arena, by logical pins
   std::chrono::milliseconds pin_max_ttl{600'000};
-  std::chrono::milliseconds handover_deadline{200};        ///< for emptying an extent for another slot size
-  std::uint32_t queued_tasks = 4096;                       ///< of the executor
+  std::chrono::milliseconds handover_deadline{200};  ///< for emptying an extent for another slot size
+  std::uint32_t queued_tasks = 4096;                 ///< of the executor
 };
 
 struct WorkersConfig {

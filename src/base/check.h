@@ -7,9 +7,9 @@ namespace tiercel {
 
 }  // namespace tiercel
 
-#define TIERCEL_CHECK(condition, what)                                          \
-  do {                                                                          \
-    if (!(condition)) [[unlikely]] {                                            \
-      ::tiercel::check_failed(#condition, __FILE__, __LINE__, (what));          \
-    }                                                                           \
+#define TIERCEL_CHECK(condition, what)                                 \
+  do {                                                                 \
+    if (!(condition)) [[unlikely]] {                                   \
+      ::tiercel::check_failed(#condition, __FILE__, __LINE__, (what)); \
+    }                                                                  \
   } while (false)

@@ -23,9 +23,7 @@ ThreadedExecutor::ThreadedExecutor(const Options& options, const Clock& clock)
   }
 }
 
-ThreadedExecutor::~ThreadedExecutor() {
-  stop();
-}
+ThreadedExecutor::~ThreadedExecutor() { stop(); }
 
 void ThreadedExecutor::stop() noexcept {
   {
@@ -86,9 +84,7 @@ void ThreadedExecutor::wake() noexcept {
   woken_.notify_all();
 }
 
-ManualExecutor::~ManualExecutor() {
-  run_all();
-}
+ManualExecutor::~ManualExecutor() { run_all(); }
 
 bool ManualExecutor::submit(Task task) {
   if (tasks_.size() >= capacity_) return false;

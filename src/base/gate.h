@@ -1,6 +1,7 @@
 // Gate: counts what is in flight and proves that nothing is at destruction.
 //
-// enter() answers an empty Pass once close() was called. Safe from any thread. The destructor aborts while a Pass lives.
+// enter() answers an empty Pass once close() was called. Safe from any thread. The destructor aborts while a Pass
+// lives.
 #pragma once
 
 #include "base/check.h"

@@ -59,8 +59,10 @@ Result<int> open_memfd(const Mapping::Options& options, std::uint64_t bytes, uns
       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     const int error = errno;
     close(fd);
-    return fail(ErrorCode::kIo, fmt::format("{}: a memfd of {}: {}", options.name, fmt::format("{} MiB", bytes >> 20U),
-                                            strerror(error)), error);
+    return fail(
+        ErrorCode::kIo,
+        fmt::format("{}: a memfd of {}: {}", options.name, fmt::format("{} MiB", bytes >> 20U), strerror(error)),
+        error);
   }
   return fd;
 }
@@ -84,7 +86,8 @@ Result<Mapping> Mapping::create(const Options& options) {
     }
     if (!memfd || mapping.fd_ >= 0) {
       // Reserved at once (no MAP_NORESERVE): a page that is missing must fail here, not as SIGBUS at first touch.
-      address = mmap(nullptr, mapping.bytes_, PROT_READ | PROT_WRITE, share | (memfd ? 0 : MAP_HUGETLB), mapping.fd_, 0);
+      address =
+          mmap(nullptr, mapping.bytes_, PROT_READ | PROT_WRITE, share | (memfd ? 0 : MAP_HUGETLB), mapping.fd_, 0);
     }
     if (address != MAP_FAILED) {
       mapping.page_kind_ = PageKind::kHugetlb;
@@ -170,7 +173,8 @@ Status Mapping::populate(std::uint64_t offset, std::uint64_t bytes) const {
     const int error = errno;
     if (error == EAGAIN || error == EINTR) continue;
     if (error == EINVAL) return fail(ErrorCode::kUnsupported, "MADV_POPULATE_WRITE needs Linux 5.14", error);
-    return fail(ErrorCode::kOutOfMemory, fmt::format("pages for {}: {}", fmt::format("{} MiB", bytes >> 20U), strerror(error)), error);
+    return fail(ErrorCode::kOutOfMemory,
+                fmt::format("pages for {}: {}", fmt::format("{} MiB", bytes >> 20U), strerror(error)), error);
   }
   return {};
 }

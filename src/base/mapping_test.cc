@@ -23,8 +23,8 @@ TEST_P(MappingKinds, gives_zeroed_writable_aligned_pages) {
   if (auto status = mapping->populate(0, 2_MiB); !status) {
     EXPECT_EQ(status.error().code, ErrorCode::kUnsupported) << status.error().message;
   }
-  EXPECT_TRUE(std::all_of(mapping->data(), mapping->data() + mapping->bytes(),
-                          [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(
+      std::all_of(mapping->data(), mapping->data() + mapping->bytes(), [](std::byte b) { return b == std::byte{0}; }));
   mapping->data()[mapping->bytes() - 1] = std::byte{7};
   EXPECT_LE(mapping->huge_bytes(), mapping->bytes());
   EXPECT_EQ(mapping->fd() >= 0, kind == ArenaKind::kMemfd);

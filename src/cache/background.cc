@@ -74,8 +74,7 @@ void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
 // ---- checksums of paranoid mode
 
 void CacheCore::verify(const Verification& work) noexcept {
-  const BlockIdentity claim{
-      .fingerprint = work.fingerprint, .hash = work.hash, .generation = work.fill.generation};
+  const BlockIdentity claim{.fingerprint = work.fingerprint, .hash = work.hash, .generation = work.fill.generation};
   const std::uint64_t checksum = block_checksum(claim, {data(work.fill.slot), work.length});
   MutexLock lock(mutex_);
   store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum);

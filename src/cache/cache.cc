@@ -95,9 +95,7 @@ Result<Session> Cache::open_session(const SessionOptions& options) {
   }
 }
 
-Stats Cache::stats() const {
-  return core_ ? core_->stats() : Stats();
-}
+Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
 
 Status Cache::close(std::chrono::nanoseconds deadline) {
   if (!core_) return {};

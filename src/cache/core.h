@@ -139,7 +139,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 /// The blocks of one logical pin. Guarded by the core's lock.
 struct PinRecord {
   std::vector<BlockName> names;
-  std::size_t blocks = 0;        ///< pinned at first; written before the record is shared
+  std::size_t blocks = 0;  ///< pinned at first; written before the record is shared
   std::uint64_t expires_ns = 0;
   bool ended = false;
   std::optional<PinsByEnd::iterator> place;  ///< in the core's list, until it ends

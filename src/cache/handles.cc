@@ -46,8 +46,8 @@ CopyPin Writer::begin_copy() const { return backend_ == nullptr ? CopyPin() : ba
 Status Writer::commit(std::optional<std::size_t> size) {
   if (backend_ == nullptr) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty");
   Status status = commit_at_border(*backend_, item_, size);
-  const bool keeps_bytes = !status && (status.error().code == ErrorCode::kIncomplete ||
-                                       status.error().code == ErrorCode::kInvalidArgument);
+  const bool keeps_bytes =
+      !status && (status.error().code == ErrorCode::kIncomplete || status.error().code == ErrorCode::kInvalidArgument);
   if (!keeps_bytes) bytes_ = {};
   return status;
 }

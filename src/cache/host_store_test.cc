@@ -24,7 +24,7 @@ BlockHash name(std::uint64_t n) {
 class CountingLru final : public EvictionPolicy {
  public:
   explicit CountingLru(std::uint64_t capacity) : lru_(capacity) {}
-  void prepare(PolicyList list) override { lru_.prepare(list); }
+  void add_list(PolicyList list) override { lru_.add_list(list); }
   void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) override { lru_.insert(block, list, now_ns); }
   void touch(std::span<const PolicyBlock> blocks, std::uint64_t now_ns) override { lru_.touch(blocks, now_ns); }
   void erase(PolicyBlock block) override { lru_.erase(block); }
@@ -63,6 +63,7 @@ class Store : public testing::Test {
     EXPECT_TRUE(store_.commit(fill, 1, false, 1));
     return fill.id;
   }
+  Store() { store_.add_slot_size(kSlot); }
   HostStore store_{parts(1)};
 };
 

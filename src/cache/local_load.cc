@@ -69,9 +69,7 @@ LocalLoad::Leading LocalLoad::leading() const {
   return {.good = count, .final = true};
 }
 
-bool LocalLoad::given_up() const {
-  return core_->closed() || core_->clock().now_ns() >= deadline_ns_;
-}
+bool LocalLoad::given_up() const { return core_->closed() || core_->clock().now_ns() >= deadline_ns_; }
 
 bool LocalLoad::done() {
   // Past the deadline the answer is made final here: a check that ends between this call and wait() must not change it.

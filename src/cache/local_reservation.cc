@@ -54,9 +54,7 @@ LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Reques
   core_->counters().reserve_latency.add(core_->clock().now_ns() - started_ns_);
 }
 
-LocalReservation::~LocalReservation() {
-  finish();
-}
+LocalReservation::~LocalReservation() { finish(); }
 
 std::span<std::byte> LocalReservation::bytes(std::size_t item) const {
   MutexLock lock(mutex_);

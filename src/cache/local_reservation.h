@@ -52,7 +52,7 @@ class LocalReservation final : public ReservationBackend {
   const std::uint64_t id_;
   const std::uint64_t block_bytes_;
   const std::uint64_t started_ns_;
-  std::vector<BlockHash> hashes_;      // of the blocks [0, first + size()), for the touch at the end
+  std::vector<BlockHash> hashes_;  // of the blocks [0, first + size()), for the touch at the end
   std::size_t first_;
   std::vector<Reserved> outcomes_;  // written by the constructor alone
 

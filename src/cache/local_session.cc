@@ -140,9 +140,7 @@ LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions
       family_(fingerprint(
           {.tenant = {}, .model = options_.model, .block_tokens = options_.block_tokens, .layout = options_.layout})) {}
 
-LocalSession::~LocalSession() {
-  close();
-}
+LocalSession::~LocalSession() { close(); }
 
 Space LocalSession::space(std::string_view tenant) const {
   const std::string_view name = tenant.empty() ? kDefaultTenant : tenant;

@@ -30,9 +30,7 @@ tiercel_status keep(ErrorCode code, std::string_view sentence) noexcept {
 
 }  // namespace
 
-tiercel_status report(const Error& error) noexcept {
-  return keep(error.code, error.message);
-}
+tiercel_status report(const Error& error) noexcept { return keep(error.code, error.message); }
 
 tiercel_status report_exception() noexcept {
   try {
@@ -74,9 +72,7 @@ Status require_blocks(std::size_t blocks, std::size_t of) {
 
 extern "C" {
 
-const char* tiercel_last_error(void) {
-  return tiercel::capi::last_error().shown;
-}
+const char* tiercel_last_error(void) { return tiercel::capi::last_error().shown; }
 
 const char* tiercel_status_name(tiercel_status status) {
   if (status == TIERCEL_OK) return "ok";
@@ -84,8 +80,6 @@ const char* tiercel_status_name(tiercel_status status) {
   return tiercel::error_name(static_cast<tiercel::ErrorCode>(status)).data();  // a literal, so it is terminated
 }
 
-const char* tiercel_version(void) {
-  return TIERCEL_VERSION;
-}
+const char* tiercel_version(void) { return TIERCEL_VERSION; }
 
 }  // extern "C"

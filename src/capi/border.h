@@ -48,9 +48,7 @@ template <class Body>
 [[nodiscard]] Status require_blocks(std::size_t blocks, std::size_t of);
 
 /// NULL reads as "".
-[[nodiscard]] inline std::string_view text_or_empty(const char* text) {
-  return text == nullptr ? "" : text;
-}
+[[nodiscard]] inline std::string_view text_or_empty(const char* text) { return text == nullptr ? "" : text; }
 
 /// A time from C: what does not fit std::chrono is as far away as it can be.
 [[nodiscard]] inline std::chrono::nanoseconds nanoseconds(std::uint64_t ns) {

@@ -73,9 +73,7 @@ static tiercel_chain* make_chain(const tiercel_session* session, size_t blocks) 
   return chain;
 }
 
-static unsigned char byte_of(size_t block, size_t i) {
-  return (unsigned char)(block * 31 + i * 7 + 1);
-}
+static unsigned char byte_of(size_t block, size_t i) { return (unsigned char)(block * 31 + i * 7 + 1); }
 
 /* Block b commits kBlockBytes - b bytes, so that sizes tell blocks apart. */
 static void store_all(tiercel_session* session, const tiercel_chain* chain) {

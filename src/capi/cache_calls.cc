@@ -71,9 +71,7 @@ tiercel_status tiercel_cache_close(tiercel_cache* cache, uint64_t deadline_ns) {
   });
 }
 
-void tiercel_cache_free(tiercel_cache* cache) {
-  delete cache;
-}
+void tiercel_cache_free(tiercel_cache* cache) { delete cache; }
 
 tiercel_status tiercel_cache_metrics(const tiercel_cache* cache, char* buffer, size_t capacity, size_t* length) {
   return guarded([&]() -> Status {
@@ -112,9 +110,7 @@ void tiercel_session_close(tiercel_session* session) {
   if (session != nullptr) session->session.close();
 }
 
-void tiercel_session_free(tiercel_session* session) {
-  delete session;
-}
+void tiercel_session_free(tiercel_session* session) { delete session; }
 
 tiercel_status tiercel_chain_create(const tiercel_session* session, const char* tenant, const int32_t* tokens,
                                     size_t count, tiercel_chain** chain) {
@@ -139,9 +135,7 @@ tiercel_status tiercel_chain_append(tiercel_chain* chain, const int32_t* tokens,
   });
 }
 
-size_t tiercel_chain_blocks(const tiercel_chain* chain) {
-  return chain == nullptr ? 0 : chain->chain.size();
-}
+size_t tiercel_chain_blocks(const tiercel_chain* chain) { return chain == nullptr ? 0 : chain->chain.size(); }
 
 tiercel_status tiercel_chain_hash(const tiercel_chain* chain, size_t block, uint8_t* hash) {
   return guarded([&]() -> Status {
@@ -153,8 +147,6 @@ tiercel_status tiercel_chain_hash(const tiercel_chain* chain, size_t block, uint
   });
 }
 
-void tiercel_chain_free(tiercel_chain* chain) {
-  delete chain;
-}
+void tiercel_chain_free(tiercel_chain* chain) { delete chain; }
 
 }  // extern "C"

@@ -60,9 +60,7 @@ tiercel_status tiercel_load_bytes(const tiercel_load* load, size_t block, const 
   });
 }
 
-void tiercel_load_free(tiercel_load* load) {
-  delete load;
-}
+void tiercel_load_free(tiercel_load* load) { delete load; }
 
 tiercel_status tiercel_pin_blocks(tiercel_session* session, const tiercel_chain* chain, size_t blocks, uint64_t ttl_ns,
                                   tiercel_pin** pin) {
@@ -78,13 +76,9 @@ tiercel_status tiercel_pin_blocks(tiercel_session* session, const tiercel_chain*
   });
 }
 
-size_t tiercel_pin_count(const tiercel_pin* pin) {
-  return pin == nullptr ? 0 : pin->pin.blocks();
-}
+size_t tiercel_pin_count(const tiercel_pin* pin) { return pin == nullptr ? 0 : pin->pin.blocks(); }
 
-void tiercel_pin_free(tiercel_pin* pin) {
-  delete pin;
-}
+void tiercel_pin_free(tiercel_pin* pin) { delete pin; }
 
 tiercel_status tiercel_drop(tiercel_session* session, const tiercel_chain* chain, size_t first, uint64_t* blocks,
                             uint64_t* pending) {

@@ -80,8 +80,6 @@ tiercel_status tiercel_writer_abort(tiercel_reservation* reservation, size_t i) 
   });
 }
 
-void tiercel_reservation_free(tiercel_reservation* reservation) {
-  delete reservation;
-}
+void tiercel_reservation_free(tiercel_reservation* reservation) { delete reservation; }
 
 }  // extern "C"

@@ -35,9 +35,7 @@ constexpr std::array kUnits = {
 };
 constexpr std::size_t kMostDigits = 20;  // of 2^64; 10^20 times 2^40 still fits 128 bits
 
-constexpr bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 tl::unexpected<Error> complain_bytes(std::string_view text, std::string_view why) {
   return fail(ErrorCode::kInvalidArgument, fmt::format("\"{}\" {}", config::shown(text), why));

@@ -140,18 +140,14 @@ constexpr std::array kSettings = {
 
 }  // namespace
 
-std::span<const Setting> settings() noexcept {
-  return kSettings;
-}
+std::span<const Setting> settings() noexcept { return kSettings; }
 
 const Setting* find_setting(std::string_view key) noexcept {
   const auto* found = std::ranges::find(kSettings, key, &Setting::key);
   return found == kSettings.end() ? nullptr : found;
 }
 
-std::size_t index_of(const Setting& setting) noexcept {
-  return static_cast<std::size_t>(&setting - kSettings.data());
-}
+std::size_t index_of(const Setting& setting) noexcept { return static_cast<std::size_t>(&setting - kSettings.data()); }
 
 std::string flag_of(const Setting& setting) {
   std::string flag = "--" + std::string(setting.key);
@@ -159,9 +155,7 @@ std::string flag_of(const Setting& setting) {
   return flag;
 }
 
-std::string_view table_of(const Setting& setting) noexcept {
-  return setting.key.substr(0, setting.key.find('.'));
-}
+std::string_view table_of(const Setting& setting) noexcept { return setting.key.substr(0, setting.key.find('.')); }
 
 const std::vector<std::string>& list_of(const Setting& setting, const Config& config) {
   // The accessor hands out a reference and changes nothing.

@@ -21,9 +21,7 @@ constexpr std::array kTimeUnits = {TimeUnit{"h", 3'600'000}, TimeUnit{"min", 60'
                                    TimeUnit{"ms", 1}};
 constexpr std::size_t kMostShown = 80;
 
-tl::unexpected<Error> invalid(std::string message) {
-  return fail(ErrorCode::kInvalidArgument, std::move(message));
-}
+tl::unexpected<Error> invalid(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
 /// Digits only, the whole text. kInvalidArgument says what is wrong, without naming a key.
 Result<std::uint64_t> parse_whole(std::string_view text) {

@@ -10,9 +10,9 @@ namespace tiercel {
 
 Result<BlockTable> BlockTable::create(const Options& options) {
   BlockTable table;
-  TIERCEL_TRY_ASSIGN(table.directory_, Directory::create({.capacity = options.capacity,
-                                                          .seed = options.seed,
-                                                          .huge_pages = options.huge_pages}));
+  TIERCEL_TRY_ASSIGN(
+      table.directory_,
+      Directory::create({.capacity = options.capacity, .seed = options.seed, .huge_pages = options.huge_pages}));
   const auto map = [&](std::uint64_t bytes) {
     return Mapping::create({.bytes = bytes, .huge_pages = options.huge_pages, .name = "index.blocks"});
   };
@@ -26,9 +26,8 @@ Result<BlockTable> BlockTable::create(const Options& options) {
 }
 
 BlockId BlockTable::find(const BlockHash& hash, GroupId group) const {
-  return directory_.find(directory_.place(hash, group), [&](BlockId id) {
-    return entries_[id].hash == hash && entries_[id].group == group;
-  });
+  return directory_.find(directory_.place(hash, group),
+                         [&](BlockId id) { return entries_[id].hash == hash && entries_[id].group == group; });
 }
 
 BlockId BlockTable::take_free() {
@@ -86,9 +85,7 @@ void BlockTable::unlink_child(BlockId child) {
   if (link.next_sibling != kNoBlock) links_[link.next_sibling].previous_sibling = link.previous_sibling;
 }
 
-bool BlockTable::has_copy(BlockId id) const noexcept {
-  return std::ranges::any_of(entries_[id].state, is_present);
-}
+bool BlockTable::has_copy(BlockId id) const noexcept { return std::ranges::any_of(entries_[id].state, is_present); }
 
 bool BlockTable::is_stub(BlockId id) const noexcept { return !entries_[id].is_root && !has_copy(id); }
 

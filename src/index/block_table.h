@@ -1,13 +1,12 @@
 // BlockTable: every block that the cache knows, with its copies, its place in the tree of prefixes and its pins.
 //
 // An entry is 64 bytes (name, copies, slots, generation) and 32 bytes beside it (children per tier, sibling links,
-// checksum); with the Directory's 14.2 bytes and the policy's 16 that makes 126.2 bytes a block. Entries are addressed by
-// index, the parent too. Sized at creation; memory is touched as entries are used.
+// checksum); with the Directory's 14.2 bytes and the policy's 16 that makes 126.2 bytes a block. Entries are addressed
+// by index, the parent too. Sized at creation; memory is touched as entries are used.
 //
-// An entry lives while it has a copy in some tier, a logical pin, or a child entry (then, without a copy, it is a stub),
-// or is a root.
-// Roots stand for namespaces: the parent of a first block. One writer at a time (the owner's lock); match() and the
-// Directory's reader calls may run beside it.
+// An entry lives while it has a copy in some tier, a logical pin, or a child entry (then, without a copy, it is a
+// stub), or is a root. Roots stand for namespaces: the parent of a first block. One writer at a time (the owner's
+// lock); match() and the Directory's reader calls may run beside it.
 #pragma once
 
 #include "index/copy_state.h"
@@ -28,8 +27,8 @@ namespace tiercel {
 /// The hot part of an entry: one cache line.
 struct alignas(64) BlockEntry {
   BlockHash hash;
-  BlockId space = kNoBlock;   ///< the root of its namespace
-  BlockId parent = kNoBlock;  ///< of a free entry: the next free one
+  BlockId space = kNoBlock;                                   ///< the root of its namespace
+  BlockId parent = kNoBlock;                                  ///< of a free entry: the next free one
   std::array<std::uint32_t, 2> slot{UINT32_MAX, UINT32_MAX};  ///< host, disk
   std::array<CopyState, kTierCount> state{};
   GroupId group = 0;

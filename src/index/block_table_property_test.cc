@@ -46,7 +46,8 @@ struct Model {
 class World {
  public:
   explicit World(std::uint64_t seed)
-      : random_(seed), table_(*BlockTable::create({.capacity = kNames + 1, .seed = seed})),
+      : random_(seed),
+        table_(*BlockTable::create({.capacity = kNames + 1, .seed = seed})),
         root_(table_.insert_root(hash_of(0))) {}
 
   void step() {

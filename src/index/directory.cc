@@ -38,8 +38,8 @@ std::uint64_t word_at(const BlockHash& hash, std::size_t offset) noexcept {
 
 Result<Directory> Directory::create(const Options& options) {
   if (options.capacity == 0 || options.capacity > kMaxEntries) {
-    return fail(ErrorCode::kInvalidArgument, fmt::format("index.blocks: {} is outside 1 to {}", options.capacity,
-                                                         kMaxEntries));
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("index.blocks: {} is outside 1 to {}", options.capacity, kMaxEntries));
   }
   Directory directory;
   directory.key_.line_count = options.capacity * 2 / 9 + 2;  // 4.5 keys a line
@@ -136,7 +136,8 @@ TierSet Directory::ready_tiers(const Place& place) const noexcept {
     const Line& line = lines_[at];
     for (unsigned found = cells_with_tag(line, place.tag); found != 0; found &= found - 1) {
       const std::uint64_t cell = line.cells[std::countr_zero(found)].load(std::memory_order_acquire);
-      if (has_tag(cell, place.tag)) [[likely]] return tiers_of(cell);
+      if (has_tag(cell, place.tag)) [[likely]]
+        return tiers_of(cell);
     }
     if (line.passed.load(std::memory_order_acquire) == 0) break;
   }

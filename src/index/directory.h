@@ -91,7 +91,9 @@ class Directory {
   [[nodiscard]] TierSet ready_tiers(const Place& place) const noexcept;
   template <class Answer>
   std::size_t scan(std::span<const BlockHash> hashes, GroupId group, Answer&& answer) const noexcept;
-  [[nodiscard]] std::uint64_t after(std::uint64_t line) const noexcept { return line + 1 == key_.line_count ? 0 : line + 1; }
+  [[nodiscard]] std::uint64_t after(std::uint64_t line) const noexcept {
+    return line + 1 == key_.line_count ? 0 : line + 1;
+  }
 
   /// What turns a name into a place.
   struct Key {

@@ -1,6 +1,6 @@
 // Goal: keys that share lines stay apart, and readers beside a writer at full rate never miss what is there.
-#include "base/random.h"
 #include "index/directory.h"
+#include "base/random.h"
 
 #include <gtest/gtest.h>
 
@@ -107,8 +107,10 @@ TEST(Directory, readers_beside_a_writer_never_miss) {
     });
   }
   for (std::uint64_t round = 0; round < 40 || rounds.load() < 20; ++round) {
-    for (BlockId id = 0; id < kChurn; ++id) directory->insert(directory->place(name(kStay + id + round * 7), 0), kStay + id);
-    for (BlockId id = 0; id < kChurn; ++id) directory->erase(directory->place(name(kStay + id + round * 7), 0), kStay + id);
+    for (BlockId id = 0; id < kChurn; ++id)
+      directory->insert(directory->place(name(kStay + id + round * 7), 0), kStay + id);
+    for (BlockId id = 0; id < kChurn; ++id)
+      directory->erase(directory->place(name(kStay + id + round * 7), 0), kStay + id);
   }
   stop.store(true, std::memory_order_release);
   for (std::thread& reader : readers) reader.join();

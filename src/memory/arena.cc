@@ -27,10 +27,10 @@ void spread_over_numa_nodes(const Mapping& mapping) {
 }  // namespace
 
 Result<std::shared_ptr<Arena>> Arena::create(const HostConfig& host) {
-  TIERCEL_TRY_ASSIGN(Mapping mapping, Mapping::create({.bytes = host.capacity,
-                                                       .huge_pages = host.huge_pages,
-                                                       .kind = host.arena,
-                                                       .name = "host.capacity"}));
+  TIERCEL_TRY_ASSIGN(
+      Mapping mapping,
+      Mapping::create(
+          {.bytes = host.capacity, .huge_pages = host.huge_pages, .kind = host.arena, .name = "host.capacity"}));
   if (numa_available() >= 0) numa_set_strict(0);
   spread_over_numa_nodes(mapping);
   if (mapping.page_kind() == PageKind::kOrdinary && host.huge_pages == HugePages::kAuto) {

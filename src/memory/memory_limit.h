@@ -7,7 +7,8 @@
 
 namespace tiercel {
 
-/// Bytes. `root` is "" on a real system; tests put a small tree of /proc and /sys files there. 0 where nothing is known.
+/// Bytes. `root` is "" on a real system; tests put a small tree of /proc and /sys files there. 0 where nothing is
+/// known.
 [[nodiscard]] std::uint64_t available_memory_bytes(const std::string& root = "");
 
 }  // namespace tiercel

@@ -30,12 +30,22 @@ class World {
     switch (random_.below(8)) {
       case 0:
       case 1:
-      case 2: allocate(); break;
+      case 2:
+        allocate();
+        break;
       case 3:
-      case 4: give_back(); break;
-      case 5: pin(); break;
-      case 6: unpin(); break;
-      default: drain(); break;
+      case 4:
+        give_back();
+        break;
+      case 5:
+        pin();
+        break;
+      case 6:
+        unpin();
+        break;
+      default:
+        drain();
+        break;
     }
     check();
   }
@@ -57,7 +67,9 @@ class World {
   }
 
  private:
-  [[nodiscard]] SlotId pick() { return std::next(live_.begin(), static_cast<long>(random_.below(live_.size())))->first; }
+  [[nodiscard]] SlotId pick() {
+    return std::next(live_.begin(), static_cast<long>(random_.below(live_.size())))->first;
+  }
 
   void allocate() {
     const std::uint64_t bytes = kMinSlotBytes * (1 + random_.below(16));

@@ -76,9 +76,7 @@ constexpr std::array kMetrics = {
 
 }  // namespace
 
-std::span<const Metric> metrics() noexcept {
-  return kMetrics;
-}
+std::span<const Metric> metrics() noexcept { return kMetrics; }
 
 std::string_view type_name(Type type) noexcept {
   switch (type) {
@@ -92,8 +90,6 @@ std::string_view type_name(Type type) noexcept {
   return "";
 }
 
-std::span<const std::string_view> tier_names() noexcept {
-  return kTiers;
-}
+std::span<const std::string_view> tier_names() noexcept { return kTiers; }
 
 }  // namespace tiercel::metrics

@@ -38,9 +38,7 @@ constexpr std::size_t kWords = sizeof(Stats) / sizeof(std::uint64_t);
 using Words = std::array<std::uint64_t, kWords>;
 static_assert(std::is_trivially_copyable_v<Stats> && sizeof(Words) == sizeof(Stats));
 
-Samples samples_of(const Words& words) {
-  return parse(prometheus_text(std::bit_cast<Stats>(words)));
-}
+Samples samples_of(const Words& words) { return parse(prometheus_text(std::bit_cast<Stats>(words))); }
 
 /// The samples that word `i` moves when it alone is `value`.
 Samples moved_by(std::size_t i, std::uint64_t value) {
@@ -54,9 +52,7 @@ Samples moved_by(std::size_t i, std::uint64_t value) {
   return moved;
 }
 
-bool in_histogram(std::size_t word) {
-  return word >= offsetof(Stats, match_latency) / sizeof(std::uint64_t);
-}
+bool in_histogram(std::size_t word) { return word >= offsetof(Stats, match_latency) / sizeof(std::uint64_t); }
 
 TEST(PrometheusText, every_number_moves_a_metric_of_its_own) {
   std::set<std::string> taken;

@@ -17,7 +17,8 @@ Space space_of(std::uint32_t block_tokens, std::uint8_t first_byte = 0) {
   return {fingerprint, block_tokens, "default"};
 }
 
-// Method: SHA-256(parent 32 bytes | u32 count | i32 tokens | u32 extra count | (u64 length | bytes)*), by python hashlib.
+// Method: SHA-256(parent 32 bytes | u32 count | i32 tokens | u32 extra count | (u64 length | bytes)*), by python
+// hashlib.
 TEST(BlockChain, golden_preimage) {
   const std::vector<TokenId> tokens{1, 2, 3, 4, 5, -6, 70000, 8, 9};
   const auto chain = hash_blocks(space_of(4), tokens, std::vector<ExtraKey>{{.first_block = 1, .bytes = "lora:abc"}});
@@ -27,9 +28,7 @@ TEST(BlockChain, golden_preimage) {
   EXPECT_EQ(to_hex(chain[1]), "fbb3d474b09169acd7513a9d5f8a332100764f2055eb43c755d821b770f916cc");
 }
 
-TEST(BlockChain, no_session_no_blocks) {
-  EXPECT_TRUE(hash_blocks(Space{}, std::vector<TokenId>(100, 1)).empty());
-}
+TEST(BlockChain, no_session_no_blocks) { EXPECT_TRUE(hash_blocks(Space{}, std::vector<TokenId>(100, 1)).empty()); }
 
 TEST(BlockChain, namespace_and_extra_keys_change_all_that_follows) {
   const std::vector<TokenId> tokens(32, 7);

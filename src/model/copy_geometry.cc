@@ -13,9 +13,7 @@ Status invalid(const EngineTensor& tensor, std::string_view what) {
   return fail(ErrorCode::kInvalidArgument, fmt::format("tensor {}: {}", tensor.name, what));
 }
 
-std::uint64_t stride_of(const TensorAxis& axis) {
-  return static_cast<std::uint64_t>(axis.stride_bytes);
-}
+std::uint64_t stride_of(const TensorAxis& axis) { return static_cast<std::uint64_t>(axis.stride_bytes); }
 
 /// The pages that a block takes from this tensor for a run split by heads.
 Result<std::uint64_t> pages_of_split(const EngineTensor& tensor, const Run& run, std::uint32_t block_tokens) {

@@ -27,9 +27,7 @@ CopyGeometry geometry_of(PagedEngine& engine, std::uint32_t block_tokens, const 
 }
 
 /// 8 heads of 128 values of 2 bytes: an 8B model's layer.
-EngineShape big_layer() {
-  return {.inner_bytes = 256, .heads = 8, .layers = 2, .end_head = 8};
-}
+EngineShape big_layer() { return {.inner_bytes = 256, .heads = 8, .layers = 2, .end_head = 8}; }
 
 TEST(CopyGeometry, packed_head_major_pages_are_one_copy_a_layer) {
   EngineShape shape = big_layer();

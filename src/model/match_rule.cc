@@ -8,16 +8,23 @@
 namespace tiercel {
 namespace {
 
-/// Lengths n in (0, limit] that a group can serve, removed from `possible` where it cannot. possible[n - 1] is length n.
+/// Lengths n in (0, limit] that a group can serve, removed from `possible` where it cannot. possible[n - 1] is length
+/// n.
 void restrict_to(const GroupRule& rule, std::span<const std::uint8_t> row, std::span<std::uint8_t> possible) {
   std::size_t run = 0;  // present blocks in a row that end at n - 1
   for (std::size_t n = 1; n <= possible.size(); ++n) {
     run = row[n - 1] != 0 ? run + 1 : 0;
     bool served = true;
     switch (rule.kind) {
-      case GroupKind::kFullAttention: served = run == n; break;
-      case GroupKind::kSlidingWindow: served = run >= std::min(n, rule.window_blocks); break;
-      case GroupKind::kRecurrent: served = run >= 1; break;
+      case GroupKind::kFullAttention:
+        served = run == n;
+        break;
+      case GroupKind::kSlidingWindow:
+        served = run >= std::min(n, rule.window_blocks);
+        break;
+      case GroupKind::kRecurrent:
+        served = run >= 1;
+        break;
     }
     if (!served) possible[n - 1] = 0;
   }

@@ -24,7 +24,8 @@ bool can_continue(const Group& group, const std::vector<std::uint8_t>& row, std:
         if (in_window && row[token / kBlockTokens] == 0) return false;
       }
       return true;
-    case GroupKind::kRecurrent: return n == 0 || row[n - 1] != 0;
+    case GroupKind::kRecurrent:
+      return n == 0 || row[n - 1] != 0;
   }
   return false;
 }
@@ -40,8 +41,8 @@ RC_GTEST_PROP(MatchRule, equals_the_definition, ()) {
     Group group{.kind = *rc::gen::element(GroupKind::kFullAttention, GroupKind::kSlidingWindow, GroupKind::kRecurrent)};
     if (group.kind == GroupKind::kSlidingWindow) group.window_tokens = *rc::gen::inRange<std::uint32_t>(1, 20);
     // Mostly present, so that long matches occur.
-    auto row = *rc::gen::container<std::vector<std::uint8_t>>(
-        blocks, rc::gen::weightedElement<std::uint8_t>({{6, 1}, {1, 0}}));
+    auto row = *rc::gen::container<std::vector<std::uint8_t>>(blocks,
+                                                              rc::gen::weightedElement<std::uint8_t>({{6, 1}, {1, 0}}));
     flat.insert(flat.end(), row.begin(), row.end());
     rules.push_back(rule_of(group, kBlockTokens));
     kinds.push_back(group);

@@ -19,8 +19,7 @@ constexpr std::string_view kHashScheme = "sha256-chain-1";
 
 Status check_namespace(const ModelIdentity& model, std::uint32_t block_tokens) {
   if (block_tokens < 1 || block_tokens > 65'536) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("block_tokens: {} is outside 1 to 65536", block_tokens));
+    return fail(ErrorCode::kInvalidArgument, fmt::format("block_tokens: {} is outside 1 to 65536", block_tokens));
   }
   auto properties = model.properties;
   std::ranges::sort(properties);

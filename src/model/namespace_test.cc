@@ -11,10 +11,8 @@ namespace {
 
 struct Fields {
   std::string tenant = "t";
-  ModelIdentity model{.config_digest = {},
-                      .weights = {BlockHash{}},
-                      .kv_dtype = "f16",
-                      .properties = {{"rope", "1"}, {"build", "2"}}};
+  ModelIdentity model{
+      .config_digest = {}, .weights = {BlockHash{}}, .kv_dtype = "f16", .properties = {{"rope", "1"}, {"build", "2"}}};
   std::uint32_t block_tokens = 64;
   Layout layout = Layout::blob(1000);
   [[nodiscard]] BlockHash operator()() const {

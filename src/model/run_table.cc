@@ -13,13 +13,9 @@ namespace {
 // Strides and offsets of copies are signed 64-bit.
 constexpr std::uint64_t kMaxBlockBytes = std::numeric_limits<std::int64_t>::max();
 
-Status invalid(std::string message) {
-  return fail(ErrorCode::kInvalidArgument, std::move(message));
-}
+Status invalid(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
-bool known(StateKind kind) {
-  return kind <= StateKind::kBlob;
-}
+bool known(StateKind kind) { return kind <= StateKind::kBlob; }
 
 Result<std::uint64_t> run_bytes(const Run& run, std::uint32_t block_tokens) {
   if (run.heads == 0 && run.opaque_bytes == 0) {

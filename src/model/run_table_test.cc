@@ -19,9 +19,7 @@ Run split(std::uint32_t layer, StateKind kind, std::uint32_t heads, std::uint32_
 Run opaque(std::uint32_t layer, StateKind kind, std::uint64_t bytes) {
   return {.layer = layer, .kind = kind, .opaque_bytes = bytes};
 }
-Group group_of(std::vector<Run> runs) {
-  return {.runs = std::move(runs)};
-}
+Group group_of(std::vector<Run> runs) { return {.runs = std::move(runs)}; }
 
 std::string error_of(const Group& group, std::uint32_t block_tokens = 64) {
   const Result<RunTable> table = RunTable::make(group, block_tokens);

@@ -28,7 +28,8 @@ ThreadContext& thread_context() {
 }
 
 const EVP_MD* sha256() {
-  static const EVP_MD* md = EVP_MD_fetch(nullptr, "SHA256", nullptr);  // fetched once: the lookup costs more than a block
+  static const EVP_MD* md =
+      EVP_MD_fetch(nullptr, "SHA256", nullptr);  // fetched once: the lookup costs more than a block
   return md;
 }
 

@@ -1,6 +1,7 @@
 // Sha256: OpenSSL's SHA-256 with one context kept a thread, so that hashing a block costs no allocation.
 //
-// Fields are appended in the canonical form of docs/formats.md: integers little-endian, strings with their length first.
+// Fields are appended in the canonical form of docs/formats.md: integers little-endian, strings with their length
+// first.
 #pragma once
 
 #include <tiercel/block.h>

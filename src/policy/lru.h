@@ -21,8 +21,7 @@ class LruPolicy final : public EvictionPolicy {
   void insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) override;
   void touch(std::span<const PolicyBlock> tail_first, std::uint64_t now_ns) override;
   void erase(PolicyBlock block) override;
-  [[nodiscard]] std::optional<PolicyBlock> victim(PolicyList list,
-                                                  FunctionRef<bool(PolicyBlock)> evictable) override;
+  [[nodiscard]] std::optional<PolicyBlock> victim(PolicyList list, FunctionRef<bool(PolicyBlock)> evictable) override;
   /// 1 / (seconds since the last use + 1).
   [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override;
   [[nodiscard]] std::optional<PolicyBlock> coldest(PolicyList list) const override;

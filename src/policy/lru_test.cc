@@ -24,7 +24,7 @@ class Lru : public testing::Test {
 };
 
 TEST_F(Lru, the_tail_of_the_sequence_used_longest_ago_goes_first) {
-  for (PolicyBlock b : {1U, 2U, 3U}) lru_.insert(b, 0, 0);     // one conversation, head 1
+  for (PolicyBlock b : {1U, 2U, 3U}) lru_.insert(b, 0, 0);      // one conversation, head 1
   for (PolicyBlock b : {11U, 12U}) lru_.insert(b, 0, kSecond);  // another
   lru_.touch(std::vector<PolicyBlock>{12, 11}, kSecond);
   lru_.touch(std::vector<PolicyBlock>{3, 2, 1}, 2 * kSecond);

@@ -252,20 +252,12 @@ class HostCopyEngine::State : public std::enable_shared_from_this<State> {
 HostCopyEngine::HostCopyEngine(Executor& executor, const HostCopyOptions& options)
     : state_(std::make_shared<State>(executor, options)) {}
 
-HostCopyEngine::~HostCopyEngine() {
-  state_->close();
-}
+HostCopyEngine::~HostCopyEngine() { state_->close(); }
 
-void HostCopyEngine::close() noexcept {
-  state_->close();
-}
+void HostCopyEngine::close() noexcept { state_->close(); }
 
-std::uint64_t HostCopyEngine::in_flight() const noexcept {
-  return state_->in_flight();
-}
+std::uint64_t HostCopyEngine::in_flight() const noexcept { return state_->in_flight(); }
 
-bool HostCopyEngine::submit_impl(CopyJob& job) {
-  return state_->submit(job);
-}
+bool HostCopyEngine::submit_impl(CopyJob& job) { return state_->submit(job); }
 
 }  // namespace tiercel

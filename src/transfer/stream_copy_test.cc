@@ -56,9 +56,7 @@ TEST_P(StreamKernels, move_rows_of_any_size_and_alignment) {
 INSTANTIATE_TEST_SUITE_P(All, StreamKernels,
                          testing::Values(StreamKernel::kPortable, StreamKernel::kAvx2, StreamKernel::kAvx512));
 
-TEST(StreamKernel, the_best_one_is_supported) {
-  EXPECT_TRUE(kernel_supported(best_stream_kernel()));
-}
+TEST(StreamKernel, the_best_one_is_supported) { EXPECT_TRUE(kernel_supported(best_stream_kernel())); }
 
 }  // namespace
 }  // namespace tiercel

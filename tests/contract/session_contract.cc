@@ -21,9 +21,8 @@ Config small_config() {
 }
 
 SessionOptions options(std::uint64_t block_bytes = kBlockBytes) {
-  return {.model = {.name = "test", .kv_dtype = "f16"},
-          .block_tokens = kBlockTokens,
-          .layout = Layout::blob(block_bytes)};
+  return {
+      .model = {.name = "test", .kv_dtype = "f16"}, .block_tokens = kBlockTokens, .layout = Layout::blob(block_bytes)};
 }
 
 std::vector<TokenId> tokens(std::size_t blocks, TokenId seed = 0) {
@@ -32,7 +31,9 @@ std::vector<TokenId> tokens(std::size_t blocks, TokenId seed = 0) {
   return result;
 }
 
-std::byte pattern(std::size_t block, TokenId seed) { return static_cast<std::byte>(block * 7 + static_cast<std::size_t>(seed) * 31 + 1); }
+std::byte pattern(std::size_t block, TokenId seed) {
+  return static_cast<std::byte>(block * 7 + static_cast<std::size_t>(seed) * 31 + 1);
+}
 
 class Contract : public testing::TestWithParam<WorldKind> {
  protected:
@@ -414,8 +415,8 @@ TEST_P(Contract, bad_options_are_refused_with_the_key) {
   EXPECT_TRUE(names(message([](SessionOptions& o) { o.model.properties = {{"a", ""}, {"a", ""}}; }), "properties"));
   EXPECT_TRUE(names(message([](SessionOptions& o) { o.group = {.members = 2}; }), "engine_id"));
   EXPECT_TRUE(names(message([](SessionOptions& o) { o.group = {.engine_id = "e", .members = 65}; }), "64"));
-  EXPECT_TRUE(names(message([](SessionOptions& o) { o.group = {.engine_id = "e", .members = 2, .member = 2}; }),
-                    "member"));
+  EXPECT_TRUE(
+      names(message([](SessionOptions& o) { o.group = {.engine_id = "e", .members = 2, .member = 2}; }), "member"));
 }
 
 TEST_P(Contract, block_sizes_share_the_arena) {

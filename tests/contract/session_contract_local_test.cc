@@ -15,8 +15,8 @@ class ThreadedWorld final : public World {
   explicit ThreadedWorld(const Config& config)
       : executor_({.threads = 2}, clock_),
         copies_(executor_),
-        core_(*detail::CacheCore::create(config,
-                                         {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7})),
+        core_(
+            *detail::CacheCore::create(config, {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7})),
         cache_(core_, nullptr) {}
   Result<Session> open(const SessionOptions& options) override { return cache_.open_session(options); }
   Stats stats() override { return cache_.stats(); }
@@ -51,8 +51,8 @@ class ManualWorld final : public World {
   explicit ManualWorld(const Config& config)
       : executor_(clock_),
         copies_(executor_),
-        core_(*detail::CacheCore::create(config,
-                                         {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7})),
+        core_(
+            *detail::CacheCore::create(config, {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7})),
         cache_(core_, nullptr) {}
   ~ManualWorld() override { (void)cache_.close(std::chrono::nanoseconds(0)); }
   Result<Session> open(const SessionOptions& options) override { return cache_.open_session(options); }

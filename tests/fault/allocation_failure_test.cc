@@ -1,6 +1,7 @@
 // Goal: memory that runs out in the middle of any public call is an answer, never a crash, a leak or a half-changed
-// cache. Method: fail the i-th allocation of a call for i = 0, 1, ... until the call gets through, on the calling thread
-// alone; after each failure the index and the slots are walked, nothing may be held, and the same call then works.
+// cache. Method: fail the i-th allocation of a call for i = 0, 1, ... until the call gets through, on the calling
+// thread alone; after each failure the index and the slots are walked, nothing may be held, and the same call then
+// works.
 #include "cache/core.h"
 #include "cache/local_session.h"
 #include "transfer/host_copy_engine.h"
@@ -69,7 +70,9 @@ class AllocationFailure : public testing::TestWithParam<IntegrityMode> {
   void store(const BlockChain& c) {
     Reservation room = session_.reserve(c, 0);
     for (std::size_t i = 0; i < room.size(); ++i) {
-      if (room.outcome(i) == Reserved::kYes) { EXPECT_TRUE(room.writer(i).commit()); }
+      if (room.outcome(i) == Reserved::kYes) {
+        EXPECT_TRUE(room.writer(i).commit());
+      }
     }
     room = {};
     settle();
@@ -152,7 +155,9 @@ TEST_P(AllocationFailure, pin) {
   store(c);
   fail_each([&] {
     auto pin = session_.pin(c, c.size(), 1s);
-    if (!pin) { EXPECT_EQ(pin.error().code, ErrorCode::kOutOfMemory); }
+    if (!pin) {
+      EXPECT_EQ(pin.error().code, ErrorCode::kOutOfMemory);
+    }
     return pin && pin->blocks() == c.size();
   });
 }
@@ -164,7 +169,9 @@ TEST_P(AllocationFailure, drop) {
     store(c);
     allocations_left = armed;
     const auto dropped = session_.drop(c, 0);
-    if (!dropped) { EXPECT_EQ(dropped.error().code, ErrorCode::kOutOfMemory); }
+    if (!dropped) {
+      EXPECT_EQ(dropped.error().code, ErrorCode::kOutOfMemory);
+    }
     return dropped && session_.match(c).blocks() == 0;
   });
 }
@@ -173,19 +180,22 @@ TEST_P(AllocationFailure, open_session) {
   const SessionOptions larger = options(128_KiB);
   fail_each([&] {
     auto session = cache_.open_session(larger);
-    if (!session) { EXPECT_EQ(session.error().code, ErrorCode::kOutOfMemory) << session.error().message; }
+    if (!session) {
+      EXPECT_EQ(session.error().code, ErrorCode::kOutOfMemory) << session.error().message;
+    }
     return session.has_value();
   });
   EXPECT_EQ(cache_.stats().sessions, 1U);
 }
 
 TEST_P(AllocationFailure, open_cache) {
-  const Config config{
-      .host = {.capacity = 4_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = 64_KiB},
-      .workers = {.threads = 1}};
+  const Config config{.host = {.capacity = 4_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = 64_KiB},
+                      .workers = {.threads = 1}};
   fail_each([&] {
     auto cache = Cache::open(config);
-    if (!cache) { EXPECT_EQ(cache.error().code, ErrorCode::kOutOfMemory) << cache.error().message; }
+    if (!cache) {
+      EXPECT_EQ(cache.error().code, ErrorCode::kOutOfMemory) << cache.error().message;
+    }
     return cache.has_value();
   });
 }

@@ -116,7 +116,9 @@ struct HeldCopy {
 
 class Worker {
  public:
-  Worker(Shared& shared, std::uint64_t id) : shared_(shared), id_(id), random_(mix(arguments.seed, id)) { reopen(0), reopen(1); }
+  Worker(Shared& shared, std::uint64_t id) : shared_(shared), id_(id), random_(mix(arguments.seed, id)) {
+    reopen(0), reopen(1);
+  }
 
   void run() {
     while (shared_.left.fetch_sub(1, std::memory_order_relaxed) > 0) {
@@ -157,7 +159,8 @@ class Worker {
   /// A conversation: its first blocks are shared by all of the same tenant and size, so the tree branches.
   void choose() {
     // The favoured size changes eight times, so that extents change sides.
-    const auto left = static_cast<std::uint64_t>(std::max<std::int64_t>(0, shared_.left.load(std::memory_order_relaxed)));
+    const auto left =
+        static_cast<std::uint64_t>(std::max<std::int64_t>(0, shared_.left.load(std::memory_order_relaxed)));
     const bool favour_large = left * 16 / arguments.operations % 2 == 0;
     size_ = (random_.below(50) == 0) == favour_large ? 0 : 1;
     conversation_ = random_.below(kConversations);
