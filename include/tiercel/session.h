@@ -242,10 +242,10 @@ struct SessionGroup {
 };
 
 struct SessionOptions {
-  ModelIdentity model;
+  ModelIdentity model{};
   std::uint32_t block_tokens = 64;  ///< 1 to 65,536
-  Layout layout;
-  SessionGroup group;
+  Layout layout{};
+  SessionGroup group{};
 };
 
 class TIERCEL_API Session {

@@ -42,6 +42,13 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
   }
   Config resolved = config;
   TIERCEL_TRY_ASSIGN(resolved.host.capacity, resolve_capacity(config.host));
+  if (resolved.host.capacity / resolved.host.min_slot_bytes >= kNoSlot) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("host.min_slot_bytes: {} bytes cut host.capacity into more than {} slots; set it to at "
+                            "least {} bytes",
+                            resolved.host.min_slot_bytes, kNoSlot - 1,
+                            (resolved.host.capacity / (kNoSlot - 1) / 4096 + 1) * 4096));
+  }
   if (resolved.index.blocks == 0) {
     resolved.index.blocks = resolved.host.capacity / resolved.host.min_slot_bytes + config.limits.namespaces;
   }

@@ -198,5 +198,16 @@ TEST(Cache, threads_that_the_system_refuses_are_an_error_and_do_not_end_the_proc
   EXPECT_NE(cache.error().message.find("workers.threads"), std::string::npos) << cache.error().message;
 }
 
+TEST(Cache, more_slots_than_ids_are_an_error_that_names_the_key) {
+  Config config = two_extents();
+  config.host.capacity = 16_TiB;
+  config.host.min_slot_bytes = 4_KiB;
+  config.index.blocks = 1'000;
+  const auto cache = Cache::open(config);
+  ASSERT_FALSE(cache);
+  EXPECT_EQ(cache.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(cache.error().message.find("host.min_slot_bytes"), std::string::npos) << cache.error().message;
+}
+
 }  // namespace
 }  // namespace tiercel
