@@ -113,6 +113,7 @@ TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
   const CountingLru& asked = *policy;
   big.policy = std::move(policy);
   HostStore store(std::move(big));
+  store.add_slot_size(kSlot);
   const BlockId root = store.root_of(name(1'000'000));
   Fill fill;
   const auto begin = [&](std::uint64_t n, std::uint64_t bytes) {
@@ -142,6 +143,7 @@ TEST_F(Store, any_empty_namespace_makes_room_for_a_new_one) {
   many.slots = {.extents = 20, .extent_bytes = 64 * kSlot, .min_slot_bytes = kSlot};
   many.policy = std::make_unique<LruPolicy>(2'100);
   HostStore store(std::move(many));
+  store.add_slot_size(kSlot);
   for (std::uint64_t n = 0; n < 1'000; ++n) {
     const BlockId root = store.root_of(name(10'000 + n));
     ASSERT_NE(root, kNoBlock);
