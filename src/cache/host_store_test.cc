@@ -114,6 +114,7 @@ TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
   big.policy = std::move(policy);
   HostStore store(std::move(big));
   store.add_slot_size(kSlot);
+  store.add_slot_size(16 * kSlot);
   const BlockId root = store.root_of(name(1'000'000));
   Fill fill;
   const auto begin = [&](std::uint64_t n, std::uint64_t bytes) {
