@@ -40,7 +40,7 @@ void* map_aligned(std::uint64_t bytes, int fd, int flags) {
   if (room == MAP_FAILED) return MAP_FAILED;
   const auto start = reinterpret_cast<std::uintptr_t>(room);
   const std::uintptr_t aligned = (start + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
-  void* target = reinterpret_cast<void*>(aligned);
+  void* target = static_cast<std::byte*>(room) + (aligned - start);
   void* mapped = mmap(target, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
   if (mapped == MAP_FAILED) {
     munmap(room, bytes + kHugePageBytes);
@@ -48,7 +48,7 @@ void* map_aligned(std::uint64_t bytes, int fd, int flags) {
   }
   if (aligned > start) munmap(room, aligned - start);
   const std::uintptr_t end = start + bytes + kHugePageBytes;
-  if (end > aligned + bytes) munmap(reinterpret_cast<void*>(aligned + bytes), end - (aligned + bytes));
+  if (end > aligned + bytes) munmap(static_cast<std::byte*>(mapped) + bytes, end - (aligned + bytes));
   return mapped;
 }
 

@@ -81,7 +81,7 @@ void CacheCore::verify(const Verification& work) noexcept {
 }
 
 void CacheCore::verify_later(const Verification& work) noexcept {
-  copy_pins_.add();  // the one that commit() took
+  copy_pins_.fetch_add(1);  // the one that commit() took
   CopyPin pin = adopt_pin(work.fill.slot);
   bool taken = false;
   try {
@@ -118,6 +118,12 @@ void CacheCore::give_up_handover() noexcept {
   store_.give_up_handover();
 }
 
+/// Leaves it as it is; the next commit or reserve goes on with it.
+void CacheCore::park_handover() noexcept {
+  MutexLock lock(mutex_);
+  handover_active_ = false;
+}
+
 void CacheCore::run_handover() noexcept {
   std::vector<SlotMove> moves;
   try {
@@ -151,10 +157,12 @@ void CacheCore::finish_move(const SlotMove& move, bool copied) noexcept {
 void CacheCore::start_moves(const std::vector<SlotMove>& moves) {
   struct Batch {
     std::shared_ptr<CacheCore> core;
-    std::atomic<std::size_t> left;  // completions that are still to come; acq_rel orders them before the next slice
-    Task next_slice;                // made before the first copy: nothing after it may run out of memory
+    std::atomic<std::size_t> left;     // completions that are still to come; acq_rel orders them before the next slice
+    std::atomic<bool> refused{false};  // the copy engine had no room; relaxed: `left` orders it
+    Task next_slice;                   // made before the first copy: nothing after it may run out of memory
     void one_done() noexcept {
       if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+      if (refused.load(std::memory_order_relaxed)) return core->park_handover();
       if (!core->submit(std::move(next_slice))) core->give_up_handover();
     }
   };
@@ -175,6 +183,7 @@ void CacheCore::start_moves(const std::vector<SlotMove>& moves) {
     } catch (const std::bad_alloc&) {
     }
     if (taken) continue;
+    batch->refused.store(true, std::memory_order_relaxed);
     finish_move(move, false);
     batch->one_done();
   }

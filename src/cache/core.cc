@@ -113,10 +113,10 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   const auto still_running = [this]() -> Status {
     return fail(ErrorCode::kTimeout, fmt::format("{} slots are still being read or written; their memory stays mapped "
                                                  "until that ends",
-                                                 copy_pins_.get()));
+                                                 copy_pins_.load()));
   };
   // Closed before: nothing may be waited for with the executor any more.
-  if (closed_.exchange(true, std::memory_order_acq_rel)) return copy_pins_.get() == 0 ? Status() : still_running();
+  if (closed_.exchange(true)) return copy_pins_.load() == 0 ? Status() : still_running();
   std::map<const LocalSession*, std::weak_ptr<LocalSession>> sessions;  // taken, not copied: closing must not allocate
   std::map<std::string, std::shared_ptr<EngineGroup>> engines;
   {
@@ -130,7 +130,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   arena_->stop_prefault();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
-  const auto quiet = [this] { return copy_pins_.get() == 0 && environment_.copies.in_flight() == 0; };
+  const auto quiet = [this] { return copy_pins_.load() == 0 && environment_.copies.in_flight() == 0; };
   environment_.executor.wake();
   const bool drained = environment_.executor.wait_until(quiet, end_ns);
   users_.close();
@@ -147,7 +147,7 @@ void CacheCore::retain(std::uint32_t slot) noexcept {
   // No lock: the caller has a pin already, so the slot can neither be reused nor collected meanwhile. The slot table's
   // storage does not move.
   [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { store_.retain(slot); }();
-  copy_pins_.add();
+  copy_pins_.fetch_add(1);
 }
 
 void CacheCore::release(std::uint32_t slot) noexcept {
@@ -156,8 +156,8 @@ void CacheCore::release(std::uint32_t slot) noexcept {
     MutexLock lock(mutex_);
     store_.collect(slot);
   }
-  copy_pins_.subtract();
-  if (closed()) wake();
+  copy_pins_.fetch_sub(1);
+  if (closed_.load()) wake();  // seq_cst, as in close(): one of both sees what the other did
 }
 
 std::byte* CacheCore::data(SlotId slot) const noexcept {
@@ -193,7 +193,7 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
             {.hash = chain[first + done], .group = 0, .parent = parent, .slot_bytes = slot_bytes, .now_ns = now},
             fills[done]);
       }
-      if (outcome == Reserved::kYes) copy_pins_.add();
+      if (outcome == Reserved::kYes) copy_pins_.fetch_add(1);
       const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
       parent = there ? fills[done].id : kNoBlock;
       if (!there) {  // nothing behind it can have a parent
@@ -210,7 +210,7 @@ Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::u
   const bool verify = paranoid();
   {
     MutexLock lock(mutex_);
-    copy_pins_.subtract();  // the writer's: it ends in every case, also where an error's sentence finds no memory
+    copy_pins_.fetch_sub(1);  // the writer's: it ends in every case, also where an error's sentence finds no memory
     if (Status status = store_.commit(fill, length, verify, clock().now_ns()); !status) return status;
     if (verify) store_.retain(fill.slot);  // for the checksum
   }
@@ -226,7 +226,7 @@ void CacheCore::abort(const Fill& fill) {
     MutexLock lock(mutex_);
     store_.abort(fill);
   }
-  copy_pins_.subtract();
+  copy_pins_.fetch_sub(1);
 }
 
 void CacheCore::abandon(const Fill& fill) {
@@ -242,7 +242,7 @@ void CacheCore::hold(std::span<const BlockHash> hashes, std::vector<HeldBlock>& 
     for (; done < end; ++done) {
       const auto block = store_.hold(hashes[done], 0);
       if (!block) return;
-      copy_pins_.add();
+      copy_pins_.fetch_add(1);
       held.push_back(*block);
     }
   }
@@ -424,7 +424,7 @@ Stats CacheCore::stats() {
   stats.checksum_failures = counters_.checksum_failures.get();
   stats.touches_shed = counters_.touches_shed.get();
   stats.expired_pins = counters_.expired_pins.get();
-  stats.copy_pins = copy_pins_.get();
+  stats.copy_pins = copy_pins_.load();
   stats.match_latency = counters_.match_latency.get();
   stats.reserve_latency = counters_.reserve_latency.get();
   stats.load_latency = counters_.load_latency.get();

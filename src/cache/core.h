@@ -107,6 +107,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;
+  void park_handover() noexcept;
   void start_moves(const std::vector<SlotMove>& moves);
   void finish_move(const SlotMove& move, bool copied) noexcept;
   struct Verification {
@@ -122,7 +123,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   const Environment environment_;
   const std::shared_ptr<Arena> arena_;
   Counters counters_;
-  Counter copy_pins_;
+  std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
   std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic
   std::atomic<bool> closed_{false};                  // close (release) pairs with closed() (acquire)
   Gate users_;                                       // of executor and copy engine; close() waits for it to empty

@@ -1,6 +1,7 @@
 #include "memory/slot_table.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tiercel {
 
@@ -57,6 +58,7 @@ void SlotTable::cut(ExtentId id, std::uint64_t slot_bytes) {
 std::optional<SlotId> SlotTable::allocate(std::uint64_t slot_bytes, std::uint32_t owner) {
   TIERCEL_CHECK(slot_bytes >= options_.min_slot_bytes && slot_bytes <= options_.extent_bytes, "slot size in range");
   if (class_of(slot_bytes).head == kNoExtent) {
+    if (free_.empty()) free_an_unclaimed_extent();
     if (free_.empty()) return std::nullopt;
     cut(free_.back(), slot_bytes);
     free_.pop_back();
@@ -75,6 +77,7 @@ std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes
   meta.state = State::kUsed;
   meta.owner = owner;
   meta.length = 0;
+  if (std::exchange(extent.unclaimed, false)) --unclaimed_;
   ++extent.used;
   used_bytes_ += extent.slot_bytes;
   if (extent.first_free == kNoSlot) unlist(id);
@@ -121,6 +124,7 @@ void SlotTable::free_slot(SlotId slot) {
 
 void SlotTable::free_extent(ExtentId id) {
   unlist(id);
+  if (extents_[id].unclaimed) --unclaimed_;
   extents_[id] = Extent{};
   free_.push_back(id);
 }
@@ -140,8 +144,17 @@ void SlotTable::set_draining(ExtentId id, bool draining) {
 
 void SlotTable::hand_over(ExtentId id, std::uint64_t slot_bytes) {
   TIERCEL_CHECK(extents_[id].draining && extents_[id].used == 0, "a drained extent is handed over");
+  if (extents_[id].unclaimed) --unclaimed_;
   extents_[id] = Extent{};
   cut(id, slot_bytes);
+  extents_[id].unclaimed = true;
+  ++unclaimed_;
+}
+
+void SlotTable::free_an_unclaimed_extent() {
+  for (ExtentId id = 0; unclaimed_ > 0 && id < options_.extents; ++id) {
+    if (extents_[id].unclaimed && !extents_[id].draining) return free_extent(id);
+  }
 }
 
 void SlotTable::check_consistency() const {
@@ -162,7 +175,8 @@ void SlotTable::check_consistency() const {
     std::uint32_t listed_free = 0;
     for (SlotId slot = extent.first_free; slot != kNoSlot; slot = meta_[slot].owner) {
       TIERCEL_CHECK(extent_of(slot) == id && meta_[slot].state == State::kFree, "free list of the extent");
-      TIERCEL_CHECK(++listed_free <= extent.slots, "free list has no loop");
+      ++listed_free;
+      TIERCEL_CHECK(listed_free <= extent.slots, "free list has no loop");
     }
     TIERCEL_CHECK(used == extent.used && used + listed_free == extent.slots, "every slot is counted once");
     TIERCEL_CHECK(extent.listed == (listed_free > 0 && !extent.draining), "an extent with room is listed");

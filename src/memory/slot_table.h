@@ -83,7 +83,8 @@ class SlotTable {
   [[nodiscard]] bool is_quarantined(SlotId slot) const noexcept { return meta_[slot].state == State::kQuarantined; }
   /// While drained, an extent gives no slots, and stays cut when its last slot is given back.
   void set_draining(ExtentId extent, bool draining);
-  /// Ends the draining of an extent without used slots: it is cut anew, for slots of `slot_bytes`.
+  /// Ends the draining of an extent without used slots: it is cut anew, for slots of `slot_bytes`. Until one of them is
+  /// taken, another size that finds nothing else may take the extent.
   void hand_over(ExtentId extent, std::uint64_t slot_bytes);
   [[nodiscard]] bool draining(ExtentId extent) const noexcept { return extents_[extent].draining; }
 
@@ -116,6 +117,7 @@ class SlotTable {
     ExtentId next = kNoExtent;
     bool draining = false;
     bool listed = false;
+    bool unclaimed = false;  // handed over, and no slot of it taken yet
   };
 
   /// Extents of one slot size that have room, as a list.
@@ -131,6 +133,7 @@ class SlotTable {
   void unlist(ExtentId extent);
   void free_slot(SlotId slot);
   void free_extent(ExtentId extent);
+  void free_an_unclaimed_extent();
 
   Options options_;
   std::uint32_t slots_per_extent_max_;
@@ -138,6 +141,7 @@ class SlotTable {
   std::vector<Extent> extents_;
   std::vector<ExtentId> free_;  // the back is taken first: the lowest address
   std::vector<Class> classes_;
+  std::uint32_t unclaimed_ = 0;  // extents
   std::uint64_t used_bytes_ = 0;
   std::uint64_t quarantined_slots_ = 0;
   std::uint64_t quarantined_bytes_ = 0;

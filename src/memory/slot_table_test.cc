@@ -79,6 +79,20 @@ TEST(SlotTable, a_drained_extent_goes_to_the_size_that_asked) {
   table.check_consistency();
 }
 
+TEST(SlotTable, an_extent_that_was_handed_over_in_vain_is_not_lost) {
+  SlotTable table = two_extents();
+  const SlotId a = *table.allocate(64 * kKiB, 1);
+  const SlotId b = *table.allocate(64 * kKiB, 1);
+  table.set_draining(table.extent_of(a), true);
+  EXPECT_TRUE(table.give_back(a));
+  table.hand_over(table.extent_of(a), 16 * kKiB);
+  const auto again = table.allocate(64 * kKiB, 1);
+  ASSERT_TRUE(again) << "nobody took a slot of the new size";
+  EXPECT_NE(*again, b);
+  EXPECT_FALSE(table.allocate(16 * kKiB, 2));
+  table.check_consistency();
+}
+
 TEST(SlotTableDeathTest, a_slot_given_back_twice_is_a_broken_invariant) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   SlotTable table = two_extents();

@@ -1,0 +1,203 @@
+// Goal: what session.h promises, one promise a test, on every implementation. Here: namespaces, the lives of
+// sessions, groups and caches, several block sizes, paranoid mode.
+#include "tests/contract/session_fixture.h"
+
+namespace tiercel::contract {
+namespace {
+
+TEST_P(Contract, namespaces_never_meet) {
+  store(chain(2, 1, "alice"), 1);
+  EXPECT_EQ(session_->match(chain(2, 1, "bob")).blocks(), 0U);
+  EXPECT_EQ(session_->match(chain(2, 1, "alice")).blocks(), 2U);
+  auto other_model = options();
+  other_model.model.kv_dtype = "q8_0";
+  auto other = world_->open(other_model);
+  ASSERT_TRUE(other);
+  const BlockChain theirs = hash_blocks(other->space("alice"), tokens(2, 1));
+  EXPECT_EQ(other->match(theirs).blocks(), 0U);
+  // A chain of one session means nothing to a session of another model.
+  EXPECT_EQ(session_->match(theirs).blocks(), 0U);
+  EXPECT_EQ(session_->load(theirs, 2, 1s).wait().size(), 0U);
+  EXPECT_EQ(session_->reserve(theirs, 0).outcome(1), Reserved::kClosed);
+  EXPECT_EQ(session_->drop(theirs, 0).error().code, ErrorCode::kInvalidArgument);
+  const auto dropped = session_->drop(session_->space("alice"));
+  ASSERT_TRUE(dropped);
+  EXPECT_EQ(dropped->blocks, 2U);
+  EXPECT_EQ(session_->match(chain(2, 1, "alice")).blocks(), 0U);
+}
+
+TEST_P(Contract, sessions_of_one_model_share_blocks) {
+  store(chain(3));
+  Session other = open();
+  EXPECT_EQ(other.match(chain(3)).blocks(), 3U);
+}
+
+TEST_P(Contract, a_session_that_goes_away_leaks_nothing) {
+  const BlockChain c = chain(2);
+  Session other = open();
+  Reservation room = other.reserve(c, 0);
+  auto pin_target = chain(1, 5);
+  store(pin_target, 5);
+  auto pin = other.pin(pin_target, 1, 1min);
+  ASSERT_TRUE(pin);
+  other.close();
+  EXPECT_EQ(world_->stats().logical_pins, 0U);
+  EXPECT_EQ(host().quarantined_slots, 2U) << "the writers may still be writing";
+  std::ranges::fill(room.writer(0).bytes(), std::byte{1});
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kClosed);
+  EXPECT_EQ(session_->match(c).blocks(), 0U);
+  EXPECT_EQ(store(c), 2U) << "others go on meanwhile";
+  room = {};
+  expect_nothing_held();
+  EXPECT_EQ(other.match(c).blocks(), 0U);
+  EXPECT_EQ(other.reserve(c, 0).outcome(0), Reserved::kClosed);
+  EXPECT_EQ(other.load(c, 1, 1s).outcome(), LoadOutcome::kClosed);
+  EXPECT_EQ(other.pin(c, 1, 1s).error().code, ErrorCode::kClosed);
+  EXPECT_EQ(other.drop(c, 0).error().code, ErrorCode::kClosed);
+  EXPECT_EQ(world_->stats().sessions, 1U);
+}
+
+TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
+  auto rank = [](std::uint32_t member) {
+    SessionOptions o = options();
+    o.group = {.engine_id = "engine", .members = 3, .member = member};
+    return o;
+  };
+  auto scheduler = world_->open(rank(0));
+  auto one = world_->open(rank(1));
+  auto two = world_->open(rank(2));
+  ASSERT_TRUE(scheduler && one && two);
+  EXPECT_FALSE(world_->open(rank(1))) << "a member is there once";
+  const BlockChain c = chain(2);
+  EXPECT_EQ(one->reserve(c, 0).outcome(0), Reserved::kClosed) << "ranks do not reserve";
+  EXPECT_EQ(one->reserve(c, 7).size(), 0U) << "past the end";
+  Reservation room = scheduler->reserve(c, 0);
+  ASSERT_EQ(room.outcome(1), Reserved::kYes);
+  EXPECT_TRUE(one->report(room.id(), 0));
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kIncomplete);
+  EXPECT_TRUE(two->report(room.id(), 0));
+  EXPECT_EQ(two->report(room.id(), 5).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(two->report(room.id() + 1'000, 0).error().code, ErrorCode::kNotFound);
+  EXPECT_TRUE(room.writer(0).commit());
+  EXPECT_EQ(room.writer(1).commit().error().code, ErrorCode::kIncomplete);
+  two->close();  // a member that goes away aborts what is open
+  EXPECT_EQ(room.writer(1).commit().error().code, ErrorCode::kClosed);
+  room = {};
+  world_->settle();
+  EXPECT_EQ(session_->match(c).blocks(), 1U);
+  expect_nothing_held();
+  EXPECT_TRUE(world_->open(rank(2))) << "and its place is free again";
+}
+
+TEST_P(Contract, bad_options_are_refused_with_the_key) {
+  const auto message = [&](const std::function<void(SessionOptions&)>& change) {
+    SessionOptions o = options();
+    change(o);
+    auto session = world_->open(o);
+    EXPECT_FALSE(session);
+    return session ? std::string() : session.error().message;
+  };
+  const auto names = [](const std::string& text, std::string_view key) {
+    return text.find(key) != std::string::npos ? testing::AssertionSuccess() : testing::AssertionFailure() << text;
+  };
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.block_tokens = 0; }), "block_tokens"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.layout = Layout::blob(0); }), "run"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.layout = Layout::blob(1_MiB); }), "host.extent_bytes"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.layout.groups.clear(); }), "layout.groups"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.layout.groups[0].kind = GroupKind::kRecurrent; }), "layout"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.model.properties = {{"a", ""}, {"a", ""}}; }), "properties"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.group = {.members = 2}; }), "engine_id"));
+  EXPECT_TRUE(names(message([](SessionOptions& o) { o.group = {.engine_id = "e", .members = 65}; }), "64"));
+  EXPECT_TRUE(
+      names(message([](SessionOptions& o) { o.group = {.engine_id = "e", .members = 2, .member = 2}; }), "member"));
+}
+
+TEST_P(Contract, block_sizes_share_the_arena) {
+  const std::size_t slots = 4_MiB / kBlockBytes;
+  const BlockChain small = chain(slots, 1);
+  store(small, 1);
+  Session large = open(512_KiB);
+  const BlockChain theirs = hash_blocks(large.space(), tokens(2, 9));
+  // The first reserve finds the arena full of the other size and asks for an extent; a later one gets it.
+  std::size_t stored = 0;
+  for (int attempt = 0; attempt < 50 && stored == 0; ++attempt) {
+    Reservation room = large.reserve(theirs, 0);
+    for (std::size_t i = 0; i < room.size(); ++i) {
+      if (room.outcome(i) != Reserved::kYes) continue;
+      std::ranges::fill(room.writer(i).bytes(), std::byte{5});
+      EXPECT_TRUE(room.writer(i).commit());
+      ++stored;
+    }
+    room = {};
+    world_->settle();
+  }
+  EXPECT_EQ(stored, 2U);
+  EXPECT_EQ(large.match(theirs).blocks(), 2U);
+  EXPECT_EQ(load(small, 1), slots / 2) << "the head of the other conversation stays, whole";
+  const Stats stats = world_->stats();
+  EXPECT_EQ(stats.handovers, 1U);
+  EXPECT_GT(stats.moved_blocks, 0U);
+  expect_nothing_held();
+}
+
+TEST_P(Contract, pinned_extents_are_skipped_and_counted) {
+  const std::size_t slots = 4_MiB / kBlockBytes;
+  const BlockChain small = chain(slots, 1);
+  store(small, 1);
+  Load everything = session_->load(small, slots, 1s);
+  ASSERT_EQ(everything.wait().size(), slots);
+  Session large = open(512_KiB);
+  const BlockChain theirs = hash_blocks(large.space(), tokens(1, 9));
+  EXPECT_EQ(large.reserve(theirs, 0).outcome(0), Reserved::kBusy);
+  world_->settle();
+  const Stats stats = world_->stats();
+  EXPECT_EQ(stats.handovers, 0U);
+  EXPECT_GE(stats.handover_pinned_skips, 2U);
+  EXPECT_EQ(stats.handovers_failed, 1U);
+}
+
+TEST_P(Contract, handles_may_outlive_the_cache) {
+  const BlockChain c = chain(3, 1);
+  store(c, 1);
+  Load load = session_->load(c, 3, 1s);
+  ASSERT_EQ(load.wait().size(), 3U);
+  Reservation room = session_->reserve(chain(1, 2), 0);
+  ASSERT_EQ(room.outcome(0), Reserved::kYes);
+  world_->close();
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kClosed);
+  std::ranges::fill(room.writer(0).bytes(), std::byte{1});
+  world_.reset();
+  EXPECT_TRUE(std::ranges::all_of(load.wait()[2].bytes(), [](std::byte b) { return b == pattern(2, 1); }));
+  EXPECT_EQ(session_->match(c).blocks(), 0U);
+  EXPECT_EQ(session_->load(c, 1, 1s).outcome(), LoadOutcome::kClosed);
+}
+
+TEST_P(Contract, paranoid_mode_finds_a_flipped_bit) {
+  Config config = small_config();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  session_.reset();
+  start(config);
+  const BlockChain c = chain(12, 1);
+  EXPECT_EQ(store(c, 1), 12U);
+  EXPECT_EQ(session_->match(c).blocks(), 12U);
+  EXPECT_EQ(load(c, 1), 12U);
+  {
+    Load load = session_->load(c, 12, 10s);
+    ASSERT_EQ(load.wait().size(), 12U);
+    const_cast<std::byte&>(load.wait()[9].bytes()[1'000]) ^= std::byte{4};
+  }
+  Load load = session_->load(c, 12, 10s);
+  EXPECT_EQ(load.wait().size(), 9U);
+  EXPECT_EQ(load.outcome(), LoadOutcome::kCorrupt);
+  load = {};
+  world_->settle();
+  EXPECT_EQ(world_->stats().checksum_failures, 1U);
+  EXPECT_EQ(session_->match(c).blocks(), 9U) << "the bad copy was dropped";
+  EXPECT_EQ(store(c, 1, 9), 1U) << "it can be stored again; what continues it is still there";
+  EXPECT_EQ(this->load(c, 1), 12U);
+  world_->settle();  // a checking task may still be letting go
+  expect_nothing_held();
+}
+
+}  // namespace
+}  // namespace tiercel::contract
