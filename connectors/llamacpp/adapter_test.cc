@@ -50,21 +50,21 @@ class AdapterTest : public ::testing::Test {
   }
 
   void open(const llama_context_params& with = params(), std::uint32_t block_tokens = kBlock) {
-    llama.reset(llama_init_from_model(shared_model.get(), with));
-    ASSERT_TRUE(llama);
-    kv = llama_get_memory(llama.get());
-    if (!store) {
+    llama_.reset(llama_init_from_model(shared_model.get(), with));
+    ASSERT_TRUE(llama_);
+    kv_ = llama_get_memory(llama_.get());
+    if (!store_) {
       auto cache = Cache::open({.host = {.capacity = 128_MiB, .prefault = false}});
       ASSERT_TRUE(cache) << cache.error().message;
-      store.emplace(std::move(*cache));
+      store_.emplace(std::move(*cache));
     }
     AdapterOptions options;
     options.scratch = kScratch;
     options.block_tokens = block_tokens;
-    options.evict_idlest = [this] { return on_full && on_full(); };
-    auto adapter = Adapter::create(*store, llama.get(), identity(with), options);
+    options.evict_idlest = [this] { return on_full_ && on_full_(); };
+    auto adapter = Adapter::create(*store_, llama_.get(), identity(with), options);
     ASSERT_TRUE(adapter) << adapter.error().message;
-    tested = std::move(*adapter);
+    tested_ = std::move(*adapter);
   }
 
   static ModelIdentity identity(const llama_context_params& with) {
@@ -88,30 +88,30 @@ class AdapterTest : public ::testing::Test {
       batch.seq_id[at][0] = seq;
       batch.logits[at] = i + 1 == to ? 1 : 0;
     }
-    EXPECT_EQ(llama_decode(llama.get(), batch), 0);
+    EXPECT_EQ(llama_decode(llama_.get(), batch), 0);
     llama_batch_free(batch);
   }
 
   std::vector<std::uint8_t> blob(llama_seq_id seq, std::size_t first, std::size_t n) {
-    llama_memory_seq_cp(kv, seq, kScratch, static_cast<llama_pos>(first), static_cast<llama_pos>(first + n));
-    std::vector<std::uint8_t> bytes(llama_state_seq_get_size(llama.get(), kScratch));
-    EXPECT_EQ(llama_state_seq_get_data(llama.get(), bytes.data(), bytes.size(), kScratch), bytes.size());
-    llama_memory_seq_rm(kv, kScratch, -1, -1);
+    llama_memory_seq_cp(kv_, seq, kScratch, static_cast<llama_pos>(first), static_cast<llama_pos>(first + n));
+    std::vector<std::uint8_t> bytes(llama_state_seq_get_size(llama_.get(), kScratch));
+    EXPECT_EQ(llama_state_seq_get_data(llama_.get(), bytes.data(), bytes.size(), kScratch), bytes.size());
+    llama_memory_seq_rm(kv_, kScratch, -1, -1);
     return bytes;
   }
 
   void compute_and_keep(const std::vector<TokenId>& prompt) {
     compute(0, prompt, 0, prompt.size());
-    Trail trail = tested->start();
-    EXPECT_TRUE(tested->keep(0, prompt, trail, 1000));
+    Trail trail = tested_->start();
+    EXPECT_TRUE(tested_->keep(0, prompt, trail, 1000));
     EXPECT_EQ(trail.kept_blocks(), prompt.size() / kBlock);
   }
-  void forget(llama_seq_id seq) { llama_memory_seq_rm(kv, seq, -1, -1); }
-  llama_pos last(llama_seq_id seq) { return llama_memory_seq_pos_max(kv, seq); }
+  void forget(llama_seq_id seq) { llama_memory_seq_rm(kv_, seq, -1, -1); }
+  llama_pos last(llama_seq_id seq) { return llama_memory_seq_pos_max(kv_, seq); }
 
   /// Restores to the end, in pieces; fails the test if it does not end.
   Restore restore_all(const std::vector<TokenId>& prompt, std::size_t present = 0) {
-    Restore restore = tested->restore(0, prompt, present, prompt.size() - 1, found_trail);
+    Restore restore = tested_->restore(0, prompt, present, prompt.size() - 1, found_trail_);
     for (int i = 0; i < 100'000; ++i) {
       if (restore.step(3) == Restore::Step::kDone) return restore;
     }
@@ -122,8 +122,8 @@ class AdapterTest : public ::testing::Test {
   /// Puts any bytes into the cache as block `block` of `prompt`.
   void forge(const std::vector<TokenId>& prompt, std::size_t block, const std::vector<std::uint8_t>& bytes) {
     SessionOptions options{
-        .model = identity(params()), .block_tokens = kBlock, .layout = Layout::blob(tested->block_bytes())};
-    auto session = store->open_session(options);
+        .model = identity(params()), .block_tokens = kBlock, .layout = Layout::blob(tested_->block_bytes())};
+    auto session = store_->open_session(options);
     ASSERT_TRUE(session) << session.error().message;
     Reservation room = session->reserve(hash_blocks(session->space(), prompt), block, 1);
     ASSERT_EQ(room.outcome(0), Reserved::kYes);
@@ -132,12 +132,12 @@ class AdapterTest : public ::testing::Test {
   }
 
   static inline ModelHandle shared_model;
-  ContextHandle llama;
-  llama_memory_t kv = nullptr;
-  std::optional<Cache> store;
-  std::unique_ptr<Adapter> tested;
-  std::function<bool()> on_full;
-  Trail found_trail;
+  ContextHandle llama_;
+  llama_memory_t kv_ = nullptr;
+  std::optional<Cache> store_;
+  std::unique_ptr<Adapter> tested_;
+  std::function<bool()> on_full_;
+  Trail found_trail_;
 };
 
 TEST_F(AdapterTest, ABlockHasTheMeasuredSizeAtAnyPlace) {
@@ -149,7 +149,7 @@ TEST_F(AdapterTest, ABlockHasTheMeasuredSizeAtAnyPlace) {
     compute(0, prompt, 0, 40);
     compute(1, prompt, 0, 7);  // so that the cells of sequence 0 do not lie side by side
     compute(0, prompt, 40, 120);
-    for (const std::size_t first : {0U, 32U, 100U}) EXPECT_EQ(blob(0, first, kBlock).size(), tested->block_bytes());
+    for (const std::size_t first : {0U, 32U, 100U}) EXPECT_EQ(blob(0, first, kBlock).size(), tested_->block_bytes());
   }
 }
 
@@ -161,9 +161,9 @@ TEST_F(AdapterTest, WhatWasKeptComesBackBitForBit) {
   forget(0);
   const Restore restored = restore_all(prompt);
   EXPECT_EQ(restored.position(), 5 * kBlock);
-  EXPECT_EQ(restored.restored_bytes(), 5 * tested->block_bytes());
+  EXPECT_EQ(restored.restored_bytes(), 5 * tested_->block_bytes());
   EXPECT_EQ(last(0), static_cast<llama_pos>(5 * kBlock - 1));
-  EXPECT_EQ(llama_memory_seq_pos_min(kv, 0), 0);
+  EXPECT_EQ(llama_memory_seq_pos_min(kv_, 0), 0);
   EXPECT_EQ(last(kScratch), -1);
   EXPECT_EQ(blob(0, 0, 5 * kBlock), before);
 }
@@ -190,7 +190,7 @@ TEST_F(AdapterTest, ARestoreComesInPieces) {
   const auto prompt = tokens(6 * kBlock + 1);
   compute_and_keep(prompt);
   forget(0);
-  Restore restore = tested->restore(0, prompt, 0, prompt.size() - 1, found_trail);
+  Restore restore = tested_->restore(0, prompt, 0, prompt.size() - 1, found_trail_);
   EXPECT_EQ(restore.step(4), Restore::Step::kMore);
   EXPECT_EQ(restore.position(), 4 * kBlock);
   EXPECT_EQ(last(0), static_cast<llama_pos>(4 * kBlock - 1));
@@ -202,32 +202,32 @@ TEST_F(AdapterTest, PresentTokensStayOrGiveWayToTheirBlock) {
   open();
   const auto prompt = tokens(4 * kBlock + 1);
   compute_and_keep(prompt);
-  llama_memory_seq_rm(kv, 0, kBlock + 5, -1);
+  llama_memory_seq_rm(kv_, 0, kBlock + 5, -1);
   Restore restore = restore_all(prompt, kBlock + 5);
   EXPECT_EQ(restore.present_tokens(), kBlock);
   EXPECT_EQ(restore.position(), 4 * kBlock);
   EXPECT_EQ(last(0), static_cast<llama_pos>(4 * kBlock - 1));
 
-  const std::uint64_t before = tested->counters().restored_blocks;
+  const std::uint64_t before = tested_->counters().restored_blocks;
   restore = restore_all(prompt, 4 * kBlock);  // nothing to gain: the sequence has as much
   EXPECT_EQ(restore.position(), 4 * kBlock);
   EXPECT_EQ(restore.present_tokens(), 4 * kBlock);
-  EXPECT_EQ(tested->counters().restored_blocks, before);
+  EXPECT_EQ(tested_->counters().restored_blocks, before);
 }
 
 TEST_F(AdapterTest, BlocksAreKeptAsTheyFillWhileDecoding) {
   open();
   const auto prompt = tokens(2 * kBlock + 4);
-  Trail trail = tested->start();
+  Trail trail = tested_->start();
   compute(0, prompt, 0, kBlock - 1);
-  tested->keep(0, std::span(prompt).first(kBlock - 1), trail, 8);
+  tested_->keep(0, std::span(prompt).first(kBlock - 1), trail, 8);
   EXPECT_EQ(trail.kept_blocks(), 0U);
   for (std::size_t i = kBlock - 1; i < prompt.size(); ++i) {
     compute(0, prompt, i, i + 1);
-    tested->keep(0, std::span(prompt).first(i + 1), trail, 8);
+    tested_->keep(0, std::span(prompt).first(i + 1), trail, 8);
     EXPECT_EQ(trail.kept_blocks(), (i + 1) / kBlock);
   }
-  EXPECT_EQ(tested->counters().kept_blocks, 2U);
+  EXPECT_EQ(tested_->counters().kept_blocks, 2U);
   forget(0);
   EXPECT_EQ(restore_all(prompt).position(), 2 * kBlock);
 }
@@ -243,8 +243,8 @@ TEST_F(AdapterTest, AFullCacheRollsBackToTheLastGoodBlock) {
   EXPECT_EQ(last(0), static_cast<llama_pos>(5 * kBlock - 1));
   EXPECT_EQ(last(kScratch), -1);
   EXPECT_EQ(last(1), static_cast<llama_pos>(256 - 5 * kBlock - 1));
-  EXPECT_EQ(tested->counters().rollbacks, 1U);
-  EXPECT_EQ(tested->counters().evict_retries, 0U);
+  EXPECT_EQ(tested_->counters().rollbacks, 1U);
+  EXPECT_EQ(tested_->counters().evict_retries, 0U);
   // The sequence is a true prefix: what follows can be computed on it.
   forget(1);
   compute(0, prompt, 5 * kBlock, prompt.size());
@@ -258,15 +258,15 @@ TEST_F(AdapterTest, AFullCacheEvictsTheIdlestAndTriesAgain) {
   forget(0);
   compute(1, tokens(240, 9000), 0, 240);
   int evictions = 0;
-  on_full = [&] {
+  on_full_ = [&] {
     ++evictions;
     forget(1);
     return true;
   };
   EXPECT_EQ(restore_all(prompt).position(), 12 * kBlock);
   EXPECT_EQ(evictions, 1);
-  EXPECT_EQ(tested->counters().evict_retries, 1U);
-  EXPECT_EQ(tested->counters().rollbacks, 0U);
+  EXPECT_EQ(tested_->counters().evict_retries, 1U);
+  EXPECT_EQ(tested_->counters().rollbacks, 0U);
 }
 
 TEST_F(AdapterTest, ABlockOfOtherPositionsIsRefused) {
@@ -277,7 +277,7 @@ TEST_F(AdapterTest, ABlockOfOtherPositionsIsRefused) {
   forge(prompt, 0, second);
   forget(0);
   EXPECT_EQ(restore_all(prompt).position(), 0U);
-  EXPECT_EQ(tested->counters().not_contiguous, 1U);
+  EXPECT_EQ(tested_->counters().not_contiguous, 1U);
   EXPECT_EQ(last(0), -1);
   EXPECT_EQ(last(kScratch), -1);
 }
@@ -289,14 +289,14 @@ TEST_F(AdapterTest, ABlockOfAnotherLengthIsNotGivenToLlama) {
   forge(prompt, 0, blob(0, 0, kBlock / 2));
   forget(0);
   EXPECT_EQ(restore_all(prompt).position(), 0U);
-  EXPECT_EQ(tested->counters().refused_loads, 0U);
+  EXPECT_EQ(tested_->counters().refused_loads, 0U);
   EXPECT_EQ(last(0), -1);
 }
 
 TEST_F(AdapterTest, OtherSettingsAreOtherNamespaces) {
   const auto fingerprint = [&](const llama_context_params& with) {
     open(with);
-    return to_hex(tested->space().fingerprint());
+    return to_hex(tested_->space().fingerprint());
   };
   std::vector<std::string> seen = {fingerprint(params())};
   EXPECT_EQ(fingerprint(params()), seen[0]);
@@ -335,13 +335,13 @@ TEST_F(AdapterTest, AnswersGoOnWhileALongPromptIsRestored) {
   const auto prompt = tokens(kBlocks * kBlock + 1);
   compute(0, std::vector<TokenId>(prompt), 0, 200);
   compute(0, std::vector<TokenId>(prompt), 200, prompt.size());
-  Trail trail = tested->start();
-  ASSERT_TRUE(tested->keep(0, prompt, trail, 1000));
+  Trail trail = tested_->start();
+  ASSERT_TRUE(tested_->keep(0, prompt, trail, 1000));
   forget(0);
 
-  const Adapter& adapter = *tested;
-  Batcher batcher(text, llama.get(), {.slots = 2});
-  batcher.set_adapter(std::move(tested));
+  const Adapter& adapter = *tested_;
+  Batcher batcher(text, llama_.get(), {.slots = 2});
+  batcher.set_adapter(std::move(tested_));
   const auto ask = [&](std::vector<TokenId> tokens) {
     auto generation = std::make_shared<Generation>(GenerationRequest{.prompt = std::move(tokens),
                                                                      .sampling = {.temperature = 0},
@@ -372,9 +372,9 @@ TEST_F(AdapterTest, AnswersGoOnWhileALongPromptIsRestored) {
 
 TEST_F(AdapterTest, IdleConversationsGiveTheirCellsBackIdlestFirst) {
   open(params(256));
-  tested.reset();
+  tested_.reset();
   const ModelText text(shared_model.get());
-  Batcher batcher(text, llama.get(), {.slots = 2});
+  Batcher batcher(text, llama_.get(), {.slots = 2});
   const auto run = [&](std::vector<TokenId> prompt) {
     auto generation = std::make_shared<Generation>(GenerationRequest{
         .prompt = std::move(prompt), .sampling = {.temperature = 0}, .max_tokens = 1, .ignore_end = true, .stops = {}});

@@ -62,43 +62,43 @@ class Client {
 class HttpServerTest : public ::testing::Test {
  protected:
   void start(HttpOptions options) {
-    http = std::make_unique<HttpServer>(options);
-    http->Get("/hello", [](const httplib::Request&, httplib::Response& r) { r.set_content("hello", "text/plain"); });
-    http->Get("/wait_until_gone", [this](const httplib::Request&, httplib::Response&) {
-      entered.set_value();
+    http_ = std::make_unique<HttpServer>(options);
+    http_->Get("/hello", [](const httplib::Request&, httplib::Response& r) { r.set_content("hello", "text/plain"); });
+    http_->Get("/wait_until_gone", [this](const httplib::Request&, httplib::Response&) {
+      entered_.set_value();
       while (!HttpServer::client_gone()) std::this_thread::yield();
-      saw_gone.set_value();
+      saw_gone_.set_value();
     });
-    auto port = http->bind("127.0.0.1", 0);
+    auto port = http_->bind("127.0.0.1", 0);
     ASSERT_TRUE(port) << port.error().message;
-    bound_port = *port;
-    serving = std::thread([this] { http->serve(); });
+    bound_port_ = *port;
+    serving_ = std::thread([this] { http_->serve(); });
   }
   void TearDown() override {
-    if (!http) return;
-    http->end();
-    serving.join();
+    if (!http_) return;
+    http_->end();
+    serving_.join();
   }
 
-  std::unique_ptr<HttpServer> http;
-  int bound_port = 0;
-  std::thread serving;
-  std::promise<void> entered;
-  std::promise<void> saw_gone;
+  std::unique_ptr<HttpServer> http_;
+  int bound_port_ = 0;
+  std::thread serving_;
+  std::promise<void> entered_;
+  std::promise<void> saw_gone_;
 };
 
 TEST_F(HttpServerTest, IdleConnectionsHoldNoWorker) {
   start({.workers = 2});
   std::vector<std::unique_ptr<Client>> idle;
   for (int i = 0; i < 64; ++i) {
-    idle.push_back(std::make_unique<Client>(bound_port));
+    idle.push_back(std::make_unique<Client>(bound_port_));
     ASSERT_TRUE(idle.back()->connected());
     if (i % 2 == 0) {  // half were used before and are kept alive, half never sent a byte
       idle.back()->get("/hello");
       ASSERT_NE(idle.back()->read_until("hello").find("200 OK"), std::string::npos);
     }
   }
-  Client fresh(bound_port);
+  Client fresh(bound_port_);
   fresh.get("/hello");
   EXPECT_NE(fresh.read_until("hello").find("200 OK"), std::string::npos);
   for (auto& client : idle) {  // and each of them is served again
@@ -109,7 +109,7 @@ TEST_F(HttpServerTest, IdleConnectionsHoldNoWorker) {
 
 TEST_F(HttpServerTest, PipelinedRequestsAreAllAnswered) {
   start({.workers = 1});
-  Client client(bound_port);
+  Client client(bound_port_);
   const std::string one = "GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
   client.send(one + one + one);
   for (int i = 0; i < 3; ++i) EXPECT_NE(client.read_until("\r\n\r\nhello").find("200 OK"), std::string::npos);
@@ -117,9 +117,9 @@ TEST_F(HttpServerTest, PipelinedRequestsAreAllAnswered) {
 
 TEST_F(HttpServerTest, ARequestThatNeverEndsGivesItsWorkerBack) {
   start({.workers = 1, .limits = {.whole_request = std::chrono::milliseconds(50)}});
-  Client slow(bound_port);
+  Client slow(bound_port_);
   slow.send("GET /hello HTTP/1.1\r\nHost: loc");
-  Client other(bound_port);
+  Client other(bound_port_);
   other.get("/hello");
   EXPECT_NE(other.read_until("hello").find("200 OK"), std::string::npos);
 }
@@ -127,46 +127,46 @@ TEST_F(HttpServerTest, ARequestThatNeverEndsGivesItsWorkerBack) {
 TEST_F(HttpServerTest, AHandlerSeesThatItsClientHasGone) {
   start({.workers = 1});
   {
-    Client client(bound_port);
+    Client client(bound_port_);
     client.get("/wait_until_gone");
-    ASSERT_EQ(entered.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+    ASSERT_EQ(entered_.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
   }
-  EXPECT_EQ(saw_gone.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(saw_gone_.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
 }
 
 TEST_F(HttpServerTest, IdleConnectionsAreClosedAfterTheirTime) {
   start({.workers = 1, .idle = std::chrono::milliseconds(1)});
-  Client client(bound_port);
+  Client client(bound_port_);
   EXPECT_EQ(client.read_until("x"), "(closed)");
 }
 
 TEST_F(HttpServerTest, OneConnectionTooManyIsClosed) {
   start({.workers = 1, .connections = 1});
-  Client first(bound_port);
+  Client first(bound_port_);
   first.get("/hello");
   first.read_until("hello");
-  Client second(bound_port);
+  Client second(bound_port_);
   EXPECT_EQ(second.read_until("x"), "(closed)");
 }
 
 TEST_F(HttpServerTest, AUsedPortIsAnError) {
   start({.workers = 1});
   HttpServer second({.workers = 1});
-  const auto port = second.bind("127.0.0.1", bound_port);
+  const auto port = second.bind("127.0.0.1", bound_port_);
   ASSERT_FALSE(port);
-  EXPECT_NE(port.error().message.find(std::to_string(bound_port)), std::string::npos);
+  EXPECT_NE(port.error().message.find(std::to_string(bound_port_)), std::string::npos);
 }
 
 TEST_F(HttpServerTest, StopClosesParkedConnections) {
   start({.workers = 1});
-  Client client(bound_port);
+  Client client(bound_port_);
   client.get("/hello");
   client.read_until("hello");
-  http->end();
-  serving.join();
+  http_->end();
+  serving_.join();
   EXPECT_EQ(client.read_until("x"), "(closed)");
-  EXPECT_EQ(http->open_connections(), 0U);
-  http.reset();
+  EXPECT_EQ(http_->open_connections(), 0U);
+  http_.reset();
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct Manual {
 template <class T>
 class ExecutorContract : public testing::Test {
  protected:
-  std::unique_ptr<T> env = std::make_unique<T>();
+  std::unique_ptr<T> env_ = std::make_unique<T>();
 };
 using Kinds = testing::Types<Threaded, Manual>;
 TYPED_TEST_SUITE(ExecutorContract, Kinds);
@@ -30,25 +30,25 @@ TYPED_TEST(ExecutorContract, runs_everything_that_it_took) {
   std::atomic<int> ran{0};
   int taken = 0;
   for (int i = 0; i < 50; ++i) {
-    taken += this->env->executor.submit([&] {
+    taken += this->env_->executor.submit([&] {
       ran.fetch_add(1);
-      this->env->executor.wake();
+      this->env_->executor.wake();
     });
   }
-  EXPECT_TRUE(this->env->executor.wait_until([&] { return ran.load() == taken; }, UINT64_MAX));
+  EXPECT_TRUE(this->env_->executor.wait_until([&] { return ran.load() == taken; }, UINT64_MAX));
   EXPECT_EQ(taken, 50);
-  this->env.reset();
+  this->env_.reset();
   EXPECT_EQ(ran.load(), taken);
 }
 
 TYPED_TEST(ExecutorContract, a_passed_deadline_ends_the_wait) {
-  EXPECT_FALSE(this->env->executor.wait_until([] { return false; }, 0));
-  EXPECT_FALSE(this->env->executor.wait_until([] { return false; }, this->env->clock.now_ns()));
+  EXPECT_FALSE(this->env_->executor.wait_until([] { return false; }, 0));
+  EXPECT_FALSE(this->env_->executor.wait_until([] { return false; }, this->env_->clock.now_ns()));
 }
 
 TYPED_TEST(ExecutorContract, tasks_may_submit_tasks) {
   std::atomic<bool> inner{false};
-  auto& executor = this->env->executor;
+  auto& executor = this->env_->executor;
   ASSERT_TRUE(executor.submit([&] {
     (void)executor.submit([&] {
       inner.store(true);
@@ -56,7 +56,7 @@ TYPED_TEST(ExecutorContract, tasks_may_submit_tasks) {
     });
   }));
   EXPECT_TRUE(executor.wait_until([&] { return inner.load(); }, UINT64_MAX));
-  this->env.reset();
+  this->env_.reset();
 }
 
 TEST(ThreadedExecutor, refuses_when_its_queue_is_full) {

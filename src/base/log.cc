@@ -35,13 +35,13 @@ Log& the_log() {
 }
 
 void write_spdlog(LogLevel level, std::string_view text) {
-  static const std::shared_ptr<spdlog::logger> logger = [] {
+  static const std::shared_ptr<spdlog::logger> kLogger = [] {
     auto existing = spdlog::get("tiercel");
     return existing ? existing : spdlog::stderr_logger_mt("tiercel");
   }();
   constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
                                                    spdlog::level::err};
-  logger->log(kLevels[static_cast<unsigned>(level)], "{}", text);
+  kLogger->log(kLevels[static_cast<unsigned>(level)], "{}", text);
 }
 
 }  // namespace

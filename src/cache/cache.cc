@@ -22,8 +22,8 @@ namespace detail {
 
 /// Never destroyed: handles that outlive their cache still ask it for the time.
 static const Clock& system_clock() {
-  static const SteadyClock* const clock = new SteadyClock;
-  return *clock;
+  static const SteadyClock* const kClock = new SteadyClock;
+  return *kClock;
 }
 
 /// Threads and what runs on them. Destroyed after the core was closed; members in order of dependence.

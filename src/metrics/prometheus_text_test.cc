@@ -17,17 +17,17 @@ namespace {
 using Samples = std::map<std::string, double>;  // "name{labels}" -> value
 
 Samples parse(const std::string& text) {
-  static const std::regex sample_line(R"(([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[a-z]+="[^"\\]*"\})?) ([0-9.e+-]+))");
-  static const std::regex comment_line(R"(# (?:HELP|TYPE) tiercel_[a-z_]+ .+)");
+  static const std::regex kSampleLine(R"(([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[a-z]+="[^"\\]*"\})?) ([0-9.e+-]+))");
+  static const std::regex kCommentLine(R"(# (?:HELP|TYPE) tiercel_[a-z_]+ .+)");
   EXPECT_TRUE(text.ends_with('\n'));
   Samples samples;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     std::smatch match;
-    if (std::regex_match(line, match, sample_line)) {
+    if (std::regex_match(line, match, kSampleLine)) {
       EXPECT_TRUE(samples.emplace(match[1], std::strtod(match[2].str().c_str(), nullptr)).second) << "twice: " << line;
     } else {
-      EXPECT_TRUE(std::regex_match(line, comment_line)) << line;
+      EXPECT_TRUE(std::regex_match(line, kCommentLine)) << line;
     }
   }
   return samples;
@@ -42,12 +42,12 @@ Samples samples_of(const Words& words) { return parse(prometheus_text(std::bit_c
 
 /// The samples that word `i` moves when it alone is `value`.
 Samples moved_by(std::size_t i, std::uint64_t value) {
-  static const Samples nothing = samples_of({});
+  static const Samples kNothing = samples_of({});
   Words words{};
   words[i] = value;
   Samples moved;
   for (const auto& [name, number] : samples_of(words)) {
-    if (number != nothing.at(name)) moved.emplace(name, number);
+    if (number != kNothing.at(name)) moved.emplace(name, number);
   }
   return moved;
 }
