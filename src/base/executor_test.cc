@@ -28,14 +28,15 @@ TYPED_TEST_SUITE(ExecutorContract, Kinds);
 
 TYPED_TEST(ExecutorContract, runs_everything_that_it_took) {
   std::atomic<int> ran{0};
+  auto& executor = this->env_->executor;  // by reference: a task may still run while env_ is being reset
   int taken = 0;
   for (int i = 0; i < 50; ++i) {
-    taken += this->env_->executor.submit([&] {
+    taken += executor.submit([&] {
       ran.fetch_add(1);
-      this->env_->executor.wake();
+      executor.wake();
     });
   }
-  EXPECT_TRUE(this->env_->executor.wait_until([&] { return ran.load() == taken; }, UINT64_MAX));
+  EXPECT_TRUE(executor.wait_until([&] { return ran.load() == taken; }, UINT64_MAX));
   EXPECT_EQ(taken, 50);
   this->env_.reset();
   EXPECT_EQ(ran.load(), taken);
