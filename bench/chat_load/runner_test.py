@@ -74,8 +74,19 @@ class RunnerTest(unittest.TestCase):
         self.assertGreater(result.reused_tokens, 0)
 
     def test_one_broken_stream_fails_the_run_and_stops_it(self) -> None:
-        server = self.serve(lambda number: "cut" if number == 3 else "whole")
-        result = self.runner(server).run_rounds()
+        runners: list[Runner] = []
+
+        def cut_the_third(number: int) -> str:
+            if number > 3:  # answered only when the run knows of the failure: how fast it notices is not the question
+                for _ in range(1000):
+                    if runners[0].result.failures:
+                        break
+                    threading.Event().wait(0.01)
+            return "cut" if number == 3 else "whole"
+
+        server = self.serve(cut_the_third)
+        runners.append(self.runner(server))
+        result = runners[0].run_rounds()
         self.assertEqual(len(result.failures), 1)
         self.assertRegex(result.failures[0], r"user \d, round 1: (answer cut off|connection broken)")
         self.assertLess(len(server.requests), 6)
