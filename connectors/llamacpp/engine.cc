@@ -148,7 +148,13 @@ void Engine::begin_digest() {
     log("served without reuse: " + why);
     return;
   }
-  auto bytes = measure_block_bytes(context_.get(), static_cast<llama_seq_id>(options_.slots), options_.block_tokens);
+  // On a thread of its own that ends: OpenMP keeps a team for every thread that ever computed and counts all of them
+  // against the processors; with this thread's team beside the engine's, every barrier of a decode sleeps instead of
+  // spinning (measured on 2 processors: 26.6 instead of 13.6 ms a token).
+  Result<std::uint64_t> bytes = std::uint64_t{0};
+  std::thread([&] {
+    bytes = measure_block_bytes(context_.get(), static_cast<llama_seq_id>(options_.slots), options_.block_tokens);
+  }).join();
   if (!bytes) {
     reuse_ = {.kind = ReuseState::Kind::kUnsupported, .why = bytes.error().message};
     log("served without reuse: " + bytes.error().message);
