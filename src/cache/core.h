@@ -9,7 +9,7 @@
 
 #include "base/gate.h"
 #include "base/mutex.h"
-#include "cache/checksum.h"
+#include "model/block_checksum.h"
 #include "cache/counters.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"

@@ -1,6 +1,6 @@
 #include "cache/local_load.h"
 
-#include "cache/checksum.h"
+#include "model/block_checksum.h"
 
 #include <algorithm>
 

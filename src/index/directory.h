@@ -13,6 +13,7 @@
 #pragma once
 
 #include "base/mapping.h"
+#include "model/match_rule.h"
 
 #include <tiercel/block.h>
 #include <tiercel/result.h>
@@ -26,7 +27,6 @@ namespace tiercel {
 
 using BlockId = std::uint32_t;
 inline constexpr BlockId kNoBlock = UINT32_MAX;
-using GroupId = std::uint8_t;
 
 class Directory {
  public:

@@ -13,6 +13,9 @@
 
 namespace tiercel {
 
+/// The place of a group in its layout.
+using GroupId = std::uint8_t;
+
 struct GroupRule {
   GroupKind kind = GroupKind::kFullAttention;
   /// Blocks before a position that a window needs: the next token attends to itself and window_tokens - 1 before it.

@@ -1,4 +1,4 @@
-#include "cache/checksum.h"
+#include "model/block_checksum.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
