@@ -66,6 +66,15 @@ void Breaker::on_probe(bool ok, std::uint64_t now_ns, const std::string& cause) 
   }
 }
 
+void Breaker::reset() noexcept {
+  reads_open_ = false;
+  writes_open_ = false;
+  failures_ = 0;
+  quarantined_ = 0;
+  running_ = Probe::kNone;
+  next_probe_ns_ = UINT64_MAX;
+}
+
 std::uint64_t Breaker::next_probe() const noexcept {
   const bool due = (reads_open_ || writes_open_) && running_ == Probe::kNone;
   return due ? next_probe_ns_ : UINT64_MAX;

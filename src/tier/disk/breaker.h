@@ -38,6 +38,9 @@ class Breaker {
   /// When take_probe has something next; UINT64_MAX: nothing is open, or a probe runs.
   [[nodiscard]] std::uint64_t next_probe() const noexcept;
 
+  /// Another file: what is known of this one does not count. Trips and probes go on being counted.
+  void reset() noexcept;
+
   [[nodiscard]] bool reads_open() const noexcept { return reads_open_; }
   [[nodiscard]] bool writes_open() const noexcept { return writes_open_; }
   [[nodiscard]] const std::string& cause() const noexcept { return reads_open_ ? read_cause_ : write_cause_; }

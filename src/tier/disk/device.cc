@@ -19,20 +19,12 @@ struct Device::Token {
   std::function<void()> ended;
 };
 
-namespace {
-
-/// Files whose operations never ended, for the rest of the process: the system may still write into their memory.
-std::vector<std::unique_ptr<File>>& abandoned_files() {
-  static auto* files = new std::vector<std::unique_ptr<File>>;  // never destroyed
-  return *files;
+void abandon(std::shared_ptr<void> kept) {
+  static auto* mutex = new Mutex;                               // guards everything that is kept
+  static auto* everything = new std::vector<std::shared_ptr<void>>;  // never destroyed
+  const MutexLock lock(*mutex);
+  everything->push_back(std::move(kept));
 }
-
-Mutex& abandoned_mutex() {
-  static auto* mutex = new Mutex;  // guards abandoned_files()
-  return *mutex;
-}
-
-}  // namespace
 
 std::shared_ptr<std::byte> allocate_pages(std::uint64_t bytes) {
   void* memory = std::aligned_alloc(kPageBytes, bytes);
@@ -54,8 +46,7 @@ Device::~Device() {
     if (file->in_flight() == 0) continue;
     log_line(LogLevel::kWarn, "disk_abandoned",
              "operations of " + options_.directory + " never ended: their file and memory stay until the process ends");
-    const MutexLock lock(abandoned_mutex());
-    abandoned_files().push_back(std::move(file));
+    abandon(std::shared_ptr<File>(std::move(file)));
   }
 }
 

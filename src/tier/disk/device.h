@@ -38,6 +38,9 @@ struct DeviceIo {
 /// Whole pages of zeros, aligned to a page.
 [[nodiscard]] std::shared_ptr<std::byte> allocate_pages(std::uint64_t bytes);
 
+/// Keeps something for the rest of the process: the system may still write into its memory.
+void abandon(std::shared_ptr<void> kept);
+
 class Device {
  public:
   static constexpr std::uint32_t kMetadataPlaces = 6;

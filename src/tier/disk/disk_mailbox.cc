@@ -98,6 +98,24 @@ void DiskMailbox::take(Mail& mail) {
   std::swap(mail, mail_);
 }
 
+void DiskMailbox::refuse(Mail mail, const Error& error) {
+  const Status status = tl::unexpected<Error>(error);
+  for (const DiskRead& read : mail.reads) {
+    answered(Kind::kRead);
+    read.done(status);
+  }
+  for (const OrderedJob& job : mail.ordered) {
+    if (const auto* write = std::get_if<DiskWrite>(&job)) {
+      answered(Kind::kWrite);
+      write->done(status);
+    } else if (const auto* burial = std::get_if<BuryJob>(&job)) {
+      answered(Kind::kBury);
+      burial->done(status);
+    }
+  }
+  if (mail.checkpoint) answered(Kind::kCheckpoint);
+}
+
 void DiskMailbox::set_backend(IoBackend* backend) noexcept {
   const MutexLock lock(mutex_);
   backend_ = backend;

@@ -6,7 +6,7 @@
 
 namespace tiercel::disk {
 
-void MetadataPages::want(std::uint64_t page, Waiter waiter) {
+void MetadataPages::want(std::uint32_t page, Waiter waiter) {
   Page& state = pages_[page];
   state.stale = true;
   if (state.waiting.empty()) {
@@ -30,7 +30,7 @@ std::uint64_t MetadataPages::want_all(Waiter waiter) {
   return times;
 }
 
-void MetadataPages::forget(std::uint64_t page) {
+void MetadataPages::forget(std::uint32_t page) {
   const auto found = pages_.find(page);
   if (found == pages_.end()) return;
   found->second.stale = !found->second.waiting.empty();
@@ -47,7 +47,7 @@ void MetadataPages::start(Page& page) noexcept {
 std::optional<MetadataPages::Run> MetadataPages::take(std::uint32_t most) {
   // Each entry is looked at once: what is in flight comes back into the order when its write has ended.
   while (!order_.empty()) {
-    const std::uint64_t page = order_.front();
+    const std::uint32_t page = order_.front();
     order_.pop_front();
     const auto found = pages_.find(page);
     if (found == pages_.end() || !ready(found->second)) continue;
@@ -70,14 +70,22 @@ std::optional<MetadataPages::Run> MetadataPages::take(std::uint32_t most) {
   return std::nullopt;
 }
 
-std::vector<MetadataPages::Waiter> MetadataPages::finish(const Run& run, bool ok) {
+std::vector<MetadataPages::Waiter> MetadataPages::take_riders(const Run& run) {
   std::vector<Waiter> waiters;
-  for (std::uint64_t page = run.page; page < run.page + run.count; ++page) {
+  for (std::uint32_t page = run.page; page < run.page + run.count; ++page) {
+    Page& state = pages_.at(page);
+    waiters.insert(waiters.end(), state.riding.begin(), state.riding.end());
+    state.riding.clear();
+  }
+  return waiters;
+}
+
+std::vector<MetadataPages::Waiter> MetadataPages::finish(const Run& run, bool ok) {
+  std::vector<Waiter> waiters = take_riders(run);
+  for (std::uint32_t page = run.page; page < run.page + run.count; ++page) {
     const auto found = pages_.find(page);
     TIERCEL_CHECK(found != pages_.end() && found->second.in_flight, "a page ended that was not in flight");
     Page& state = found->second;
-    waiters.insert(waiters.end(), state.riding.begin(), state.riding.end());
-    state.riding.clear();
     state.in_flight = false;
     state.stale = state.stale || !ok;
     if (!state.waiting.empty()) {
@@ -101,7 +109,7 @@ std::vector<MetadataPages::Waiter> MetadataPages::give_up_wanted() {
   return waiters;
 }
 
-bool MetadataPages::in_flight(std::uint64_t page) const {
+bool MetadataPages::in_flight(std::uint32_t page) const {
   const auto found = pages_.find(page);
   return found != pages_.end() && found->second.in_flight;
 }

@@ -48,7 +48,7 @@ class ReadLane {
   void start();
   /// Answers what has not been started.
   void fail_waiting(const Error& error);
-  /// The file is given up: answers everything.
+  /// The file is given up: answers everything. Nothing may be called after it.
   void drop(const Error& error);
 
   [[nodiscard]] bool waiting() const noexcept { return !queue_.empty(); }

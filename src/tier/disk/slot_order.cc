@@ -53,6 +53,12 @@ std::vector<std::uint32_t> SlotOrder::end(const SlotJob& job) {
   return ready;
 }
 
+std::uint64_t SlotOrder::cut_of(std::uint32_t extent) const {
+  const auto found = extents_.find(extent);
+  if (found == extents_.end()) return 0;
+  return found->second.waiting.empty() ? found->second.slot_bytes : found->second.waiting.back().slot_bytes;
+}
+
 std::vector<std::uint32_t> SlotOrder::take_waiting() {
   std::vector<std::uint32_t> ids;
   for (auto& [number, extent] : extents_) {

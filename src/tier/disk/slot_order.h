@@ -30,6 +30,8 @@ class SlotOrder {
   /// Takes out every job that waits, in no order that matters.
   [[nodiscard]] std::vector<std::uint32_t> take_waiting();
 
+  /// The slot size that the extent has when all that is queued has run; 0: nothing is.
+  [[nodiscard]] std::uint64_t cut_of(std::uint32_t extent) const;
   [[nodiscard]] bool empty() const noexcept { return extents_.empty(); }
   [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
 

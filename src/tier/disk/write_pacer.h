@@ -24,6 +24,9 @@ class WritePacer {
   };
   explicit WritePacer(const Options& options) : options_(options) {}
 
+  /// Another file: nothing of the last one is in flight.
+  void reset() { *this = WritePacer(Options(options_)); }
+
   void read_started(std::uint64_t bytes, std::uint64_t now_ns);
   void read_ended(std::uint64_t now_ns);
   void write_started(std::uint64_t bytes, std::uint64_t now_ns);
