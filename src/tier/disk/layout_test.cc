@@ -20,8 +20,8 @@ TEST(LayoutTest, DefaultSizesByHand) {
   EXPECT_EQ(layout->data_begin(), 2 * kMiB);
   EXPECT_EQ(layout->data_end(), 2 * kMiB + 200 * 1024 * kMiB);
   EXPECT_EQ(layout->meta_begin(), layout->data_end());
-  EXPECT_EQ(layout->head_pages(), 26U);       // 3200 / 127
-  EXPECT_EQ(layout->log_begin(), 26U + 64U);  // 4096 namespaces, 64 a page
+  EXPECT_EQ(layout->head_pages(), 25U);       // 3200 / 128
+  EXPECT_EQ(layout->log_begin(), 25U + 64U);  // 4096 namespaces, 64 a page
   EXPECT_EQ(layout->checkpoint_begin(), 89U + 256U);
   EXPECT_EQ(layout->checkpoint_half_pages(), 805U);  // 819,200 slots, 1018 a page
   EXPECT_EQ(layout->header_begin(), 345U + 1610U);
