@@ -124,27 +124,28 @@ std::uint32_t Metadata::clear(std::uint32_t slot) {
   return layout_.header_page(slot);
 }
 
-Fault Metadata::header(std::uint32_t slot, std::uint64_t epochs, DiskBlock& to) const {
+Metadata::Answer Metadata::examine(const Question& question, DiskBlock& to) const {
   Header header;
-  const Fault fault = decode(record<kHeaderBytes>(layout_.header_offset(slot)), header);
-  if (fault != Fault::kNone) return fault;
-  if (header.slot != slot) return Fault::kPlace;
-  const ExtentHead& head = heads_[layout_.extent_of(slot)];
-  if (header.extent_generation != head.generation) return Fault::kStale;
-  if (header.length == 0 || header.length > head.slot_bytes) return Fault::kLength;
+  const Fault fault = decode(record<kHeaderBytes>(layout_.header_offset(question.slot)), header);
+  if (fault != Fault::kNone) return {.fault = fault};
+  const auto answer = [&](Fault found) { return Answer{.fault = found, .namespace_id = header.namespace_id}; };
+  if (header.slot != question.slot) return answer(Fault::kPlace);
+  const ExtentHead& head = heads_[layout_.extent_of(question.slot)];
+  if (header.extent_generation != head.generation) return answer(Fault::kStale);
+  if (header.length == 0 || header.length > head.slot_bytes) return answer(Fault::kLength);
   const BlockHash* space = fingerprint(header.namespace_id);
-  if (space == nullptr) return Fault::kNamespace;
-  if ((header.generation >> kEpochShift) >= epochs) return Fault::kGeneration;
+  if (space == nullptr) return answer(Fault::kNamespace);
+  if ((header.generation >> kEpochShift) >= question.epochs) return answer(Fault::kGeneration);
   to = {.fingerprint = *space,
         .hash = header.hash,
         .parent = header.parent,
         .group = header.group,
-        .slot = slot,
+        .slot = question.slot,
         .slot_bytes = head.slot_bytes,
         .length = header.length,
         .checksum = header.checksum,
         .generation = header.generation};
-  return Fault::kNone;
+  return answer(Fault::kNone);
 }
 
 std::uint32_t Metadata::append(const Tombstone& tombstone) {

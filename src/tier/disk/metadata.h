@@ -81,9 +81,19 @@ class Metadata {
   std::uint32_t put(const DiskBlock& block);
   /// Removes a header, whatever it says. Returns the page.
   std::uint32_t clear(std::uint32_t slot);
-  /// What the image has for a slot; kNone fills `to`. `epochs` bounds the boots that may have written it (exclusive).
-  [[nodiscard]] Fault header(std::uint32_t slot, std::uint64_t epochs, DiskBlock& to) const;
-  [[nodiscard]] Fault header(std::uint32_t slot, DiskBlock& to) const { return header(slot, epoch() + 1, to); }
+  /// What the image has for a slot; kNone fills `to`.
+  [[nodiscard]] Fault header(std::uint32_t slot, DiskBlock& to) const {
+    return examine({.slot = slot, .epochs = epoch() + 1}, to).fault;
+  }
+  struct Question {
+    std::uint32_t slot = 0;
+    std::uint64_t epochs = 0;  ///< boots that may have written it: those below
+  };
+  struct Answer {
+    Fault fault = Fault::kEmpty;
+    std::uint32_t namespace_id = 0;  ///< that an intact header names, even where the rest of it is wrong; else 0
+  };
+  Answer examine(const Question& question, DiskBlock& to) const;
 
   // Tombstones.
   [[nodiscard]] std::uint32_t free_tombstones() const noexcept { return layout_.log_records() - log_used_; }
