@@ -117,31 +117,18 @@ Fault decode(ConstPageSpan from, Superblock& to) noexcept {
   return Fault::kNone;
 }
 
-void encode(std::span<const ExtentHead> heads, PageSpan to) noexcept {
-  TIERCEL_CHECK(heads.size() <= kExtentHeadsPerPage, "more extent heads than a page holds");
+void encode(const ExtentHead& head, std::span<std::byte, kExtentHeadBytes> to) noexcept {
   std::ranges::fill(to, std::byte{0});
-  for (std::size_t i = 0; i < heads.size(); ++i) {
-    put(to, i * kExtentHeadBytes, heads[i].slot_bytes);
-    put(to, i * kExtentHeadBytes + 8, heads[i].generation);
-  }
+  put(to, 0, head.slot_bytes);
+  put(to, 8, head.generation);
   seal(to);
 }
 
-Fault decode(ConstPageSpan from, std::span<ExtentHead, kExtentHeadsPerPage> to) noexcept {
-  if (all_zero(from)) {
-    std::ranges::fill(to, ExtentHead{});
-    return Fault::kEmpty;
-  }
+Fault decode(std::span<const std::byte, kExtentHeadBytes> from, ExtentHead& to) noexcept {
+  if (all_zero(from)) return Fault::kEmpty;
   if (!sealed(from)) return Fault::kCrc;
-  constexpr std::size_t kEnd = kExtentHeadsPerPage * kExtentHeadBytes;
-  if (!zeros(from, kEnd, kPageBytes - 4)) return Fault::kReserved;
-  for (std::size_t at = 0; at < kEnd; at += kExtentHeadBytes) {
-    if (!zeros(from, at + 12, at + kExtentHeadBytes)) return Fault::kReserved;
-  }
-  for (std::size_t i = 0; i < to.size(); ++i) {
-    to[i] = {.slot_bytes = get<std::uint64_t>(from, i * kExtentHeadBytes),
-             .generation = get<std::uint32_t>(from, i * kExtentHeadBytes + 8)};
-  }
+  if (!zeros(from, 12, kExtentHeadBytes - 4)) return Fault::kReserved;
+  to = {.slot_bytes = get<std::uint64_t>(from, 0), .generation = get<std::uint32_t>(from, 8)};
   return Fault::kNone;
 }
 

@@ -20,7 +20,7 @@ inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::uint64_t kHeaderBytes = 128;
 inline constexpr std::uint32_t kHeadersPerPage = 32;
 inline constexpr std::uint64_t kExtentHeadBytes = 32;
-inline constexpr std::uint32_t kExtentHeadsPerPage = 127;
+inline constexpr std::uint32_t kExtentHeadsPerPage = 128;
 inline constexpr std::uint64_t kNamespaceBytes = 64;
 inline constexpr std::uint32_t kNamespacesPerPage = 64;
 inline constexpr std::uint64_t kTombstoneBytes = 128;
@@ -81,13 +81,12 @@ void encode(const Superblock& superblock, PageSpan to) noexcept;
 
 struct ExtentHead {
   std::uint64_t slot_bytes = 0;  ///< 0: free
-  std::uint32_t generation = 0;  ///< one more each time the extent is cut to another size
+  std::uint32_t generation = 0;  ///< rises each time the extent is cut to another size
   friend bool operator==(const ExtentHead&, const ExtentHead&) = default;
 };
-/// At most kExtentHeadsPerPage; the rest of the page is free extents.
-void encode(std::span<const ExtentHead> heads, PageSpan to) noexcept;
-/// kEmpty: all of them are free, of generation 0 (and `to` is filled with that).
-[[nodiscard]] Fault decode(ConstPageSpan from, std::span<ExtentHead, kExtentHeadsPerPage> to) noexcept;
+void encode(const ExtentHead& head, std::span<std::byte, kExtentHeadBytes> to) noexcept;
+/// kEmpty: free, and never cut.
+[[nodiscard]] Fault decode(std::span<const std::byte, kExtentHeadBytes> from, ExtentHead& to) noexcept;
 
 struct NamespaceEntry {
   std::uint32_t id = 0;  ///< its place in the table, from 1

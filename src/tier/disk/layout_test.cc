@@ -20,18 +20,18 @@ TEST(LayoutTest, DefaultSizesByHand) {
   EXPECT_EQ(layout->data_begin(), 2 * kMiB);
   EXPECT_EQ(layout->data_end(), 2 * kMiB + 200 * 1024 * kMiB);
   EXPECT_EQ(layout->meta_begin(), layout->data_end());
-  EXPECT_EQ(layout->head_pages(), 26U);       // 3200 / 127
-  EXPECT_EQ(layout->log_begin(), 26U + 64U);  // 4096 namespaces, 64 a page
-  EXPECT_EQ(layout->checkpoint_begin(), 90U + 256U);
+  EXPECT_EQ(layout->head_pages(), 25U);       // 3200 / 128
+  EXPECT_EQ(layout->log_begin(), 25U + 64U);  // 4096 namespaces, 64 a page
+  EXPECT_EQ(layout->checkpoint_begin(), 89U + 256U);
   EXPECT_EQ(layout->checkpoint_half_pages(), 805U);  // 819,200 slots, 1018 a page
-  EXPECT_EQ(layout->header_begin(), 346U + 1610U);
+  EXPECT_EQ(layout->header_begin(), 345U + 1610U);
   EXPECT_EQ(layout->header_pages(), 3200U * 8U);
   EXPECT_EQ(layout->slots(), 819'200U);
-  EXPECT_EQ(layout->header_page(256), 1956U + 8U);
-  EXPECT_EQ(layout->header_offset(257), (1956U + 8U) * 4096U + 128U);
+  EXPECT_EQ(layout->header_page(256), 1955U + 8U);
+  EXPECT_EQ(layout->header_offset(257), (1955U + 8U) * 4096U + 128U);
   EXPECT_EQ(layout->data_offset(257, kMiB), 2 * kMiB + 64 * kMiB + kMiB);
-  EXPECT_EQ(layout->namespace_page(64), 26U);
-  EXPECT_EQ(layout->namespace_page(65), 27U);
+  EXPECT_EQ(layout->namespace_page(64), 25U);
+  EXPECT_EQ(layout->namespace_page(65), 26U);
 }
 
 TEST(LayoutTest, SlotsThatDoNotFillAPageArePadded) {

@@ -34,8 +34,7 @@ superblock = sealed(
     + struct.pack("<QQQQII", 0x1122334455667788, 0xABCDEF, 64 << 20, 256 << 10, 3200, 4096)
     + struct.pack("<QQQ", 2 << 20, (2 << 20) + 3200 * (64 << 20), 123 * 4096)
     + struct.pack("<IIQI", 256, 1610, 0x0102030405060708, 1), 4096)
-heads = sealed(b"".join(struct.pack("<QI20x", slot, generation) for slot, generation in
-                        [(1 << 20, 1), (0, 7), (786432, 0xFFFFFFFE), (67108864, 3)]), 4096)
+head = sealed(struct.pack("<QI", 786432, 0xFFFFFFFE), 32)
 namespace = sealed(struct.pack("<II", 77, 1) + run(0x20), 64)
 tombstone = sealed(b"TOMB" + struct.pack("<BBHQ", 1, 5, 0, 0x0A0B0C0D0E0F1011) + run(0x30) + run(0x40)
                    + struct.pack("<Q", 9 << 40 | 42), 128)
@@ -69,7 +68,7 @@ struct Golden {
 };
 
 // clang-format off""")
-for name, data in [("kGoldenSuperblock", superblock), ("kGoldenExtentHeads", heads), ("kGoldenNamespace", namespace),
+for name, data in [("kGoldenSuperblock", superblock), ("kGoldenExtentHead", head), ("kGoldenNamespace", namespace),
                    ("kGoldenTombstone", tombstone), ("kGoldenCheckpoint", checkpoint), ("kGoldenHeader", header)]:
     literal(name, data)
 print("""// clang-format on
