@@ -4,7 +4,7 @@
 // Used by one thread at a time, but for wake(). Decorators (faulty, delayed, counting) wrap a backend and are one.
 // Offsets, buffers and lengths are multiples of alignment(); others are answered with -EINVAL or done, as the system
 // likes. Operations are named by the caller: an id below depth() that is not in flight. A thread that started
-// operations must not end before they have.
+// operations must not end before they have, and nothing may be in flight at destruction.
 #pragma once
 
 #include <tiercel/result.h>
