@@ -39,8 +39,8 @@ void Breaker::on_stall(std::uint64_t now_ns, const std::string& cause) { open_re
 void Breaker::on_quarantine(std::uint64_t bytes, std::uint64_t now_ns) {
   quarantined_ = bytes;
   if (bytes <= options_.quarantine_bytes) return;
-  open_reads(now_ns, fmt::format("{} bytes wait for IO that is past its deadline; {} may", bytes,
-                                 options_.quarantine_bytes));
+  open_reads(now_ns,
+             fmt::format("{} bytes wait for IO that is past its deadline; {} may", bytes, options_.quarantine_bytes));
 }
 
 Breaker::Probe Breaker::take_probe(std::uint64_t now_ns) {

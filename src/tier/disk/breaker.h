@@ -15,8 +15,8 @@ namespace tiercel::disk {
 class Breaker {
  public:
   struct Options {
-    std::uint32_t failures = 4;                 ///< of reads, in a row within the window
-    std::uint64_t window_ns = 30'000'000'000;   ///< from the first of them
+    std::uint32_t failures = 4;                ///< of reads, in a row within the window
+    std::uint64_t window_ns = 30'000'000'000;  ///< from the first of them
     std::uint64_t probe_interval_ns = 2'000'000'000;
     std::uint64_t quarantine_bytes = 256U << 20U;
   };

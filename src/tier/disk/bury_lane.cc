@@ -8,11 +8,7 @@ namespace tiercel::disk {
 
 BuryLane::BuryLane(const Shared& shared, Metadata& metadata, PageWriter& pages, WriteLane& writes,
                    WriteSuperblock superblock)
-    : shared_(shared),
-      metadata_(metadata),
-      pages_(pages),
-      writes_(writes),
-      write_superblock_(std::move(superblock)) {}
+    : shared_(shared), metadata_(metadata), pages_(pages), writes_(writes), write_superblock_(std::move(superblock)) {}
 
 void BuryLane::add(BuryJob&& job) {
   const Layout& layout = metadata_.layout();

@@ -1,9 +1,9 @@
 // BuryLane: durable deletes, and the tombstone log's turn when it is full.
 //
-// A burial: its tombstones are appended and synced; the headers of its slots leave the file; their bytes are overwritten
-// with zeros; all of it is synced; it is answered. Burials that come together share the writes of the log. When the log
-// has no room, every page that differs from the file is written and synced first, so that no header that an old
-// tombstone covers is left, then the superblock says that the log begins anew. The driver's thread only.
+// A burial: its tombstones are appended and synced; the headers of its slots leave the file; their bytes are
+// overwritten with zeros; all of it is synced; it is answered. Burials that come together share the writes of the log.
+// When the log has no room, every page that differs from the file is written and synced first, so that no header that
+// an old tombstone covers is left, then the superblock says that the log begins anew. The driver's thread only.
 #pragma once
 
 #include "tier/disk/disk_mailbox.h"

@@ -20,7 +20,7 @@ struct Device::Token {
 };
 
 void abandon(std::shared_ptr<void> kept) {
-  static auto* mutex = new Mutex;                               // guards everything that is kept
+  static auto* mutex = new Mutex;                                    // guards everything that is kept
   static auto* everything = new std::vector<std::shared_ptr<void>>;  // never destroyed
   const MutexLock lock(*mutex);
   everything->push_back(std::move(kept));

@@ -81,7 +81,9 @@ class DiskMailbox {
   void wait(std::uint64_t wait_ns);
 
  private:
-  [[nodiscard]] std::atomic<std::uint32_t>& count(Kind kind) noexcept { return counts_[static_cast<std::size_t>(kind)]; }
+  [[nodiscard]] std::atomic<std::uint32_t>& count(Kind kind) noexcept {
+    return counts_[static_cast<std::size_t>(kind)];
+  }
   [[nodiscard]] bool room(Kind kind) noexcept { return count(kind).load(std::memory_order_acquire) < most_; }
   [[nodiscard]] bool mail_waits() const TIERCEL_REQUIRES(mutex_) {
     return !mail_.reads.empty() || !mail_.ordered.empty() || mail_.checkpoint.has_value();
@@ -96,8 +98,8 @@ class DiskMailbox {
   IoBackend* backend_ TIERCEL_GUARDED_BY(mutex_) = nullptr;
   bool waiting_ TIERCEL_GUARDED_BY(mutex_) = false;  // the driver waits, or is about to
   bool woken_ TIERCEL_GUARDED_BY(mutex_) = false;
-  std::atomic<bool> closing_{false};                         // pairs: close (release) with closing (acquire)
-  std::array<std::atomic<std::uint32_t>, 4> counts_{};       // jobs not answered; submit and answered pair (acq_rel)
+  std::atomic<bool> closing_{false};                    // pairs: close (release) with closing (acquire)
+  std::array<std::atomic<std::uint32_t>, 4> counts_{};  // jobs not answered; submit and answered pair (acq_rel)
 };
 
 }  // namespace tiercel::disk

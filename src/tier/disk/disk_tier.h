@@ -127,6 +127,7 @@ struct DiskOptions {
   std::uint64_t probe_interval_ns = 2'000'000'000;
   bool reset = false;  ///< make the file anew, whatever it holds
   bool direct = true;
+  std::vector<struct iovec> memory;  ///< where blocks will lie, registered with the backend; outlives the tier
 };
 
 class DiskTier {

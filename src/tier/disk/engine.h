@@ -1,9 +1,9 @@
-// DiskTier::Engine: composes the disk tier: opens the file and tries again where that fails, recovers it, runs the lanes
-// over it, watches the device, and closes it.
+// DiskTier::Engine: composes the disk tier: opens the file and tries again where that fails, recovers it, runs the
+// lanes over it, watches the device, and closes it.
 //
-// Life of a file: kNone (waiting to try) -> kOpening (-> kRaising the epoch) -> kRecovering -> kUp -> kClosing. A file that is lost or does not
-// open goes back to kNone. All of it happens in step(), on the driver's thread; the mailbox is the only part that other
-// threads touch, apart from two atomics.
+// Life of a file: kNone (waiting to try) -> kOpening (-> kRaising the epoch) -> kRecovering -> kUp -> kClosing. A file
+// that is lost or does not open goes back to kNone. All of it happens in step(), on the driver's thread; the mailbox is
+// the only part that other threads touch, apart from two atomics.
 #pragma once
 
 #include "base/mutex.h"
@@ -82,13 +82,13 @@ class DiskTier::Engine final : private disk::RecoverySink {
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<disk::Recovery> recovery_;
   std::unique_ptr<disk::Volume> volume_;
-  std::uint64_t epoch_ = 0;          // of the last file that was open
-  std::uint64_t next_try_ns_ = 0;    // to open it, in kNone
-  std::uint32_t failed_opens_ = 0;   // in a row
+  std::uint64_t epoch_ = 0;         // of the last file that was open
+  std::uint64_t next_try_ns_ = 0;   // to open it, in kNone
+  std::uint32_t failed_opens_ = 0;  // in a row
   bool opened_once_ = false;
-  std::optional<Status> raised_;  // the answer to kRaising
+  std::optional<Status> raised_;       // the answer to kRaising
   std::uint64_t recovered_bytes_ = 0;  // when recovery was last asked
-  std::string cause_;                // of the state
+  std::string cause_;                  // of the state
 
   std::atomic<DiskState> state_{DiskState::kStarting};  // pairs: set_state (release) with state (acquire)
   std::atomic<bool> busy_{true};  // lanes or operations; pairs: publish (release) with idle (acquire)

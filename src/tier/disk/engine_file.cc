@@ -73,7 +73,8 @@ void DiskTier::Engine::begin_opening() {
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
                                                                .reset = options_.reset && !opened_once_,
-                                                               .direct = options_.direct},
+                                                               .direct = options_.direct,
+                                                               .memory = options_.memory},
                                              files_, clock_);
   phase_ = Phase::kOpening;
 }
@@ -119,8 +120,9 @@ void DiskTier::Engine::opened() {
 void DiskTier::Engine::begin_recovery() {
   phase_ = Phase::kRecovering;
   recovered_bytes_ = 0;
+  disk::RecoverySink& sink = *this;
   recovery_ = std::make_unique<disk::Recovery>(volume_->share_metadata(), *device_.file(), clock_,
-                                               disk::Recovery::Options{.patience_ns = options_.io_deadline_ns}, *this);
+                                               disk::Recovery::Options{.patience_ns = options_.io_deadline_ns}, sink);
   const disk::Metadata& metadata = volume_->metadata();
   epoch_ = metadata.epoch();
   const disk::Shape& shape = metadata.layout().shape();

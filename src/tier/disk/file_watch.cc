@@ -62,8 +62,8 @@ void FileWatch::looked(const Metadata& metadata, const std::byte* page, bool pro
   Status outcome = status;
   if (status) {
     Superblock found;
-    const bool same = decode(ConstPageSpan(page, kPageBytes), found) == Fault::kNone &&
-                      found.uuid == metadata.superblock().uuid;
+    const bool same =
+        decode(ConstPageSpan(page, kPageBytes), found) == Fault::kNone && found.uuid == metadata.superblock().uuid;
     mismatches_ = same ? 0 : mismatches_ + 1;
     if (!same) {
       outcome = fail(ErrorCode::kCorrupt, "the superblock is not the one that was written");
@@ -81,15 +81,13 @@ void FileWatch::probe_writes() {
   running_ = true;
   const std::shared_ptr<std::byte> page = allocate_pages(kPageBytes);
   std::memset(page.get(), static_cast<int>(breaker_.probes() & 0xFFU), kPageBytes);
-  DeviceIo io{.kind = IoKind::kWrite,
-              .io_class = IoClass::kProbe,
-              .offset = kScratchOffset,
-              .segment_count = 1,
-              .keep = page};
+  DeviceIo io{
+      .kind = IoKind::kWrite, .io_class = IoClass::kProbe, .offset = kScratchOffset, .segment_count = 1, .keep = page};
   io.segments[0] = {.data = page.get(), .bytes = kPageBytes};
   io.done = [this](const Status& status) {
     breaker_.on_probe(status.has_value(), clock_.now_ns(), status ? "" : status.error().message);
-    if (!status && status.error().code == ErrorCode::kTimeout) breaker_.on_stall(clock_.now_ns(), status.error().message);
+    if (!status && status.error().code == ErrorCode::kTimeout)
+      breaker_.on_stall(clock_.now_ns(), status.error().message);
   };
   io.ended = [this] { running_ = false; };
   device_.submit(std::move(io));

@@ -1,10 +1,10 @@
-// MetadataPages: which pages of the metadata region (headers, extent heads, namespaces) are to be written, and who waits
-// for which.
+// MetadataPages: which pages of the metadata region (headers, extent heads, namespaces) are to be written, and who
+// waits for which.
 //
 // The image of the region is memory that others fill; this knows how it differs from the file. A page is `stale` when
 // the image holds something that the file does not, `wanted` when somebody waits for it to be written. At most one
-// write of a page is in flight; what changes meanwhile rides on the next. take() gives neighbours as one run; the caller
-// copies the pages when it starts the write, so that updates do not tear it. Pure; one thread at a time.
+// write of a page is in flight; what changes meanwhile rides on the next. take() gives neighbours as one run; the
+// caller copies the pages when it starts the write, so that updates do not tear it. Pure; one thread at a time.
 #pragma once
 
 #include <cstdint>

@@ -60,7 +60,8 @@ void PageWriter::start(const MetadataPages::Run& run) {
   for (std::uint32_t i = 0; i < run.count; ++i) {
     std::memcpy(copy.get() + i * kPageBytes, metadata_.page(run.page + i).data(), kPageBytes);
   }
-  DeviceIo io{.kind = IoKind::kWrite, .io_class = IoClass::kMetadata, .offset = metadata_.layout().page_offset(run.page)};
+  DeviceIo io{
+      .kind = IoKind::kWrite, .io_class = IoClass::kMetadata, .offset = metadata_.layout().page_offset(run.page)};
   io.segments[0] = {.data = copy.get(), .bytes = bytes};
   io.segment_count = 1;
   io.keep = copy;

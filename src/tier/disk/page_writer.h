@@ -40,8 +40,8 @@ class PageWriter {
   [[nodiscard]] bool idle() const noexcept { return waiters_.empty() && syncs_.empty() && singles_.empty(); }
 
  private:
-  static constexpr std::uint32_t kWrites = 4;       // in flight
-  static constexpr std::uint32_t kMostPages = 64;   // of one write
+  static constexpr std::uint32_t kWrites = 4;      // in flight
+  static constexpr std::uint32_t kMostPages = 64;  // of one write
   struct Waiter {
     Done done;
     std::uint64_t times = 1;  // still to be named

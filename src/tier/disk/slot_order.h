@@ -37,8 +37,8 @@ class SlotOrder {
 
  private:
   struct Extent {
-    std::uint64_t slot_bytes = 0;                // of the jobs that run
-    std::unordered_set<std::uint32_t> running;   // slots
+    std::uint64_t slot_bytes = 0;               // of the jobs that run
+    std::unordered_set<std::uint32_t> running;  // slots
     std::deque<SlotJob> waiting;
   };
   [[nodiscard]] static bool may_run(const Extent& extent, const SlotJob& job);

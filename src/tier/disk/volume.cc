@@ -19,8 +19,8 @@ std::optional<ReadLane::Place> Volume::find(const DiskRead& read) const {
   const Layout& layout = metadata_->layout();
   DiskBlock held;
   if (read.slot >= layout.slots() || metadata_->header(read.slot, held) != Fault::kNone) return std::nullopt;
-  const bool same = held.generation == read.generation && held.slot_bytes == read.slot_bytes &&
-                    held.length == read.length;
+  const bool same =
+      held.generation == read.generation && held.slot_bytes == read.slot_bytes && held.length == read.length;
   if (!same) return std::nullopt;
   return ReadLane::Place{.offset = layout.data_offset(read.slot, read.slot_bytes)};
 }

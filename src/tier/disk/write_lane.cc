@@ -57,10 +57,8 @@ void WriteLane::add(DiskWrite&& write) {
   const std::uint32_t id = next_id_++;
   const std::uint32_t slot = write.block.slot;
   Job& job = jobs_[id];
-  job.place = {.id = id,
-               .extent = metadata_.layout().extent_of(slot),
-               .slot = slot,
-               .slot_bytes = write.block.slot_bytes};
+  job.place = {
+      .id = id, .extent = metadata_.layout().extent_of(slot), .slot = slot, .slot_bytes = write.block.slot_bytes};
   job.write = std::move(write);
   writes_of_[slot].push_back(id);
   if (order_.begin(job.place)) prepare(id);
@@ -203,7 +201,8 @@ void WriteLane::start(const IoBatch& batch, bool zeros) {
       DiskWrite& write = *jobs_.at(ids[i]).write;
       owners->push_back(std::move(write.owner));
       // The same type serves reads and writes; a write does not touch it.
-      io.segments.at(i) = {.data = const_cast<std::byte*>(write.from), .bytes = round_up(write.block.length, kPageBytes)};
+      io.segments.at(i) = {.data = const_cast<std::byte*>(write.from),
+                           .bytes = round_up(write.block.length, kPageBytes)};
     }
     left -= io.segments.at(i).bytes;
     ++jobs_.at(ids[i]).flying;

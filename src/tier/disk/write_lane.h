@@ -51,8 +51,8 @@ class WriteLane {
     SlotJob place;
     std::optional<DiskWrite> write;  // none: an overwrite
     Done zeroed;                     // of an overwrite
-    std::uint32_t parts = 0;  // that are not done: data (or pieces of zeros), head, namespace
-    std::uint32_t flying = 0;  // IO operations that have not ended
+    std::uint32_t parts = 0;         // that are not done: data (or pieces of zeros), head, namespace
+    std::uint32_t flying = 0;        // IO operations that have not ended
     bool has_slot = false;
     bool cancelled = false;  // cleared meanwhile
     bool answered = false;
@@ -89,11 +89,11 @@ class WriteLane {
   SlotOrder order_;
   IoQueue data_;
   IoQueue zeros_;
-  std::unordered_map<std::uint32_t, ZeroPiece> zero_pieces_;      // by id in the queue
-  std::unordered_map<std::uint32_t, Job> jobs_;                   // until answered and ended
+  std::unordered_map<std::uint32_t, ZeroPiece> zero_pieces_;                 // by id in the queue
+  std::unordered_map<std::uint32_t, Job> jobs_;                              // until answered and ended
   std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> writes_of_;  // slot to jobs that may publish
-  std::unordered_set<std::uint32_t> unwritten_heads_;             // extents
-  std::map<std::uint32_t, NewNamespace> new_namespaces_;          // by id: whose entries are not durable
+  std::unordered_set<std::uint32_t> unwritten_heads_;                        // extents
+  std::map<std::uint32_t, NewNamespace> new_namespaces_;                     // by id: whose entries are not durable
   std::shared_ptr<std::byte> zero_pages_;
   std::uint32_t next_id_ = 0;
   std::uint32_t since_zeros_ = 0;  // operations of data since the last of zeros
