@@ -51,7 +51,7 @@ void IoPort::submit_waiting() {
 }
 
 std::optional<Standstill> IoPort::take_ready() {
-  if (!standstill_ || (standstill_->pending && !standstill_->pending->ended)) return std::nullopt;
+  if (!ready()) return std::nullopt;
   return std::exchange(standstill_, std::nullopt);
 }
 

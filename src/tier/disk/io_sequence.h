@@ -67,6 +67,10 @@ class IoPort {
   /// Lets the thread do something else in between.
   [[nodiscard]] Awaiter pause() noexcept { return {*this, nullptr}; }
 
+  /// The sequence can go on without another poll of the File.
+  [[nodiscard]] bool ready() const noexcept {
+    return standstill_ && (!standstill_->pending || standstill_->pending->ended);
+  }
   [[nodiscard]] std::optional<Standstill> take_ready();
 
  private:

@@ -162,6 +162,26 @@ SuperblockUpdate Metadata::restart_log() const noexcept {
   return update(changed);
 }
 
+void Metadata::copy_namespaces(const Metadata& other) {
+  TIERCEL_CHECK(fingerprints_.size() == other.fingerprints_.size(),
+                "namespaces are copied into a table of another size");
+  fingerprints_ = other.fingerprints_;
+  ids_ = other.ids_;
+  for (const auto& [fingerprint, id] : ids_) {
+    encode(NamespaceEntry{.id = id, .fingerprint = fingerprint}, record<kNamespaceBytes>(namespace_offset(id)));
+  }
+}
+
+void Metadata::set_head(std::uint32_t extent, const ExtentHead& head) {
+  heads_[extent] = head;
+  if (head != ExtentHead{}) encode(head, record<kExtentHeadBytes>(head_offset(extent)));
+}
+
+void Metadata::move_to(std::uint64_t meta_begin) noexcept {
+  layout_ = layout_.with_meta_at(meta_begin);
+  layout_.describe(superblock_);
+}
+
 PageRange Metadata::put_checkpoint(std::span<const std::uint32_t> coldest_first) {
   // Of what is too much, the coldest is left out: it goes first anyway.
   const std::uint64_t room = std::uint64_t{layout_.checkpoint_half_pages()} * kCheckpointSlotsPerPage;

@@ -44,6 +44,7 @@ class Metadata {
 
   [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
   [[nodiscard]] const Superblock& superblock() const noexcept { return superblock_; }
+  [[nodiscard]] std::uint32_t copy() const noexcept { return copy_; }
   [[nodiscard]] std::uint64_t epoch() const noexcept { return superblock_.boot_epoch; }
 
   // Pages.
@@ -102,6 +103,12 @@ class Metadata {
   /// Begins the log anew. First every changed header page must have been written and synced, those of recovery's
   /// repaired_pages() too; then this update is written, synced and applied. No append in between.
   [[nodiscard]] SuperblockUpdate restart_log() const noexcept;
+
+  // For a change of size: what another region has is taken over.
+  void copy_namespaces(const Metadata& other);
+  void set_head(std::uint32_t extent, const ExtentHead& head);
+  /// The region is to be written at another place.
+  void move_to(std::uint64_t meta_begin) noexcept;
 
   /// Puts a checkpoint of at most layout().slots() slots into the image (more are left out); returns the pages that it
   /// has, to be written in any order.
