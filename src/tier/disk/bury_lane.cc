@@ -24,33 +24,34 @@ void BuryLane::add(BuryJob&& job) {
     job.done(refused);
     return;
   }
-  // From now on nothing that is on its way into these slots is published, and no new image names them.
-  for (const std::uint32_t slot : job.slots) writes_.clear(slot);
-  waiting_.push_back(std::move(job));
+  // From now on nothing that is on its way into these slots is published, and no new image names them. The zeros wait
+  // for their slots, so that a write that comes later stands behind them; they may be in the file before the tombstone
+  // is: a header without its bytes is a miss.
+  const std::uint32_t id = next_id_++;
+  Job& state = jobs_[id];
+  state.burial = std::move(job);
+  state.parts = 1 + state.burial.slots.size();
+  const std::vector<std::uint32_t> slots = state.burial.slots;
+  for (const std::uint32_t slot : slots) {
+    writes_.clear(slot);
+    writes_.overwrite(slot, [this, id](const Status& status) { part_done(id, status); });
+  }
+  waiting_.push_back(id);
 }
 
 void BuryLane::start() {
   while (!turning_ && !waiting_.empty()) {
-    if (waiting_.front().tombstones.size() > metadata_.free_tombstones()) return turn();
-    BuryJob job = std::move(waiting_.front());
+    const std::uint32_t id = waiting_.front();
+    if (jobs_.at(id).burial.tombstones.size() > metadata_.free_tombstones()) return turn();
     waiting_.pop_front();
-    append(std::move(job));
+    append(id);
   }
 }
 
-void BuryLane::append(BuryJob&& burial) {
-  const std::uint32_t id = next_id_++;
+void BuryLane::append(std::uint32_t id) {
+  Job& job = jobs_.at(id);
   std::set<std::uint32_t> log_pages;
-  for (const Tombstone& tombstone : burial.tombstones) log_pages.insert(metadata_.append(tombstone));
-  Job& job = jobs_[id];
-  job.burial = std::move(burial);
-  // The zeros wait for their slots from now on, so that a write that comes later stands behind them. They may be in the
-  // file before the tombstone is: a header without its bytes is a miss.
-  job.parts = 1 + job.burial.slots.size();
-  const std::vector<std::uint32_t> slots = job.burial.slots;
-  for (const std::uint32_t slot : slots) {
-    writes_.overwrite(slot, [this, id](const Status& status) { part_done(id, status); });
-  }
+  for (const Tombstone& tombstone : job.burial.tombstones) log_pages.insert(metadata_.append(tombstone));
   job.parts += log_pages.size();
   const auto missing = std::make_shared<std::size_t>(log_pages.size());
   for (const std::uint32_t page : log_pages) {
@@ -116,14 +117,11 @@ void BuryLane::turn() {
 }
 
 void BuryLane::fail_waiting(const Error& error) {
-  for (const BuryJob& job : std::exchange(waiting_, {})) {
-    shared_.mailbox.answered(DiskMailbox::Kind::kBury);
-    job.done(tl::unexpected<Error>(error));
-  }
+  for (const std::uint32_t id : std::exchange(waiting_, {})) part_done(id, tl::unexpected<Error>(error));
 }
 
 void BuryLane::drop(const Error& error) {
-  fail_waiting(error);
+  waiting_.clear();
   auto jobs = std::exchange(jobs_, {});
   std::vector<std::uint32_t> ids;
   for (const auto& [id, job] : jobs) ids.push_back(id);

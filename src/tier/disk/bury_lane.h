@@ -31,8 +31,8 @@ class BuryLane {
   void fail_waiting(const Error& error);
   /// The file is given up: answers everything. Nothing may be called after it.
   void drop(const Error& error);
-  [[nodiscard]] bool idle() const noexcept { return jobs_.empty() && waiting_.empty() && !turning_; }
-  [[nodiscard]] std::size_t unanswered() const noexcept { return jobs_.size() + waiting_.size(); }
+  [[nodiscard]] bool idle() const noexcept { return jobs_.empty() && !turning_; }
+  [[nodiscard]] std::size_t unanswered() const noexcept { return jobs_.size(); }
 
  private:
   struct Job {
@@ -40,7 +40,7 @@ class BuryLane {
     std::uint64_t parts = 0;
     Status status;
   };
-  void append(BuryJob&& burial);
+  void append(std::uint32_t id);
   void log_written(std::uint32_t id);
   void part_done(std::uint32_t id, const Status& status);
   void finish(std::uint32_t id, const Status& status);
@@ -51,8 +51,8 @@ class BuryLane {
   PageWriter& pages_;
   WriteLane& writes_;
   WriteSuperblock write_superblock_;
-  std::deque<BuryJob> waiting_;                  // for room in the log
-  std::unordered_map<std::uint32_t, Job> jobs_;  // in the log, not answered
+  std::deque<std::uint32_t> waiting_;            // for room in the log
+  std::unordered_map<std::uint32_t, Job> jobs_;  // not answered
   std::uint32_t next_id_ = 0;
   bool turning_ = false;  // the log begins anew
 };

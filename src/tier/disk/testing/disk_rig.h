@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -43,7 +44,7 @@ inline constexpr std::uint32_t kSlotsPerExtent = kExtentBytes / kSlotBytes;
 [[nodiscard]] inline BlockHash name_of(std::uint64_t number) {
   BlockHash hash{};
   std::memcpy(hash.bytes.data(), &number, sizeof number);
-  hash.bytes.back() = 1;
+  hash.bytes.back() = std::byte{1};
   return hash;
 }
 
@@ -65,14 +66,14 @@ using Answer = std::shared_ptr<std::optional<Status>>;
 
 class DiskRig : public DiskEvents {
  public:
-  explicit DiskRig(DiskOptions options = small_options())
-      : options(std::move(options)),
+  explicit DiskRig(DiskOptions wanted = small_options())
+      : options(std::move(wanted)),
         gate(std::make_shared<DelayGate>(clock)),
         plan(std::make_shared<FaultPlan>()),
         files(memory_files, [this](const std::string&, std::unique_ptr<IoBackend> backend) {
           return std::make_unique<DelayedBackend>(std::make_unique<FaultyBackend>(std::move(backend), plan), gate);
         }) {
-    memory_files.make_directory(this->options.directory);
+    memory_files.make_directory(options.directory);
   }
 
   /// A tier on what is there, not driven yet.
@@ -111,7 +112,7 @@ class DiskRig : public DiskEvents {
             .slot = slot,
             .slot_bytes = slot_bytes,
             .length = static_cast<std::uint32_t>(slot_bytes),
-            .checksum = number,
+            .checksum = ~number,  // and what its bytes are
             .generation = (epoch << kEpochShift) + ++counter};
   }
 
@@ -122,10 +123,11 @@ class DiskRig : public DiskEvents {
     const Answer answer = std::make_shared<std::optional<Status>>();
     submitted = tier->write({.block = block,
                              .from = memory.get(),
-                             .done = [answer](const Status& status) {
-                               EXPECT_FALSE(answer->has_value()) << "answered twice";
-                               *answer = status;
-                             },
+                             .done =
+                                 [answer](const Status& status) {
+                                   EXPECT_FALSE(answer->has_value()) << "answered twice";
+                                   *answer = status;
+                                 },
                              .owner = memory});
     return answer;
   }
@@ -147,10 +149,11 @@ class DiskRig : public DiskEvents {
                             .to = read.memory.get(),
                             .length = block.length,
                             .deadline_ns = deadline_ns,
-                            .done = [answer = read.answer](const Status& status) {
-                              EXPECT_FALSE(answer->has_value()) << "answered twice";
-                              *answer = status;
-                            },
+                            .done =
+                                [answer = read.answer](const Status& status) {
+                                  EXPECT_FALSE(answer->has_value()) << "answered twice";
+                                  *answer = status;
+                                },
                             .owner = read.memory});
     return read;
   }
@@ -164,10 +167,8 @@ class DiskRig : public DiskEvents {
     std::vector<Tombstone> tombstones;
     std::vector<std::uint32_t> slots;
     for (const DiskBlock& block : blocks) {
-      tombstones.push_back({.fingerprint = block.fingerprint,
-                            .hash = block.hash,
-                            .group = block.group,
-                            .generation = block.generation});
+      tombstones.push_back(
+          {.fingerprint = block.fingerprint, .hash = block.hash, .group = block.group, .generation = block.generation});
       slots.push_back(block.slot);
     }
     const Answer answer = std::make_shared<std::optional<Status>>();
