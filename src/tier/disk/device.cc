@@ -42,8 +42,7 @@ Device::Device(const DiskOptions& options, const Clock& clock, Breaker& breaker,
 
 Device::~Device() {
   give_up();
-  for (auto& file : given_up_) {
-    if (file->in_flight() == 0) continue;
+  for (auto& [file, empty_it] : given_up_) {
     log_line(LogLevel::kWarn, "disk_abandoned",
              "operations of " + options_.directory + " never ended: their file and memory stay until the process ends");
     abandon(std::shared_ptr<File>(std::move(file)));
@@ -56,11 +55,20 @@ void Device::open(std::unique_ptr<File> file) {
   short_read_ = false;
 }
 
-void Device::give_up() {
+void Device::give_up(bool empty_it) {
   ++incarnation_;
   late_write_bytes_ = 0;
-  if (file_ != nullptr) given_up_.push_back(std::move(file_));
-  std::erase_if(given_up_, [](const auto& file) { return file->in_flight() == 0; });
+  if (file_ != nullptr) given_up_.push_back({.file = std::move(file_), .empty_it = empty_it});
+  let_go();
+}
+
+/// Files whose last operation has ended.
+void Device::let_go() {
+  std::erase_if(given_up_, [](const GivenUp& old) {
+    if (old.file->in_flight() > 0) return false;
+    if (old.empty_it) (void)old.file->backend().truncate(0);  // else it stays damaged, and is refused
+    return true;
+  });
 }
 
 bool Device::room(IoClass io_class) const noexcept {
@@ -134,15 +142,15 @@ void Device::run_ended() {
 }
 
 void Device::poll(std::uint64_t wait_ns) {
-  for (auto& file : given_up_) (void)file->poll(0);
-  std::erase_if(given_up_, [](const auto& file) { return file->in_flight() == 0; });
+  for (const GivenUp& old : given_up_) (void)old.file->poll(0);
+  let_go();
   if (file_ != nullptr) (void)file_->poll(wait_ns);
   run_ended();
 }
 
 std::uint64_t Device::in_flight() const noexcept {
   std::uint64_t sum = file_ == nullptr ? 0 : file_->in_flight();
-  for (const auto& file : given_up_) sum += file->in_flight();
+  for (const GivenUp& old : given_up_) sum += old.file->in_flight();
   return sum;
 }
 

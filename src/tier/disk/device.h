@@ -57,8 +57,9 @@ class Device {
   ~Device();
 
   void open(std::unique_ptr<File> file);
-  /// Nothing of the file's is answered any more; it lives on until its last operation has ended.
-  void give_up();
+  /// Nothing of the file's is answered any more; it lives on until its last operation has ended. `empty_it`: then it is
+  /// cut to nothing, because all that it has was written behind a cut.
+  void give_up(bool empty_it = false);
   [[nodiscard]] File* file() noexcept { return file_.get(); }
 
   [[nodiscard]] bool room(IoClass io_class) const noexcept;
@@ -76,6 +77,11 @@ class Device {
 
  private:
   struct Token;
+  struct GivenUp {
+    std::unique_ptr<File> file;
+    bool empty_it = false;
+  };
+  void let_go();
   void judge(IoKind kind, IoClass io_class, const Status& status);
   void run_ended();
 
@@ -84,7 +90,7 @@ class Device {
   Breaker& breaker_;
   DiskCounters& counters_;
   std::unique_ptr<File> file_;
-  std::vector<std::unique_ptr<File>> given_up_;
+  std::vector<GivenUp> given_up_;
   std::uint64_t incarnation_ = 0;  // of file_
   // Filled by the tokens of operations as they end; shared with them, because they may outlive this.
   std::shared_ptr<std::vector<std::unique_ptr<Token>>> ended_;

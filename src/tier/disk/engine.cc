@@ -148,7 +148,7 @@ std::uint64_t DiskTier::Engine::next_event_ns() const {
 void DiskTier::Engine::watch() {
   if (phase_ != Phase::kRecovering && phase_ != Phase::kUp) return;
   watch_.step(volume_->metadata(), device_.take_short_read());
-  if (const auto cause = watch_.take_lost()) lose(*cause);
+  if (const auto lost = watch_.take_lost()) lose(lost->cause, lost->empty);
 }
 
 /// The state, from what the breaker says of the device.

@@ -48,8 +48,8 @@ class DiskTier::Engine final : private disk::RecoverySink {
   void begin_recovery();
   void recovered();
   void open_failed(const Error& error);
-  void lose(const std::string& cause);
-  void give_up_file(const Error& error);
+  void lose(const std::string& cause, bool empty_it);
+  void give_up_file(const Error& error, bool empty_it = false);
   void finish_closing();
   void on_found(std::span<const DiskBlock> blocks) override;
 

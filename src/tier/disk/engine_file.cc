@@ -141,7 +141,7 @@ void DiskTier::Engine::recovered() {
   if (const Status& status = recovery_->status(); !status) {
     // Not readable now: as if it had not opened.
     const Error error = status.error();
-    lose(error.message);
+    lose(error.message, false);
     return open_failed(error);
   }
   const DiskRecovery report = std::move(recovery_->reader().report());
@@ -152,19 +152,19 @@ void DiskTier::Engine::recovered() {
 }
 
 /// Every copy in the file is gone for the owner; the file is looked for again at once.
-void DiskTier::Engine::lose(const std::string& cause) {
+void DiskTier::Engine::lose(const std::string& cause, bool empty_it) {
   set_state(DiskState::kOff, cause);
   take_mail();
-  give_up_file({.code = ErrorCode::kIo, .message = "the file is lost: " + cause});
+  give_up_file({.code = ErrorCode::kIo, .message = "the file is lost: " + cause}, empty_it);
   next_try_ns_ = clock_.now_ns();
   events_.on_lost();
 }
 
-void DiskTier::Engine::give_up_file(const Error& error) {
+void DiskTier::Engine::give_up_file(const Error& error, bool empty_it) {
   mailbox_.set_doors({});
   mailbox_.set_backend(nullptr);
   recovery_.reset();
-  device_.give_up();
+  device_.give_up(empty_it);
   watch_.reset();
   if (volume_ != nullptr) volume_->drop(error);
   volume_.reset();

@@ -36,45 +36,47 @@ void FileWatch::step(const Metadata& metadata, bool now_please) {
 
 void FileWatch::look(const Metadata& metadata, bool probe) {
   next_look_ns_ = deadline_after(clock_.now_ns(), options_.probe_interval_ns);
+  running_ = true;
+  std::string cut_off;
   const Result<std::uint64_t> size = device_.file()->backend().size();
   if (size && *size < metadata.layout().file_bytes()) {
-    lost_ = "the file has " + std::to_string(*size) + " bytes of " + std::to_string(metadata.layout().file_bytes());
-    if (probe) breaker_.on_probe(false, clock_.now_ns(), *lost_);
-    return;
+    cut_off = "the file has " + std::to_string(*size) + " bytes of " + std::to_string(metadata.layout().file_bytes());
   }
-  running_ = true;
-  const std::shared_ptr<std::byte> page = allocate_pages(kPageBytes);
-  DeviceIo io{.kind = IoKind::kRead,
-              .io_class = IoClass::kProbe,
-              .offset = superblock_offset(metadata),
-              .segment_count = 1,
-              .keep = page};
-  io.segments[0] = {.data = page.get(), .bytes = kPageBytes};
-  io.done = [this, &metadata, bytes = page.get(), probe](const Status& status) {
-    looked(metadata, bytes, probe, status);
+  constexpr std::uint64_t kBytes = 2 * kPageBytes;
+  const std::shared_ptr<std::byte> pages = allocate_pages(kBytes);
+  DeviceIo io{.kind = IoKind::kRead, .io_class = IoClass::kProbe, .offset = 0, .segment_count = 1, .keep = pages};
+  io.segments[0] = {.data = pages.get(), .bytes = kBytes};
+  io.done = [this, &metadata, cut_off, bytes = pages.get(), probe](const Status& status) {
+    const std::uint64_t now_ns = clock_.now_ns();
+    const Status outcome = looked(metadata, bytes, cut_off, status);
+    if (probe) return breaker_.on_probe(outcome.has_value(), now_ns, outcome ? "" : outcome.error().message);
+    if (outcome) return;
+    if (outcome.error().code == ErrorCode::kTimeout) return breaker_.on_stall(now_ns, outcome.error().message);
+    breaker_.on_read_failure(now_ns, outcome.error().message);
   };
   io.ended = [this] { running_ = false; };
   device_.submit(std::move(io));
 }
 
-void FileWatch::looked(const Metadata& metadata, const std::byte* page, bool probe, const Status& status) {
-  const std::uint64_t now_ns = clock_.now_ns();
-  Status outcome = status;
-  if (status) {
-    Superblock found;
-    const bool same =
-        decode(ConstPageSpan(page, kPageBytes), found) == Fault::kNone && found.uuid == metadata.superblock().uuid;
-    mismatches_ = same ? 0 : mismatches_ + 1;
-    if (!same) {
-      outcome = fail(ErrorCode::kCorrupt, "the superblock is not the one that was written");
-      next_look_ns_ = now_ns;
-    }
-    if (mismatches_ >= kMismatches) lost_ = outcome.error().message;
+Status FileWatch::looked(const Metadata& metadata, const std::byte* pages, const std::string& cut_off,
+                         const Status& status) {
+  const bool ends_before = !status && status.error().code == ErrorCode::kIo && status.error().os_error == 0;
+  if (!cut_off.empty() || ends_before) {
+    const std::string cause = cut_off.empty() ? status.error().message : cut_off;
+    lost_ = {.cause = cause, .empty = ends_before || (status && all_zero({pages, 2 * kPageBytes}))};
+    return fail(ErrorCode::kIo, cause);
   }
-  if (probe) return breaker_.on_probe(outcome.has_value(), now_ns, outcome ? "" : outcome.error().message);
-  if (outcome) return;
-  if (outcome.error().code == ErrorCode::kTimeout) return breaker_.on_stall(now_ns, outcome.error().message);
-  breaker_.on_read_failure(now_ns, outcome.error().message);
+  if (!status) return status;
+  Superblock found;
+  const ConstPageSpan page(pages + superblock_offset(metadata), kPageBytes);
+  if (decode(page, found) == Fault::kNone && found.uuid == metadata.superblock().uuid) {
+    mismatches_ = 0;
+    return {};
+  }
+  next_look_ns_ = clock_.now_ns();
+  const std::string cause = "the superblock is not the one that was written";
+  if (++mismatches_ >= kMismatches) lost_ = {.cause = cause};
+  return fail(ErrorCode::kCorrupt, cause);
 }
 
 void FileWatch::probe_writes() {

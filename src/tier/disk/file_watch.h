@@ -1,6 +1,6 @@
 // FileWatch: looks at intervals whether the file is still the one that was opened, and runs the breaker's probes.
 //
-// A look compares the file's size and reads the superblock; a probe of writes rewrites the page that is kept for it.
+// A look compares the file's size and reads the superblocks; a probe of writes rewrites the page that is kept for it.
 // One operation at a time: one that hangs is waited for, however long, because its end is what is wanted to be known.
 // The driver's thread only.
 #pragma once
@@ -24,13 +24,18 @@ class FileWatch {
   void reset() noexcept;
   /// Sends what is due. `now_please`: a look before its time (a read came back short).
   void step(const Metadata& metadata, bool now_please);
+  struct Lost {
+    std::string cause;
+    bool empty = false;  ///< it was cut off before its superblocks: whatever it has now came after that
+  };
   /// Why the file is not what it was, once.
-  [[nodiscard]] std::optional<std::string> take_lost() { return std::exchange(lost_, std::nullopt); }
+  [[nodiscard]] std::optional<Lost> take_lost() { return std::exchange(lost_, std::nullopt); }
   [[nodiscard]] std::uint64_t next_event() const noexcept;
 
  private:
   void look(const Metadata& metadata, bool probe);
-  void looked(const Metadata& metadata, const std::byte* page, bool probe, const Status& status);
+  [[nodiscard]] Status looked(const Metadata& metadata, const std::byte* pages, const std::string& cut_off,
+                              const Status& status);
   void probe_writes();
 
   const DiskOptions& options_;
@@ -41,7 +46,7 @@ class FileWatch {
   bool running_ = false;
   std::uint64_t next_look_ns_ = 0;
   std::uint32_t mismatches_ = 0;  // looks in a row that found another superblock
-  std::optional<std::string> lost_;
+  std::optional<Lost> lost_;
 };
 
 }  // namespace tiercel::disk

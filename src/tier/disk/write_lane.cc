@@ -57,6 +57,7 @@ void WriteLane::add(DiskWrite&& write) {
   const std::uint32_t id = next_id_++;
   const std::uint32_t slot = write.block.slot;
   Job& job = jobs_[id];
+  ++unanswered_;
   job.place = {
       .id = id, .extent = metadata_.layout().extent_of(slot), .slot = slot, .slot_bytes = write.block.slot_bytes};
   job.write = std::move(write);
@@ -88,6 +89,7 @@ void WriteLane::overwrite(std::uint32_t slot, Done done) {
   if (metadata_.layout().position_of(slot) >= metadata_.layout().slots_of(slot_bytes)) return done({});
   const std::uint32_t id = next_id_++;
   Job& job = jobs_[id];
+  ++unanswered_;
   job.place = {.id = id, .extent = extent, .slot = slot, .slot_bytes = slot_bytes};
   job.zeroed = std::move(done);
   if (order_.begin(job.place)) prepare(id);
@@ -252,6 +254,7 @@ void WriteLane::answer(std::uint32_t id, const Status& status) {
   Job& job = jobs_.at(id);
   TIERCEL_CHECK(!job.answered, "a write is answered twice");
   job.answered = true;
+  --unanswered_;
   if (!job.write) {
     const Done done = std::move(job.zeroed);
     release(id);

@@ -42,9 +42,9 @@ class WriteLane {
   /// The file is given up: answers the writes; overwrites are their burial's. Nothing may be called after it.
   void drop(const Error& error);
 
-  [[nodiscard]] bool idle() const noexcept { return jobs_.empty(); }
+  /// Everything is answered; IO of what was answered too late may still run.
+  [[nodiscard]] bool idle() const noexcept { return unanswered_ == 0; }
   [[nodiscard]] bool waiting() const noexcept { return !data_.empty() || !zeros_.empty(); }
-  [[nodiscard]] std::size_t unanswered() const noexcept { return jobs_.size(); }
 
  private:
   struct Job {
@@ -95,6 +95,7 @@ class WriteLane {
   std::unordered_set<std::uint32_t> unwritten_heads_;                        // extents
   std::map<std::uint32_t, NewNamespace> new_namespaces_;                     // by id: whose entries are not durable
   std::shared_ptr<std::byte> zero_pages_;
+  std::size_t unanswered_ = 0;
   std::uint32_t next_id_ = 0;
   std::uint32_t since_zeros_ = 0;  // operations of data since the last of zeros
 };
