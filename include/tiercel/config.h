@@ -45,10 +45,27 @@ struct HostConfig {
   std::uint64_t min_slot_bytes = 256_KiB;  ///< a multiple of 4 KiB, at most a quarter of an extent
 };
 
+enum class DiskIo : std::uint8_t {
+  kAuto = 0,  ///< io_uring where the kernel allows it, else threads
+  kThreads = 1,
+};
+
+enum class Admission : std::uint8_t {
+  kAll = 0,          ///< every block that is committed is written
+  kSecondSight = 1,  ///< a block is written when it is stored or used a second time
+};
+
 /// Tier G3, local disk.
 struct DiskConfig {
   std::vector<std::string> directories{};
-  std::uint64_t capacity = 0;  ///< bytes in total over all directories
+  std::uint64_t capacity = 0;  ///< bytes in total over all directories, in whole extents of host.extent_bytes
+  DiskIo io = DiskIo::kAuto;
+  bool direct = true;        ///< O_DIRECT where the filesystem has it
+  std::uint32_t depth = 32;  ///< operations in flight, a directory
+  Admission admission = Admission::kAll;
+  std::chrono::milliseconds io_deadline{10'000};    ///< an operation that takes longer trips the breaker
+  std::chrono::milliseconds probe_interval{2'000};  ///< how often a failed directory is tried again
+  bool reset = false;                               ///< make the files anew, whatever they hold
 };
 
 struct IndexConfig {
@@ -69,6 +86,8 @@ struct LimitsConfig {
   std::uint32_t sessions = 256;
   std::uint32_t namespaces = 4096;
   std::uint32_t pinned_percent = 80;  ///< of the arena, by logical pins
+  std::uint32_t load_percent = 10;    ///< of the arena: what stores that are being written leave to loads from disk
+  std::uint32_t demote_percent = 5;   ///< of the arena, by blocks on their way to disk
   std::chrono::milliseconds pin_max_ttl{600'000};
   std::chrono::milliseconds handover_deadline{200};  ///< for emptying an extent for another slot size
   std::uint32_t queued_tasks = 4096;                 ///< of the executor

@@ -16,6 +16,8 @@ constexpr std::uint64_t kMillisecondsADay = 86'400'000;
 
 constexpr std::array<std::string_view, 3> kHugePages = {"auto", "off", "require"};
 constexpr std::array<std::string_view, 2> kArenas = {"anonymous", "memfd"};
+constexpr std::array<std::string_view, 2> kDiskIo = {"auto", "threads"};
+constexpr std::array<std::string_view, 2> kAdmissions = {"all", "second_sight"};
 constexpr std::array<std::string_view, 2> kIntegrityModes = {"normal", "paranoid"};
 
 template <class T>
@@ -95,6 +97,39 @@ constexpr std::array kSettings = {
          .kind = ValueKind::kBytes,
          .range = {.low = 1, .high = kMaxDisk, .zero = "no disk tier"},
          .meaning = "size of the disk tier, in total over its directories; at least two extents"}),
+    row<&Config::disk, &DiskConfig::io>({.key = "disk.io",
+                                         .kind = ValueKind::kChoice,
+                                         .range = {.high = kDiskIo.size() - 1},
+                                         .choices = kDiskIo,
+                                         .meaning = "io_uring where the kernel allows it, or always threads"}),
+    row<&Config::disk, &DiskConfig::direct>({.key = "disk.direct",
+                                             .kind = ValueKind::kBoolean,
+                                             .range = {.high = 1},
+                                             .meaning = "read and write past the page cache, where possible"}),
+    row<&Config::disk, &DiskConfig::depth>({.key = "disk.depth",
+                                            .kind = ValueKind::kCount,
+                                            .range = {.low = 1, .high = 1'024},
+                                            .meaning = "disk operations in flight, a directory"}),
+    row<&Config::disk, &DiskConfig::admission>(
+        {.key = "disk.admission",
+         .kind = ValueKind::kChoice,
+         .range = {.high = kAdmissions.size() - 1},
+         .choices = kAdmissions,
+         .meaning = "write every block that is committed, or those that are used a second time"}),
+    row<&Config::disk, &DiskConfig::io_deadline>(
+        {.key = "disk.io_deadline",
+         .kind = ValueKind::kMilliseconds,
+         .range = {.low = 10, .high = 600'000},
+         .meaning = "a disk operation that takes longer switches the directory off"}),
+    row<&Config::disk, &DiskConfig::probe_interval>({.key = "disk.probe_interval",
+                                                     .kind = ValueKind::kMilliseconds,
+                                                     .range = {.low = 10, .high = 600'000},
+                                                     .meaning = "how often a failed directory is tried again"}),
+    row<&Config::disk, &DiskConfig::reset>(
+        {.key = "disk.reset",
+         .kind = ValueKind::kBoolean,
+         .range = {.high = 1},
+         .meaning = "make the disk files anew, whatever they hold: what is in them is lost"}),
     row<&Config::index, &IndexConfig::blocks>(
         {.key = "index.blocks",
          .kind = ValueKind::kCount,
@@ -118,6 +153,16 @@ constexpr std::array kSettings = {
                                                          .kind = ValueKind::kPercent,
                                                          .range = {.high = 100},
                                                          .meaning = "share of the arena that logical pins may hold"}),
+    row<&Config::limits, &LimitsConfig::load_percent>(
+        {.key = "limits.load_percent",
+         .kind = ValueKind::kPercent,
+         .range = {.high = 90},
+         .meaning = "share of the arena that stores being written leave to loads from disk"}),
+    row<&Config::limits, &LimitsConfig::demote_percent>(
+        {.key = "limits.demote_percent",
+         .kind = ValueKind::kPercent,
+         .range = {.low = 1, .high = 50},
+         .meaning = "share of the arena that blocks on their way to disk may hold"}),
     row<&Config::limits, &LimitsConfig::pin_max_ttl>({.key = "limits.pin_max_ttl",
                                                       .kind = ValueKind::kMilliseconds,
                                                       .range = {.low = 1, .high = 7 * kMillisecondsADay},
