@@ -7,6 +7,7 @@
 // close() it uses neither executor nor copy engine, and every call answers kClosed.
 #pragma once
 
+#include "base/function_ref.h"
 #include "base/gate.h"
 #include "base/mutex.h"
 #include "cache/checksum.h"
@@ -103,7 +104,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
-  [[nodiscard]] Dropped drop_all(HostStore::DropWork& work);
+  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top);
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;

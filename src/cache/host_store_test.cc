@@ -1,12 +1,13 @@
 // Goal: the host store's bookkeeping at the limits of its counters and across slices.
 #include "cache/host_store.h"
+#include "model/testing/numbered_hash.h"
 #include "policy/lru.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace tiercel {
@@ -14,11 +15,17 @@ namespace {
 
 constexpr std::uint64_t kSlot = 4096;
 
-BlockHash name(std::uint64_t n) {
-  BlockHash hash;
-  std::memcpy(hash.bytes.data(), &n, sizeof n);
-  std::memcpy(hash.bytes.data() + 16, &n, sizeof n);
-  return hash;
+BlockHash name(std::uint64_t n) { return testing_support::numbered_hash(n); }
+
+/// As the core reserves: slice after slice.
+Reserved fill_block(HostStore& store, const HostStore::FillRequest& request, Fill& fill) {
+  HostStore::RoomSearch room = HostStore::room_search(1);
+  std::optional<Reserved> outcome;
+  while (!outcome) {
+    store.begin_slice(room);
+    outcome = store.begin_fill(request, fill, room);
+  }
+  return *outcome;
 }
 
 class CountingLru final : public EvictionPolicy {
@@ -31,6 +38,7 @@ class CountingLru final : public EvictionPolicy {
   [[nodiscard]] std::optional<PolicyBlock> victim(PolicyList list, FunctionRef<bool(PolicyBlock)> may) override {
     return lru_.victim(list, may);
   }
+  [[nodiscard]] std::uint64_t asks_for_all(PolicyList list) const override { return lru_.asks_for_all(list); }
   [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override {
     ++values;
     return lru_.value(block, now_ns);
@@ -55,7 +63,7 @@ class Store : public testing::Test {
             .max_pinned_bytes = UINT64_MAX};
   }
   Reserved begin(std::uint64_t n, BlockId parent, Fill& fill) {
-    return store_.begin_fill({.hash = name(n), .group = 0, .parent = parent, .slot_bytes = kSlot, .now_ns = 1}, fill);
+    return fill_block(store_, {.hash = name(n), .group = 0, .parent = parent, .slot_bytes = kSlot, .now_ns = 1}, fill);
   }
   BlockId put(std::uint64_t n, BlockId parent) {
     Fill fill;
@@ -118,7 +126,7 @@ TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
   const BlockId root = store.root_of(name(1'000'000));
   Fill fill;
   const auto begin = [&](std::uint64_t n, std::uint64_t bytes) {
-    return store.begin_fill({.hash = name(n), .group = 0, .parent = root, .slot_bytes = bytes, .now_ns = 1}, fill);
+    return fill_block(store, {.hash = name(n), .group = 0, .parent = root, .slot_bytes = bytes, .now_ns = 1}, fill);
   };
   for (std::uint64_t n = 0; n < kExtents * 64; ++n) {
     ASSERT_EQ(begin(n, kSlot), Reserved::kYes);
@@ -150,7 +158,7 @@ TEST_F(Store, any_empty_namespace_makes_room_for_a_new_one) {
     ASSERT_NE(root, kNoBlock);
     if (n == 777) continue;
     Fill fill;
-    ASSERT_EQ(store.begin_fill({.hash = name(n), .group = 0, .parent = root, .slot_bytes = kSlot, .now_ns = 1}, fill),
+    ASSERT_EQ(fill_block(store, {.hash = name(n), .group = 0, .parent = root, .slot_bytes = kSlot, .now_ns = 1}, fill),
               Reserved::kYes);
     ASSERT_TRUE(store.commit(fill, 1, false, 1));
   }
@@ -161,7 +169,7 @@ TEST_F(Store, any_empty_namespace_makes_room_for_a_new_one) {
   EXPECT_EQ(store.find_root(name(10'777)), kNoBlock);
   Fill fill;
   ASSERT_EQ(
-      store.begin_fill({.hash = name(5'000), .group = 0, .parent = found, .slot_bytes = kSlot, .now_ns = 1}, fill),
+      fill_block(store, {.hash = name(5'000), .group = 0, .parent = found, .slot_bytes = kSlot, .now_ns = 1}, fill),
       Reserved::kYes);
   for (int call = 0; call < 8; ++call) EXPECT_EQ(store.root_of(name(20'001)), kNoBlock) << "20000 stays: it is in use";
 }
