@@ -90,22 +90,23 @@ Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptio
     return fail(ErrorCode::kLimit,
                 fmt::format("limits.sessions: {} sessions are open, which is the limit", sessions_.size()));
   }
-  const SessionGroup& group = options.group;
-  if (!group.engine_id.empty()) {
-    std::shared_ptr<EngineGroup>& engine = engines_[group.engine_id];
-    if (!engine) engine = std::make_shared<EngineGroup>(group.members);
-    TIERCEL_TRY(engine->join(group));
-    session->set_engine(engine);
-  }
   store_.add_slot_size(session->slot_bytes());
-  sessions_.emplace(session.get(), session);
+  sessions_.emplace(session.get(), session);  // from here on the session's end undoes it
+  if (const SessionGroup& group = options.group; !group.engine_id.empty()) {
+    auto engine = engines_.find(group.engine_id);
+    if (engine == engines_.end()) {
+      engine = engines_.emplace(group.engine_id, std::make_shared<EngineGroup>(group.members)).first;
+    }
+    TIERCEL_TRY(engine->second->join(group));  // of a new group nobody is refused
+    session->set_engine(engine->second);
+  }
   return session;
 }
 
-void CacheCore::forget_session(const LocalSession* session, const std::string& engine_id) noexcept {
+void CacheCore::forget_session(const LocalSession* session, const std::string* engine_id) noexcept {
   MutexLock lock(mutex_);
-  if (sessions_.erase(session) == 0) return;
-  const auto engine = engines_.find(engine_id);
+  if (sessions_.erase(session) == 0 || engine_id == nullptr) return;
+  const auto engine = engines_.find(*engine_id);
   if (engine != engines_.end() && engine->second->leave()) engines_.erase(engine);
 }
 

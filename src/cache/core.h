@@ -50,7 +50,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   ~CacheCore() override;
 
   [[nodiscard]] Result<std::shared_ptr<LocalSession>> open_session(const SessionOptions& options);
-  void forget_session(const LocalSession* session, const std::string& engine_id) noexcept;
+  /// `engine_id`: of the group that it had joined, else null.
+  void forget_session(const LocalSession* session, const std::string* engine_id) noexcept;
   [[nodiscard]] Stats stats();
   [[nodiscard]] Status close(std::chrono::nanoseconds deadline);
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
