@@ -122,6 +122,27 @@ TEST_F(Core, a_store_finds_the_room_of_pins_whose_time_is_over) {
   settle();
 }
 
+TEST_F(Core, a_store_finds_the_one_leaf_behind_thousands_of_pinned_blocks) {
+  Config config = two_extents();
+  config.host.capacity = 16_MiB;
+  config.host.min_slot_bytes = 4_KiB;
+  config.limits.pinned_percent = 100;
+  start(config);
+  constexpr std::size_t kSlots = 16_MiB / 4_KiB;
+  Session small = *cache_->open_session(options(4_KiB));
+  const BlockChain pinned = chain(small, kSlots - 1, 1);
+  ASSERT_EQ(store(small, pinned), pinned.size());
+  ASSERT_EQ(store(small, chain(small, 1, 2)), 1U);
+  settle();
+  auto pin = small.pin(pinned, pinned.size(), 1min);
+  ASSERT_TRUE(pin) << pin.error().message;
+  Reservation room = small.reserve(chain(small, 2, 3), 0);
+  EXPECT_EQ(room.outcome(0), Reserved::kYes);
+  EXPECT_EQ(room.outcome(1), Reserved::kBusy) << "its parent is all that is not pinned";
+  room = {};
+  settle();
+}
+
 TEST_F(Core, a_pin_that_was_dropped_early_leaves_no_record_behind) {
   start(two_extents());
   const BlockChain one = chain(*session_, 1, 1);
