@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "index/block_table.h"
+#include "model/testing/numbered_hash.h"
 #include "policy/lru.h"
 
 #include <fmt/format.h>
@@ -22,19 +23,11 @@
 namespace tiercel {
 namespace {
 
+using testing_support::numbered_hash;
+
 constexpr std::size_t kMatch = 8'192;
 constexpr std::size_t kChainBlocks = 8'192;
 constexpr std::uint64_t kChurn = 65'536;  // entries that the writer keeps replacing
-
-BlockHash name(std::uint64_t n) {
-  Random random(n);
-  BlockHash hash;
-  for (std::size_t i = 0; i < 32; i += 8) {
-    const std::uint64_t word = random.next();
-    std::memcpy(hash.bytes.data() + i, &word, 8);
-  }
-  return hash;
-}
 
 struct Arguments {
   std::uint64_t blocks = 10'000'000;
@@ -57,8 +50,8 @@ void fill(BlockTable& table, std::uint64_t blocks, BlockId root) {
   std::vector<BlockId> tails(std::max<std::uint64_t>(1, blocks / kChainBlocks), root);
   for (std::uint64_t n = 0; n < blocks; ++n) {
     const std::uint64_t chain = n % tails.size();
-    add_ready(table, name(n), tails[chain]);
-    tails[chain] = table.find(name(n), 0);
+    add_ready(table, numbered_hash(n), tails[chain]);
+    tails[chain] = table.find(numbered_hash(n), 0);
   }
 }
 
@@ -66,13 +59,13 @@ void fill(BlockTable& table, std::uint64_t blocks, BlockId root) {
 void churn(BlockTable& table, BlockId root, std::uint64_t first, const std::atomic<bool>& stop,
            std::atomic<std::uint64_t>& operations) {
   std::vector<std::uint64_t> names(kChurn);
-  for (std::uint64_t i = 0; i < kChurn; ++i) add_ready(table, name(names[i] = first + i), root);
+  for (std::uint64_t i = 0; i < kChurn; ++i) add_ready(table, numbered_hash(names[i] = first + i), root);
   for (std::uint64_t next = first + kChurn; !stop.load(std::memory_order_acquire); ++next) {
     std::uint64_t& slot = names[next % kChurn];
-    const BlockId id = table.find(name(slot), 0);
+    const BlockId id = table.find(numbered_hash(slot), 0);
     table.set_state(id, TierId::kHost, CopyState::kAbsent);
     table.erase_if_unused(id);
-    add_ready(table, name(slot = next), root);
+    add_ready(table, numbered_hash(slot = next), root);
     operations.fetch_add(2, std::memory_order_relaxed);
   }
 }
@@ -94,7 +87,7 @@ int run(const Arguments& arguments) {
   const std::uint64_t capacity = arguments.blocks + kChurn + 1;
   auto table = BlockTable::create({.capacity = capacity, .seed = 1});
   if (!table) return fmt::print(stderr, "{}\n", table.error().message), 2;
-  const BlockId root = table->insert_root(name(UINT64_MAX));
+  const BlockId root = table->insert_root(numbered_hash(UINT64_MAX));
   const SteadyClock clock;
   const std::uint64_t fill_start = clock.now_ns();
   fill(*table, arguments.blocks, root);
@@ -104,7 +97,7 @@ int run(const Arguments& arguments) {
   std::uint64_t lines_touched = 0;
   constexpr std::uint64_t kSample = 100'000;
   for (std::uint64_t n = 0; n < std::min(kSample, arguments.blocks); ++n) {
-    const BlockHash hash = name(n * 97 % arguments.blocks);
+    const BlockHash hash = numbered_hash(n * 97 % arguments.blocks);
     lines_touched += table->directory().lines_touched(table->directory().place(hash, 0), table->find(hash, 0));
   }
 
@@ -131,7 +124,7 @@ int run(const Arguments& arguments) {
     const std::size_t length = std::min<std::size_t>(kMatch, arguments.blocks / chains);
     std::vector<BlockHash> hashes;
     hashes.reserve(length);
-    for (std::size_t i = 0; i < length; ++i) hashes.push_back(name(chain + i * chains));
+    for (std::size_t i = 0; i < length; ++i) hashes.push_back(numbered_hash(chain + i * chains));
     std::vector<std::uint32_t> lines(length);
     for (auto& line : lines) line = static_cast<std::uint32_t>(random.below(region->bytes() / 64));
 

@@ -90,22 +90,23 @@ Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptio
     return fail(ErrorCode::kLimit,
                 fmt::format("limits.sessions: {} sessions are open, which is the limit", sessions_.size()));
   }
-  const SessionGroup& group = options.group;
-  if (!group.engine_id.empty()) {
-    std::shared_ptr<EngineGroup>& engine = engines_[group.engine_id];
-    if (!engine) engine = std::make_shared<EngineGroup>(group.members);
-    TIERCEL_TRY(engine->join(group));
-    session->set_engine(engine);
-  }
   store_.add_slot_size(session->slot_bytes());
-  sessions_.emplace(session.get(), session);
+  sessions_.emplace(session.get(), session);  // from here on the session's end undoes it
+  if (const SessionGroup& group = options.group; !group.engine_id.empty()) {
+    auto engine = engines_.find(group.engine_id);
+    if (engine == engines_.end()) {
+      engine = engines_.emplace(group.engine_id, std::make_shared<EngineGroup>(group.members)).first;
+    }
+    TIERCEL_TRY(engine->second->join(group));  // of a new group nobody is refused
+    session->set_engine(engine->second);
+  }
   return session;
 }
 
-void CacheCore::forget_session(const LocalSession* session, const std::string& engine_id) noexcept {
+void CacheCore::forget_session(const LocalSession* session, const std::string* engine_id) noexcept {
   MutexLock lock(mutex_);
-  if (sessions_.erase(session) == 0) return;
-  const auto engine = engines_.find(engine_id);
+  if (sessions_.erase(session) == 0 || engine_id == nullptr) return;
+  const auto engine = engines_.find(*engine_id);
   if (engine != engines_.end() && engine->second->leave()) engines_.erase(engine);
 }
 
@@ -176,22 +177,26 @@ std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<Tier
 void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
   expire_pins();  // what they held is room now
+  HostStore::RoomSearch room = HostStore::room_search(outcomes.size());
   for (std::size_t done = 0; done < outcomes.size();) {
     const std::size_t end = std::min(done + kSlice, outcomes.size());
     const std::uint64_t now = clock().now_ns();
     MutexLock lock(mutex_);
+    store_.begin_slice(room);
     // Looked up anew in each slice: between two of them the entry may have gone.
     const std::size_t at = first + done;
     BlockId parent = at == 0 ? store_.root_of(chain.space().fingerprint()) : store_.table().find(chain[at - 1], 0);
     for (std::size_t i = done; i < end; ++i) store_.table().prefetch(chain[first + i], 0);
-    for (; done < end; ++done) {
+    for (; done < end && room.in_slice > 0; ++done) {
       Reserved& outcome = outcomes[done];
       if (at == 0 && done == 0 && parent == kNoBlock) {
         outcome = Reserved::kBusy;  // no room for another namespace
       } else {
-        outcome = store_.begin_fill(
+        const auto answer = store_.begin_fill(
             {.hash = chain[first + done], .group = 0, .parent = parent, .slot_bytes = slot_bytes, .now_ns = now},
-            fills[done]);
+            fills[done], room);
+        if (!answer) break;  // the search for room goes on in the next slice
+        outcome = *answer;
       }
       if (outcome == Reserved::kYes) copy_pins_.fetch_add(1);
       const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
@@ -345,7 +350,14 @@ void CacheCore::expire_pins() {
 
 // ---- deletes
 
-Dropped CacheCore::drop_all(HostStore::DropWork& work) {
+Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top) {
+  HostStore::DropWork work;
+  {
+    MutexLock lock(mutex_);
+    const BlockId top = find_top(store_);
+    if (top == kNoBlock) return {};
+    store_.begin_drop(top, work);
+  }
   for (bool more = true; more;) {
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
@@ -354,25 +366,11 @@ Dropped CacheCore::drop_all(HostStore::DropWork& work) {
 }
 
 Dropped CacheCore::drop_subtree(const BlockHash& hash) {
-  HostStore::DropWork work;
-  {
-    MutexLock lock(mutex_);
-    const BlockId top = store_.table().find(hash, 0);
-    if (top == kNoBlock) return {};
-    store_.begin_drop(top, work);
-  }
-  return drop_all(work);
+  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); });
 }
 
 Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
-  HostStore::DropWork work;
-  {
-    MutexLock lock(mutex_);
-    const BlockId root = store_.find_root(fingerprint);
-    if (root == kNoBlock) return {};
-    store_.begin_drop(root, work);
-  }
-  return drop_all(work);
+  return drop_below([&](const HostStore& store) { return store.find_root(fingerprint); });
 }
 
 // ---- stats

@@ -7,6 +7,7 @@
 // close() it uses neither executor nor copy engine, and every call answers kClosed.
 #pragma once
 
+#include "base/function_ref.h"
 #include "base/gate.h"
 #include "base/mutex.h"
 #include "model/block_checksum.h"
@@ -49,7 +50,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   ~CacheCore() override;
 
   [[nodiscard]] Result<std::shared_ptr<LocalSession>> open_session(const SessionOptions& options);
-  void forget_session(const LocalSession* session, const std::string& engine_id) noexcept;
+  /// `engine_id`: of the group that it had joined, else null.
+  void forget_session(const LocalSession* session, const std::string* engine_id) noexcept;
   [[nodiscard]] Stats stats();
   [[nodiscard]] Status close(std::chrono::nanoseconds deadline);
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
@@ -103,7 +105,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
-  [[nodiscard]] Dropped drop_all(HostStore::DropWork& work);
+  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top);
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;

@@ -7,9 +7,11 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace tiercel {
@@ -120,6 +122,27 @@ TEST_F(Core, a_store_finds_the_room_of_pins_whose_time_is_over) {
   settle();
 }
 
+TEST_F(Core, a_store_finds_the_one_leaf_behind_thousands_of_pinned_blocks) {
+  Config config = two_extents();
+  config.host.capacity = 16_MiB;
+  config.host.min_slot_bytes = 4_KiB;
+  config.limits.pinned_percent = 100;
+  start(config);
+  constexpr std::size_t kSlots = 16_MiB / 4_KiB;
+  Session small = *cache_->open_session(options(4_KiB));
+  const BlockChain pinned = chain(small, kSlots - 1, 1);
+  ASSERT_EQ(store(small, pinned), pinned.size());
+  ASSERT_EQ(store(small, chain(small, 1, 2)), 1U);
+  settle();
+  auto pin = small.pin(pinned, pinned.size(), 1min);
+  ASSERT_TRUE(pin) << pin.error().message;
+  Reservation room = small.reserve(chain(small, 2, 3), 0);
+  EXPECT_EQ(room.outcome(0), Reserved::kYes);
+  EXPECT_EQ(room.outcome(1), Reserved::kBusy) << "its parent is all that is not pinned";
+  room = {};
+  settle();
+}
+
 TEST_F(Core, a_pin_that_was_dropped_early_leaves_no_record_behind) {
   start(two_extents());
   const BlockChain one = chain(*session_, 1, 1);
@@ -158,6 +181,46 @@ TEST_F(Core, a_load_past_its_deadline_is_done) {
   EXPECT_EQ(load.outcome(), LoadOutcome::kDeadline);
   executor_.run_all();
   EXPECT_TRUE(load.wait().empty()) << "the answer was final";
+}
+
+/// Runs `at_next` once, when the time is asked for: that is where another thread could come in between.
+class InterruptingClock final : public Clock {
+ public:
+  [[nodiscard]] std::uint64_t now_ns() const noexcept override {
+    if (at_next) std::exchange(at_next, nullptr)();
+    return 1;
+  }
+  mutable std::function<void()> at_next;
+};
+
+SessionOptions rank(std::uint32_t member) {
+  SessionOptions o = options(kBlockBytes);
+  o.group = {.engine_id = "engine", .members = 2, .member = member};
+  return o;
+}
+
+TEST(Cache, a_reservation_that_a_rank_leaves_in_the_middle_of_cannot_stay_incomplete) {
+  InterruptingClock clock;
+  ManualExecutor executor(clock);
+  HostCopyEngine copies(executor);
+  auto core = *detail::CacheCore::create(two_extents(), {.clock = clock, .executor = executor, .copies = copies});
+  Cache cache(core, nullptr);
+  Session scheduler = *cache.open_session(rank(0));
+  Session other = *cache.open_session(rank(1));
+  const BlockChain two = chain(scheduler, 2, 1);
+  clock.at_next = [&] { other.close(); };
+  Reservation room = scheduler.reserve(two, 0);
+  ASSERT_FALSE(clock.at_next) << "the rank left meanwhile";
+  ASSERT_EQ(room.outcome(0), Reserved::kYes);
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kClosed);
+  room = {};
+  EXPECT_EQ(scheduler.reserve(two, 0).writer(0).commit().error().code, ErrorCode::kClosed) << "its part cannot come";
+  other = *cache.open_session(rank(1));
+  room = scheduler.reserve(two, 0);
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kIncomplete);
+  EXPECT_TRUE(other.report(room.id(), 0));
+  EXPECT_TRUE(room.writer(0).commit());
+  EXPECT_EQ(core->stats().aborted_blocks, 4U);
 }
 
 TEST_F(Core, a_new_namespace_finds_room_in_a_full_index) {

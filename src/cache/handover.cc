@@ -66,6 +66,7 @@ bool HostStore::start_handover() {
   draining_ = best;
   slots_.set_draining(draining_, true);
   drain_cursor_ = 0;
+  drain_room_ = {.left = UINT64_MAX};  // the deadline bounds it
   return true;
 }
 
@@ -85,13 +86,17 @@ HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint
       return HandoverStep::kFailed;
     }
   }
+  begin_slice(drain_room_);
   bool busy = false;
   const std::uint32_t slots = slots_.slots(draining_);
-  for (std::size_t i = 0; i < kMovesPerStep && slots_.used_slots(draining_) > 0; ++i) {
+  for (std::size_t i = 0; i < kMovesPerStep && !drain_room_.spent && slots_.used_slots(draining_) > 0; ++i) {
     const SlotId slot = slots_.slot_at(draining_, drain_cursor_++ % slots);
     switch (clear_slot(slot, moves)) {
       case SlotStep::kClear:
       case SlotStep::kMove:
+        break;
+      case SlotStep::kSpent:
+        --drain_cursor_;
         break;
       case SlotStep::kBusy:
         busy = true;
@@ -113,7 +118,7 @@ HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint
     give_up_handover();
     return moves.empty() ? HandoverStep::kFailed : HandoverStep::kMoves;
   }
-  return !moves.empty() || !busy ? HandoverStep::kMoves : HandoverStep::kWait;
+  return !moves.empty() || !busy || drain_room_.spent ? HandoverStep::kMoves : HandoverStep::kWait;
 }
 
 void HostStore::give_up_handover() {
@@ -137,7 +142,7 @@ HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& mo
   const std::uint64_t bytes = slots_.slot_bytes(draining_);
   auto room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
   while (!room) {
-    if (!evict_one(list_of(bytes))) return SlotStep::kStuck;
+    if (!evict_one(list_of(bytes), drain_room_)) return drain_room_.spent ? SlotStep::kSpent : SlotStep::kStuck;
     if (!slots_.is_used(slot)) return SlotStep::kClear;  // this very block was the coldest
     room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
     if (!room) return SlotStep::kClear;  // the coldest lay in the drained extent too: that was progress

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace tiercel {
 
@@ -31,7 +32,8 @@ BlockId HostStore::root_of(const BlockHash& fingerprint) {
   if (roots_.size() >= max_namespaces_ && !erase_empty_root()) return kNoBlock;
   const auto place = roots_.emplace(fingerprint, kNoBlock).first;  // first: it may run out of memory
   BlockId root = table_.insert_root(fingerprint);
-  if (root == kNoBlock && evict_for_entry()) root = table_.insert_root(fingerprint);
+  RoomSearch room{.left = kStepsPerSlice, .in_slice = kStepsPerSlice};
+  if (root == kNoBlock && evict_for_entry(room)) root = table_.insert_root(fingerprint);
   if (root == kNoBlock) {
     roots_.erase(place);
     return kNoBlock;
@@ -81,8 +83,9 @@ std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
   return slots_.slot_bytes(slots_.extent_of(table_.slot(id, kHost)));
 }
 
-/// Takes the copy out of entry and policy and gives its slot back; the entry may be gone afterwards.
-void HostStore::give_up_copy(BlockId id) {
+/// Takes the copy out of entry and policy and gives its slot back; the entry may be gone afterwards, and ancestors with
+/// it. Answers how many entries went.
+int HostStore::give_up_copy(BlockId id) {
   const SlotId slot = table_.slot(id, kHost);
   if (is_readable(table_.state(id, kHost))) --counters_.ready_blocks;
   end_pins(id);
@@ -90,23 +93,55 @@ void HostStore::give_up_copy(BlockId id) {
   table_.set_state(id, kHost, CopyState::kAbsent);
   table_.set_slot(id, kHost, kNoSlot);
   (void)slots_.give_back(slot);
-  table_.erase_if_unused(id);
+  return table_.erase_if_unused(id);
 }
 
-bool HostStore::evict_one(PolicyList list) {
-  const auto victim = policy_->victim(list, [this](BlockId id) { return evictable(id); });
-  if (!victim) return false;
-  ++counters_.evicted_blocks;
-  counters_.evicted_bytes += slots_.length(table_.slot(*victim, kHost));
-  give_up_copy(*victim);
-  return true;
+void HostStore::begin_slice(RoomSearch& room) {
+  room.in_slice = kStepsPerSlice - table_.collect(kCollectPerSlice);
+  room.spent = false;
 }
 
-bool HostStore::evict_for_entry() {
+/// False: no block of the list may go (as far as the bound of the search lets us know), or the slice is spent.
+bool HostStore::evict_one(PolicyList list, RoomSearch& room) {
+  if (std::exchange(room.list, list) != list) room.asked = 0;
+  while (room.left > 0 && room.asked < policy_->asks_for_all(list)) {
+    room.spent = room.in_slice <= 0;
+    if (room.spent) return false;
+    std::uint64_t asked = 0;
+    const auto victim = policy_->victim(list, [&](BlockId id) {
+      ++asked;
+      return evictable(id);
+    });
+    asked = std::max<std::uint64_t>(asked, 1);
+    room.asked += asked;
+    room.left -= std::min(room.left, asked);
+    room.in_slice -= static_cast<std::int64_t>(asked);
+    if (!victim) continue;
+    ++counters_.evicted_blocks;
+    counters_.evicted_bytes += slots_.length(table_.slot(*victim, kHost));
+    room.in_slice -= give_up_copy(*victim);
+    room.asked = 0;
+    return true;
+  }
+  room.asked = 0;
+  return false;
+}
+
+/// Lists take their turn: each is searched to its end before the next.
+bool HostStore::evict_for_entry(RoomSearch& room) {
   const std::uint64_t before = table_.entries();
-  (void)table_.collect();
-  for (std::size_t list = 0; table_.entries() == before && list < list_slot_bytes_.size(); ++list) {
-    (void)evict_one(static_cast<PolicyList>(list));
+  room.in_slice -= table_.collect(kCollectPerSlice);
+  const std::size_t lists = list_slot_bytes_.size();
+  int evictions = 0;
+  for (std::size_t done = 0; table_.entries() == before && done < lists && evictions < kEvictionsPerFill;) {
+    if (evict_one(static_cast<PolicyList>(entry_list_ % lists), room)) {
+      ++evictions;  // an entry with a copy elsewhere or a child stays
+    } else if (room.spent) {
+      return false;
+    } else {
+      ++done;
+      ++entry_list_;
+    }
   }
   return table_.entries() < before;
 }
@@ -123,21 +158,21 @@ bool HostStore::others_are_colder(PolicyList list, std::uint64_t now_ns) const {
   return false;
 }
 
-std::optional<SlotId> HostStore::take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns) {
+std::optional<SlotId> HostStore::take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns, RoomSearch& room) {
   if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
   const PolicyList list = list_of(slot_bytes);
   const bool idle = draining_ == kNoExtent && wanted_slot_bytes_ == 0;
   if (idle && others_are_colder(list, now_ns)) wanted_slot_bytes_ = slot_bytes;
-  for (int i = 0; i < kEvictionsPerFill && evict_one(list); ++i) {
+  for (; room.evicted < kEvictionsPerFill && evict_one(list, room); ++room.evicted) {
     if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
   }
-  if (draining_ == kNoExtent) wanted_slot_bytes_ = slot_bytes;
+  if (!room.spent && draining_ == kNoExtent) wanted_slot_bytes_ = slot_bytes;
   return std::nullopt;
 }
 
 // ---- stores
 
-Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
+std::optional<Reserved> HostStore::begin_fill(const FillRequest& request, Fill& fill, RoomSearch& room) {
   BlockId id = table_.find(request.hash, request.group);
   fill = {.id = id};
   if (id != kNoBlock && is_present(table_.state(id, kHost))) {
@@ -151,11 +186,11 @@ Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
   // Where no further pin fits, those that are there guard it.
   const bool guard_id = id != kNoBlock && table_.pin(id);
   const bool guard_parent = !table_[parent].is_root && table_.pin(parent);
-  const std::optional<SlotId> slot = take_slot(request.slot_bytes, request.now_ns);
+  const std::optional<SlotId> slot = take_slot(request.slot_bytes, request.now_ns, room);
   BlockId fresh = kNoBlock;
   if (slot && id == kNoBlock) {
     fresh = table_.insert(request.hash, request.group, parent);
-    if (fresh == kNoBlock && evict_for_entry()) fresh = table_.insert(request.hash, request.group, parent);
+    if (fresh == kNoBlock && evict_for_entry(room)) fresh = table_.insert(request.hash, request.group, parent);
   }
   if (guard_parent) table_.unpin(parent);
   if (guard_id) table_.unpin(id);
@@ -163,9 +198,11 @@ Reserved HostStore::begin_fill(const FillRequest& request, Fill& fill) {
   if (fresh != kNoBlock) id = fresh;
   if (!slot || id == kNoBlock) {
     if (id != kNoBlock) table_.erase_if_unused(id);  // its last child may have gone while room was made
+    if (room.spent) return std::nullopt;
     return Reserved::kBusy;
   }
 
+  room.evicted = 0;
   table_.set_state(id, kHost, CopyState::kFilling);
   table_.set_slot(id, kHost, *slot);
   table_.set_generation(id, ++generation_);
@@ -295,7 +332,8 @@ void HostStore::list_children(DropWork& work, int& budget) const {
 }
 
 bool HostStore::drop_some(DropWork& work, int limit) {
-  for (int budget = limit; budget > 0;) {
+  int budget = limit;
+  while (budget > 0) {
     if (work.children_of.id != kNoBlock) {
       list_children(work, budget);
       continue;
@@ -310,11 +348,11 @@ bool HostStore::drop_some(DropWork& work, int limit) {
     const SlotId slot = table_.slot(name.id, kHost);
     ++work.done.blocks;
     ++counters_.dropped_blocks;
-    give_up_copy(name.id);
+    budget -= give_up_copy(name.id);
     if (slots_.is_quarantined(slot)) ++work.done.pending;
   }
-  const bool cut_cascades = table_.collect();
-  return work.pending.empty() && work.children_of.id == kNoBlock && !cut_cascades;
+  if (budget > 0) (void)table_.collect(budget);
+  return work.pending.empty() && work.children_of.id == kNoBlock && !table_.has_cut_cascades();
 }
 
 void HostStore::check_consistency() const {

@@ -97,9 +97,23 @@ class HostStore {
     std::uint64_t slot_bytes;
     std::uint64_t now_ns;
   };
+  /// The search for room of one reserve, over all its blocks and slices: bounded a slice, and in all.
+  struct RoomSearch {
+    std::uint64_t left = 0;     ///< blocks that may still be asked whether they may go; then there is no room
+    std::int64_t in_slice = 0;  ///< steps (questions, evictions, entries freed) until the lock should be released
+    PolicyList list = 0;        ///< at hand
+    std::uint64_t asked = 0;    ///< in that list, without a yes
+    int evicted = 0;            ///< for the block at hand
+    bool spent = false;         ///< the slice ended before the search did
+  };
+  [[nodiscard]] static RoomSearch room_search(std::size_t blocks) noexcept {
+    return {.left = kQuestionsPerReserve + kQuestionsPerBlock * blocks};
+  }
+  /// Of every slice: the lock was just taken.
+  void begin_slice(RoomSearch& room);
   /// kYes: `fill` is set and the entry is kFilling. For kExists and kInFlight fill.id is the entry. kBusy may have
-  /// asked for a hand-over (handover_wanted).
-  [[nodiscard]] Reserved begin_fill(const FillRequest& request, Fill& fill);
+  /// asked for a hand-over (handover_wanted). Empty: the slice is spent; release the lock and call again in a new one.
+  [[nodiscard]] std::optional<Reserved> begin_fill(const FillRequest& request, Fill& fill, RoomSearch& room);
   /// Publishes `length` bytes: ready at once, or kVerifying with `verify`. The writer's copy pin ends in every case
   /// but kIncomplete's (which is the caller's). kDropped, kNoParent: the slot is given back.
   Status commit(const Fill& fill, std::uint32_t length, bool verify, std::uint64_t now_ns);
@@ -125,7 +139,8 @@ class HostStore {
   [[nodiscard]] PinOutcome pin(const BlockHash& hash, GroupId group, BlockName& name);
   void unpin(BlockName name);
 
-  // Deletes: `pending` is a stack that starts with the top of a subtree; each call works on at most `limit` entries.
+  // Deletes: `pending` is a stack that starts with the top of a subtree; each call works on about `limit` entries,
+  // ancestors that go with the last of their children included.
   struct DropWork {
     std::vector<BlockName> pending;
     BlockName children_of{};  ///< its children are being listed, from `after` (its first child if not valid)
@@ -159,6 +174,10 @@ class HostStore {
 
  private:
   static constexpr int kEvictionsPerFill = 8;
+  static constexpr std::int64_t kStepsPerSlice = 64;            // about 0.3 us each where the entries are cold
+  static constexpr std::uint64_t kQuestionsPerReserve = 8'192;  // then kBusy; the next reserve goes on from there
+  static constexpr std::uint64_t kQuestionsPerBlock = 4;        // where only leaves lie in the way
+  static constexpr int kCollectPerSlice = 8;
   static constexpr int kRootsPerSearch = 128;
 
   [[nodiscard]] bool is(BlockName name) const noexcept {
@@ -166,13 +185,13 @@ class HostStore {
   }
   [[nodiscard]] bool evictable(BlockId id) const noexcept;
   [[nodiscard]] PolicyList list_of(std::uint64_t slot_bytes) const;
-  [[nodiscard]] std::optional<SlotId> take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns);
+  [[nodiscard]] std::optional<SlotId> take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns, RoomSearch& room);
   [[nodiscard]] bool others_are_colder(PolicyList list, std::uint64_t now_ns) const;
   void list_children(DropWork& work, int& budget) const;
-  [[nodiscard]] bool evict_one(PolicyList list);
-  [[nodiscard]] bool evict_for_entry();
+  [[nodiscard]] bool evict_one(PolicyList list, RoomSearch& room);
+  [[nodiscard]] bool evict_for_entry(RoomSearch& room);
   [[nodiscard]] bool erase_empty_root();
-  void give_up_copy(BlockId id);
+  int give_up_copy(BlockId id);
   void release_and_collect(SlotId slot);
   void end_pins(BlockId id);
   [[nodiscard]] std::uint64_t slot_bytes_of(BlockId id) const noexcept;
@@ -181,7 +200,7 @@ class HostStore {
   [[nodiscard]] bool search_some(std::uint64_t now_ns);
   [[nodiscard]] bool is_pinned(SlotId slot) const noexcept;
   [[nodiscard]] bool start_handover();
-  enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck };
+  enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck, kSpent };
   [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<SlotMove>& moves);
   void move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotMove>& moves);
 
@@ -193,6 +212,7 @@ class HostStore {
   std::map<BlockHash, BlockId> roots_;
   BlockHash next_root_{};  // the search for an empty one goes on here
   std::vector<std::uint64_t> list_slot_bytes_;
+  std::size_t entry_list_ = 0;  // the list whose blocks go where the index is full
   std::uint64_t generation_ = 0;
   std::uint64_t pinned_bytes_ = 0;
   HostCounters counters_;
@@ -210,6 +230,7 @@ class HostStore {
   std::uint64_t wanted_slot_bytes_ = 0;
   ExtentId draining_ = kNoExtent;
   std::uint32_t drain_cursor_ = 0;
+  RoomSearch drain_room_;
   ExtentId next_candidate_ = 0;
 };
 

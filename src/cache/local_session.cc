@@ -69,6 +69,7 @@ Status EngineGroup::join(const SessionGroup& group) {
                 fmt::format("group.member: member {} of engine \"{}\" is here already", group.member, group.engine_id));
   }
   present_ |= bit;
+  gone_ &= ~bit;
   ++joined_;
   return {};
 }
@@ -78,14 +79,17 @@ bool EngineGroup::leave() noexcept {
   return --joined_ == 0;
 }
 
-void EngineGroup::free_member(std::uint32_t member) noexcept {
+std::uint64_t EngineGroup::departures() const noexcept {
   MutexLock lock(mutex_);
-  present_ &= ~(std::uint64_t{1} << member);
+  return departures_;
 }
 
-void EngineGroup::add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation) {
+bool EngineGroup::add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation,
+                      std::uint64_t departures) {
   MutexLock lock(mutex_);
+  if (gone_ != 0 || departures_ != departures) return false;
   open_.emplace(id, reservation);
+  return true;
 }
 
 void EngineGroup::remove(std::uint64_t id) noexcept {
@@ -104,11 +108,15 @@ Status EngineGroup::report(std::uint64_t id, std::size_t block, std::uint32_t me
   return reservation->report(block, member);
 }
 
-void EngineGroup::revoke_all() noexcept {
+void EngineGroup::depart(std::uint32_t member) noexcept {
   std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open;  // taken: what is revoked takes no reports any more
   {
     MutexLock lock(mutex_);
     open.swap(open_);
+    const std::uint64_t bit = std::uint64_t{1} << member;
+    present_ &= ~bit;
+    gone_ |= bit;
+    ++departures_;  // together with the swap: what is added later is refused
   }
   for (const auto& [_, weak] : open) {
     if (const auto reservation = weak.lock()) reservation->revoke();
@@ -190,6 +198,7 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chai
     log_line(LogLevel::kError, "rank_reserves", "only the scheduler member (group.member 0) of an engine reserves");
   }
   const std::size_t begin = std::min(first, chain.size());
+  const std::uint64_t departures = engine_ ? engine_->departures() : 0;
   auto reservation = std::make_shared<LocalReservation>(
       core_,
       LocalReservation::Request{.chain = chain,
@@ -199,7 +208,7 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chai
                                 .slot_bytes = shape_.slot_bytes,
                                 .refused = closed() || !scheduler || !owns(chain.space())},
       engine_);
-  if (engine_) engine_->add(reservation->id(), reservation);
+  if (engine_ && !engine_->add(reservation->id(), reservation, departures)) reservation->revoke();
   {
     MutexLock lock(mutex_);
     std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
@@ -268,11 +277,8 @@ void LocalSession::close() noexcept {
   for (const auto& weak : pins) {
     if (const auto record = weak.lock()) core_->unpin(*record);
   }
-  if (engine_) {
-    engine_->revoke_all();
-    engine_->free_member(options_.group.member);
-  }
-  core_->forget_session(this, options_.group.engine_id);
+  if (engine_) engine_->depart(options_.group.member);
+  core_->forget_session(this, engine_ ? &options_.group.engine_id : nullptr);
 }
 
 }  // namespace tiercel::detail

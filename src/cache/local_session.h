@@ -23,18 +23,22 @@ class EngineGroup {
   [[nodiscard]] Status join(const SessionGroup& group);
   /// True: that was the last member.
   [[nodiscard]] bool leave() noexcept;
-  void add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation);
+  /// How many members have left so far. A reservation asks before it begins.
+  [[nodiscard]] std::uint64_t departures() const noexcept;
+  /// False: a member is gone, or one has left since `departures` was asked: its part may never come.
+  [[nodiscard]] bool add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation,
+                         std::uint64_t departures);
   void remove(std::uint64_t id) noexcept;
   [[nodiscard]] Status report(std::uint64_t id, std::size_t block, std::uint32_t member);
-  /// A member is gone: its part of what is open will never come.
-  void revoke_all() noexcept;
-  /// The member number is free again.
-  void free_member(std::uint32_t member) noexcept;
+  /// A member goes: its part of what is open will never come, its number is free again.
+  void depart(std::uint32_t member) noexcept;
 
  private:
   const std::uint32_t members_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::uint64_t present_ TIERCEL_GUARDED_BY(mutex_) = 0;  // a bit a member
+  std::uint64_t gone_ TIERCEL_GUARDED_BY(mutex_) = 0;     // a bit a member that was here and has not come back
+  std::uint64_t departures_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint32_t joined_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open_ TIERCEL_GUARDED_BY(mutex_);
 };

@@ -72,10 +72,12 @@ constexpr std::array kSettings = {
          .range = {.high = kArenas.size() - 1},
          .choices = kArenas,
          .meaning = "private memory of this process, or a sealed memfd that other processes can map"}),
-    row<&Config::host, &HostConfig::prefault>({.key = "host.prefault",
-                                               .kind = ValueKind::kBoolean,
-                                               .range = {.high = 1},
-                                               .meaning = "touch the arena's pages at start, by several threads"}),
+    row<&Config::host, &HostConfig::prefault>(
+        {.key = "host.prefault",
+         .kind = ValueKind::kBoolean,
+         .range = {.high = 1},
+         .meaning = "touch all of the arena's pages from the start on, by several threads, so that the process "
+                    "then holds host.capacity of RAM; false: each page at its first use"}),
     row<&Config::host, &HostConfig::extent_bytes>(
         {.key = "host.extent_bytes",
          .kind = ValueKind::kBytes,

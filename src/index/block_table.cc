@@ -93,11 +93,17 @@ bool BlockTable::is_unused(BlockId id) const noexcept {
   return is_stub(id) && links_[id].first_child == kNoBlock && entries_[id].logical_pins == 0;
 }
 
-void BlockTable::erase_if_unused(BlockId id) {
-  for (int step = 0; is_unused(id); ++step) {
-    if (step == kCascade && cut_cascades_.size() < kCutCascades) {
-      cut_cascades_.push_back(id);
-      return;
+int BlockTable::erase_if_unused(BlockId id) {
+  int gone = 0;
+  for (; is_unused(id); ++gone) {
+    if (gone == kCascade) {
+      if (cut_cascades_.size() < kCutCascades) {
+        cut_cascades_.push_back(id);
+      } else {
+        walk_ = 0;
+        walk_end_ = untouched_;
+      }
+      break;
     }
     BlockEntry& entry = entries_[id];
     const BlockId parent = entry.parent;
@@ -111,14 +117,21 @@ void BlockTable::erase_if_unused(BlockId id) {
     --stubs_;
     id = parent;
   }
+  return gone;
 }
 
-bool BlockTable::collect() {
-  if (cut_cascades_.empty()) return false;
-  const BlockId id = cut_cascades_.back();
-  cut_cascades_.pop_back();
-  if (entries_[id].in_use) erase_if_unused(id);
-  return !cut_cascades_.empty();
+int BlockTable::collect(int budget) {
+  int looked = 0;
+  while (looked < budget && !cut_cascades_.empty()) {
+    const BlockId id = cut_cascades_.back();
+    cut_cascades_.pop_back();
+    looked += 1 + (entries_[id].in_use ? erase_if_unused(id) : 0);
+  }
+  while (looked < budget && walk_ < walk_end_) {
+    const BlockId id = walk_++;
+    looked += 1 + (entries_[id].in_use ? erase_if_unused(id) : 0);
+  }
+  return looked;
 }
 
 void BlockTable::erase_root(BlockId id) {

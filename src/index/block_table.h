@@ -66,11 +66,14 @@ class BlockTable {
   /// A new entry without a copy; `parent` is an entry or a root. kNoBlock: the table is full.
   [[nodiscard]] BlockId insert(const BlockHash& hash, GroupId group, BlockId parent);
   [[nodiscard]] BlockId insert_root(const BlockHash& fingerprint);
-  /// Frees the entry if nothing keeps it, and then its ancestors likewise, at most kCascade of them; the rest waits
-  /// for collect().
-  void erase_if_unused(BlockId id);
-  /// Goes on with cascades that were cut. True if something is left.
-  bool collect();
+  /// Frees the entry if nothing keeps it, and then its ancestors likewise, at most kCascade in all; the rest waits for
+  /// collect(). Answers how many went.
+  int erase_if_unused(BlockId id);
+  /// Goes on with cascades that were cut, for about `budget` entries. Answers how many it looked at; 0: nothing is
+  /// left.
+  int collect(int budget);
+  /// Cut cascades that collect() has not come to.
+  [[nodiscard]] bool has_cut_cascades() const noexcept { return !cut_cascades_.empty(); }
   void erase_root(BlockId id);
 
   [[nodiscard]] const BlockEntry& operator[](BlockId id) const noexcept { return entries_[id]; }
@@ -122,8 +125,8 @@ class BlockTable {
   void check_consistency() const;
 
  private:
-  static constexpr int kCascade = 64;
-  static constexpr std::size_t kCutCascades = 256;  // more at once are not cut
+  static constexpr int kCascade = 16;
+  static constexpr std::size_t kCutCascades = 256;  // of more at once collect() finds the rest by a walk
 
   [[nodiscard]] BlockId take_free();
   void link_child(BlockId parent, BlockId child);
@@ -138,6 +141,8 @@ class BlockTable {
   BlockId free_ = kNoBlock;
   BlockId untouched_ = 0;  // entries from here on were never used
   std::vector<BlockId> cut_cascades_;
+  BlockId walk_end_ = 0;  // collect() still looks at the entries [walk_, walk_end_)
+  BlockId walk_ = 0;
   Mapping entries_mapping_;
   Mapping links_mapping_;
   BlockEntry* entries_ = nullptr;

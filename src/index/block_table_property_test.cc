@@ -2,12 +2,12 @@
 // model: which keys exist, their states, stubs, child counts per tier, and the length of every match.
 #include "base/random.h"
 #include "index/block_table.h"
+#include "model/testing/numbered_hash.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <optional>
 
@@ -17,15 +17,7 @@ namespace {
 constexpr unsigned kNames = 24;
 
 /// Names 1..kNames form a fixed tree: the parent of n is n / 2 (0 is the root).
-BlockHash hash_of(unsigned n) {
-  Random random(n);
-  BlockHash hash;
-  for (std::size_t i = 0; i < 32; i += 8) {
-    const std::uint64_t word = random.next();
-    std::memcpy(hash.bytes.data() + i, &word, 8);
-  }
-  return hash;
-}
+BlockHash hash_of(unsigned n) { return testing_support::numbered_hash(n); }
 
 struct Model {
   std::map<unsigned, std::array<CopyState, kTierCount>> entries;  // exactly those that should exist

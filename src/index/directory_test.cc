@@ -1,26 +1,17 @@
 // Goal: keys that share lines stay apart, and readers beside a writer at full rate never miss what is there.
 #include "index/directory.h"
-#include "base/random.h"
+#include "model/testing/numbered_hash.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstring>
 #include <thread>
 #include <vector>
 
 namespace tiercel {
 namespace {
 
-BlockHash name(std::uint64_t n) {
-  Random random(n);
-  BlockHash hash;
-  for (std::size_t i = 0; i < 32; i += 8) {
-    const std::uint64_t word = random.next();
-    std::memcpy(hash.bytes.data() + i, &word, 8);
-  }
-  return hash;
-}
+using testing_support::numbered_hash;
 
 constexpr TierSet kHostOnly{.bits = 1};
 
@@ -29,29 +20,29 @@ TEST(Directory, holds_its_whole_capacity_and_forgets_what_is_erased) {
   auto directory = Directory::create({.capacity = kCount, .seed = 1});
   ASSERT_TRUE(directory);
   for (BlockId id = 0; id < kCount; ++id) {
-    directory->insert(directory->place(name(id), 0), id);
-    directory->set_tiers(directory->place(name(id), 0), id, kHostOnly);
+    directory->insert(directory->place(numbered_hash(id), 0), id);
+    directory->set_tiers(directory->place(numbered_hash(id), 0), id, kHostOnly);
   }
   const auto is = [](BlockId wanted) { return [wanted](BlockId id) { return id == wanted; }; };
   std::uint64_t lines = 0;
   for (BlockId id = 0; id < kCount; ++id) {
-    EXPECT_EQ(directory->find(directory->place(name(id), 0), is(id)), id);
-    lines += directory->lines_touched(directory->place(name(id), 0), id);
+    EXPECT_EQ(directory->find(directory->place(numbered_hash(id), 0), is(id)), id);
+    lines += directory->lines_touched(directory->place(numbered_hash(id), 0), id);
   }
   EXPECT_LT(static_cast<double>(lines) / kCount, 1.15) << "lines a lookup at full load";
-  for (BlockId id = 0; id < kCount; id += 2) directory->erase(directory->place(name(id), 0), id);
+  for (BlockId id = 0; id < kCount; id += 2) directory->erase(directory->place(numbered_hash(id), 0), id);
   for (BlockId id = 0; id < kCount; ++id) {
-    EXPECT_EQ(directory->find(directory->place(name(id), 0), is(id)), id % 2 == 0 ? kNoBlock : id);
+    EXPECT_EQ(directory->find(directory->place(numbered_hash(id), 0), is(id)), id % 2 == 0 ? kNoBlock : id);
   }
 }
 
 TEST(Directory, one_name_in_two_groups_is_two_keys) {
   auto directory = Directory::create({.capacity = 8, .seed = 1});
   ASSERT_TRUE(directory);
-  directory->insert(directory->place(name(1), 3), 5);
-  directory->set_tiers(directory->place(name(1), 3), 5, {.bits = 2});
+  directory->insert(directory->place(numbered_hash(1), 3), 5);
+  directory->set_tiers(directory->place(numbered_hash(1), 3), 5, {.bits = 2});
   std::vector<TierSet> tiers(1);
-  const std::vector<BlockHash> names{name(1)};
+  const std::vector<BlockHash> names{numbered_hash(1)};
   EXPECT_EQ(directory->match_leading(names, 0, tiers), 0U);
   EXPECT_EQ(directory->match_leading(names, 3, tiers), 1U);
   EXPECT_TRUE(tiers[0].has(TierId::kDisk));
@@ -63,7 +54,7 @@ TEST(Directory, match_ends_at_the_first_block_that_is_not_ready) {
   ASSERT_TRUE(directory);
   std::vector<BlockHash> names;
   for (BlockId id = 0; id < 60; ++id) {
-    names.push_back(name(id));
+    names.push_back(numbered_hash(id));
     directory->insert(directory->place(names.back(), 0), id);
     if (id != 41) directory->set_tiers(directory->place(names.back(), 0), id, kHostOnly);
   }
@@ -89,7 +80,7 @@ TEST(Directory, readers_beside_a_writer_never_miss) {
   ASSERT_TRUE(directory);
   std::vector<BlockHash> names;
   for (BlockId id = 0; id < kStay; ++id) {
-    names.push_back(name(id));
+    names.push_back(numbered_hash(id));
     directory->insert(directory->place(names.back(), 0), id);
     directory->set_tiers(directory->place(names.back(), 0), id, kHostOnly);
   }
@@ -108,9 +99,9 @@ TEST(Directory, readers_beside_a_writer_never_miss) {
   }
   for (std::uint64_t round = 0; round < 40 || rounds.load() < 20; ++round) {
     for (BlockId id = 0; id < kChurn; ++id)
-      directory->insert(directory->place(name(kStay + id + round * 7), 0), kStay + id);
+      directory->insert(directory->place(numbered_hash(kStay + id + round * 7), 0), kStay + id);
     for (BlockId id = 0; id < kChurn; ++id)
-      directory->erase(directory->place(name(kStay + id + round * 7), 0), kStay + id);
+      directory->erase(directory->place(numbered_hash(kStay + id + round * 7), 0), kStay + id);
   }
   stop.store(true, std::memory_order_release);
   for (std::thread& reader : readers) reader.join();

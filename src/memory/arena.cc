@@ -7,6 +7,7 @@
 #include <numa.h>
 
 #include <algorithm>
+#include <new>
 
 namespace tiercel {
 namespace {
@@ -43,12 +44,29 @@ Result<std::shared_ptr<Arena>> Arena::create(const HostConfig& host) {
 }
 
 void Arena::start_prefault(Executor& executor, std::uint64_t piece_bytes) {
-  for (std::size_t i = 0; i < executor.concurrency(); ++i) prefault_pieces(shared_from_this(), executor, piece_bytes);
+  std::size_t chains = 0;
+  for (std::size_t i = 0; i < executor.concurrency(); ++i) {
+    chains += queue_prefault(shared_from_this(), executor, piece_bytes) ? 1U : 0U;
+  }
+  if (chains == 0) {
+    log_line(LogLevel::kWarn, "prefault",
+             "host arena: pages are not provided ahead of use: no worker's queue has room for it");
+  }
+}
+
+bool Arena::queue_prefault(const std::shared_ptr<Arena>& arena, Executor& executor,
+                           std::uint64_t piece_bytes) noexcept {
+  try {
+    return executor.submit([arena, &executor, piece_bytes] { prefault_pieces(arena, executor, piece_bytes); });
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 /// One task touches one piece and queues the next, so that other work of the executor gets its turn between pieces.
+/// Where the queue has no room (or the task no memory) it goes on in its own place: the chain ends with the arena.
 void Arena::prefault_pieces(const std::shared_ptr<Arena>& arena, Executor& executor, std::uint64_t piece_bytes) {
-  (void)executor.submit([arena, &executor, piece_bytes] {
+  do {
     const std::uint64_t offset = arena->next_.fetch_add(piece_bytes, std::memory_order_relaxed);
     if (offset >= arena->bytes() || arena->stop_.load(std::memory_order_acquire)) return;
     const std::uint64_t bytes = std::min(piece_bytes, arena->bytes() - offset);
@@ -60,8 +78,7 @@ void Arena::prefault_pieces(const std::shared_ptr<Arena>& arena, Executor& execu
       return;
     }
     arena->prefaulted_.fetch_add(bytes, std::memory_order_acq_rel);
-    prefault_pieces(arena, executor, piece_bytes);
-  });
+  } while (!queue_prefault(arena, executor, piece_bytes));
 }
 
 }  // namespace tiercel

@@ -30,13 +30,16 @@ class Arena : public std::enable_shared_from_this<Arena> {
   [[nodiscard]] const Mapping& mapping() const noexcept { return mapping_; }
 
   /// Queues the first touch of every page on `executor`, in pieces of `piece_bytes` in address order, so that several
-  /// threads share it. Stops early, with one line in the log, where pages run out or the kernel is too old.
+  /// threads share it. Stops early, with one line in the log, where pages run out or the kernel is too old; a full
+  /// queue does not stop it. Afterwards the whole arena is resident.
   void start_prefault(Executor& executor, std::uint64_t piece_bytes);
   /// What start_prefault has provided so far.
   [[nodiscard]] std::uint64_t prefaulted_bytes() const noexcept { return prefaulted_.load(std::memory_order_acquire); }
   void stop_prefault() noexcept { stop_.store(true, std::memory_order_release); }
 
  private:
+  static bool queue_prefault(const std::shared_ptr<Arena>& arena, Executor& executor,
+                             std::uint64_t piece_bytes) noexcept;
   static void prefault_pieces(const std::shared_ptr<Arena>& arena, Executor& executor, std::uint64_t piece_bytes);
 
   Mapping mapping_;

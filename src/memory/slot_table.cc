@@ -13,6 +13,7 @@ SlotTable::SlotTable(const Options& options)
   TIERCEL_CHECK(std::uint64_t{options.extents} * slots_per_extent_max_ < kNoSlot, "slot ids fit 32 bits");
   free_.reserve(options.extents);
   for (ExtentId extent = options.extents; extent > 0; --extent) free_.push_back(extent - 1);
+  unclaimed_.reserve(options.extents);  // adding one does not allocate
   classes_.reserve(16);
 }
 
@@ -48,10 +49,8 @@ void SlotTable::cut(ExtentId id, std::uint64_t slot_bytes) {
   extent.slot_bytes = slot_bytes;
   extent.slots = static_cast<std::uint32_t>(options_.extent_bytes / slot_bytes);
   extent.used = 0;
-  for (std::uint32_t i = 0; i < extent.slots; ++i) {
-    meta_[slot_at(id, i)].owner = i + 1 < extent.slots ? slot_at(id, i + 1) : kNoSlot;
-  }
-  extent.first_free = slot_at(id, 0);
+  extent.untouched = 0;
+  extent.first_free = kNoSlot;
   list(id);
 }
 
@@ -70,17 +69,18 @@ std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes
   const ExtentId id = class_of(slot_bytes).head;
   if (id == kNoExtent) return std::nullopt;
   Extent& extent = extents_[id];
-  const SlotId slot = extent.first_free;
+  const bool again = extent.first_free != kNoSlot;
+  const SlotId slot = again ? extent.first_free : slot_at(id, extent.untouched++);
   Meta& meta = meta_[slot];
   TIERCEL_CHECK(meta.state == State::kFree && meta.pins.load(std::memory_order_acquire) == 0, "a free slot is unused");
-  extent.first_free = meta.owner;
+  if (again) extent.first_free = meta.owner;
   meta.state = State::kUsed;
   meta.owner = owner;
   meta.length = 0;
-  if (std::exchange(extent.unclaimed, false)) --unclaimed_;
+  if (std::exchange(extent.unclaimed, false)) forget_unclaimed(id);
   ++extent.used;
   used_bytes_ += extent.slot_bytes;
-  if (extent.first_free == kNoSlot) unlist(id);
+  if (!has_room(extent)) unlist(id);
   return slot;
 }
 
@@ -124,7 +124,7 @@ void SlotTable::free_slot(SlotId slot) {
 
 void SlotTable::free_extent(ExtentId id) {
   unlist(id);
-  if (extents_[id].unclaimed) --unclaimed_;
+  if (extents_[id].unclaimed) forget_unclaimed(id);
   extents_[id] = Extent{};
   free_.push_back(id);
 }
@@ -137,25 +137,27 @@ void SlotTable::set_draining(ExtentId id, bool draining) {
     unlist(id);
   } else if (extent.used == 0) {
     free_extent(id);
-  } else if (extent.first_free != kNoSlot) {
+  } else if (has_room(extent)) {
     list(id);
   }
 }
 
 void SlotTable::hand_over(ExtentId id, std::uint64_t slot_bytes) {
   TIERCEL_CHECK(extents_[id].draining && extents_[id].used == 0, "a drained extent is handed over");
-  if (extents_[id].unclaimed) --unclaimed_;
+  if (extents_[id].unclaimed) forget_unclaimed(id);
   extents_[id] = Extent{};
   cut(id, slot_bytes);
   extents_[id].unclaimed = true;
-  ++unclaimed_;
+  unclaimed_.push_back(id);
 }
 
 void SlotTable::free_an_unclaimed_extent() {
-  for (ExtentId id = 0; unclaimed_ > 0 && id < options_.extents; ++id) {
-    if (extents_[id].unclaimed && !extents_[id].draining) return free_extent(id);
-  }
+  const auto found = std::ranges::find_if(unclaimed_, [this](ExtentId id) { return !extents_[id].draining; });
+  if (found != unclaimed_.end()) free_extent(*found);
 }
+
+/// Few are unclaimed at a time: hand-overs come one by one, and each was asked for.
+void SlotTable::forget_unclaimed(ExtentId id) { std::erase(unclaimed_, id); }
 
 void SlotTable::check_consistency() const {
   std::uint64_t used_bytes = 0;
@@ -163,10 +165,18 @@ void SlotTable::check_consistency() const {
   std::size_t free_extents = 0;
   for (ExtentId id = 0; id < options_.extents; ++id) {
     const Extent& extent = extents_[id];
+    for (std::uint32_t i = extent.untouched; i < slots_per_extent_max_; ++i) {  // all of a free extent
+      const Meta& meta = meta_[slot_at(id, i)];
+      TIERCEL_CHECK(meta.state == State::kFree && meta.pins.load(std::memory_order_acquire) == 0,
+                    "a slot that was never taken is unused");
+    }
+    TIERCEL_CHECK(extent.unclaimed == (std::ranges::count(unclaimed_, id) == 1), "unclaimed extents are listed once");
     if (extent.slot_bytes == 0) {
       ++free_extents;
+      TIERCEL_CHECK(extent.untouched == 0 && extent.used == 0 && !extent.listed, "a free extent holds nothing");
       continue;
     }
+    TIERCEL_CHECK(extent.untouched <= extent.slots, "no slot lies beyond the last");
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < extent.slots; ++i) {
       used += meta_[slot_at(id, i)].state != State::kFree ? 1U : 0U;
@@ -175,11 +185,12 @@ void SlotTable::check_consistency() const {
     std::uint32_t listed_free = 0;
     for (SlotId slot = extent.first_free; slot != kNoSlot; slot = meta_[slot].owner) {
       TIERCEL_CHECK(extent_of(slot) == id && meta_[slot].state == State::kFree, "free list of the extent");
+      TIERCEL_CHECK(slot < slot_at(id, extent.untouched), "only what was taken before is on the free list");
       ++listed_free;
       TIERCEL_CHECK(listed_free <= extent.slots, "free list has no loop");
     }
-    TIERCEL_CHECK(used == extent.used && used + listed_free == extent.slots, "every slot is counted once");
-    TIERCEL_CHECK(extent.listed == (listed_free > 0 && !extent.draining), "an extent with room is listed");
+    TIERCEL_CHECK(used == extent.used && used + listed_free == extent.untouched, "every slot is counted once");
+    TIERCEL_CHECK(extent.listed == (used < extent.slots && !extent.draining), "an extent with room is listed");
     used_bytes += used * extent.slot_bytes;
   }
   TIERCEL_CHECK(free_extents == free_.size(), "every free extent is on the list");

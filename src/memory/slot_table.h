@@ -111,8 +111,9 @@ class SlotTable {
   struct Extent {
     std::uint64_t slot_bytes = 0;
     std::uint32_t slots = 0;
-    std::uint32_t used = 0;  // quarantined ones included
-    SlotId first_free = kNoSlot;
+    std::uint32_t used = 0;         // quarantined ones included
+    std::uint32_t untouched = 0;    // positions from here on were not taken since the cut, so that a cut writes nothing
+    SlotId first_free = kNoSlot;    // of those before
     ExtentId previous = kNoExtent;  // in its class's list of extents with room
     ExtentId next = kNoExtent;
     bool draining = false;
@@ -134,6 +135,10 @@ class SlotTable {
   void free_slot(SlotId slot);
   void free_extent(ExtentId extent);
   void free_an_unclaimed_extent();
+  void forget_unclaimed(ExtentId extent);
+  [[nodiscard]] static bool has_room(const Extent& extent) noexcept {
+    return extent.first_free != kNoSlot || extent.untouched < extent.slots;
+  }
 
   Options options_;
   std::uint32_t slots_per_extent_max_;
@@ -141,7 +146,7 @@ class SlotTable {
   std::vector<Extent> extents_;
   std::vector<ExtentId> free_;  // the back is taken first: the lowest address
   std::vector<Class> classes_;
-  std::uint32_t unclaimed_ = 0;  // extents
+  std::vector<ExtentId> unclaimed_;
   std::uint64_t used_bytes_ = 0;
   std::uint64_t quarantined_slots_ = 0;
   std::uint64_t quarantined_bytes_ = 0;

@@ -29,19 +29,23 @@ class EvictionPolicy {
   virtual void touch(std::span<const PolicyBlock> tail_first, std::uint64_t now_ns) = 0;
   /// The copy is gone. An unknown block is ignored.
   virtual void erase(PolicyBlock block) = 0;
-  /// The block of `list` that should go first among those that may, or none found within a bounded search (at most
-  /// kSearch calls of `evictable`). The block stays known until erase().
+  /// The block of `list` that should go first among those that may, or none found by at most kSearch questions
+  /// (`evictable`). The block stays known until erase(). What may not go keeps its place in the order. A search that
+  /// found none goes on in the next call: asks_for_all(list) questions in a row, with no touch between, ask about every
+  /// block of the list.
   [[nodiscard]] virtual std::optional<PolicyBlock> victim(PolicyList list,
                                                           FunctionRef<bool(PolicyBlock)> evictable) = 0;
   /// What keeping the block is worth now, comparable between lists; higher is better. 0 for an unknown block.
   [[nodiscard]] virtual double value(PolicyBlock block, std::uint64_t now_ns) const = 0;
-  /// The block of `list` that would be asked about first, whether it may go or not.
+  /// How many questions without a yes say that no block of `list` may go; 0 for an empty list.
+  [[nodiscard]] virtual std::uint64_t asks_for_all(PolicyList list) const = 0;
+  /// The coldest block of `list` that has not been asked about in vain; with none such, the coldest.
   [[nodiscard]] virtual std::optional<PolicyBlock> coldest(PolicyList list) const = 0;
   [[nodiscard]] virtual bool knows(PolicyBlock block) const = 0;
   /// Bytes of policy state a block.
   [[nodiscard]] virtual std::uint64_t bytes_per_block() const = 0;
 
-  static constexpr int kSearch = 64;
+  static constexpr std::uint64_t kSearch = 32;
 };
 
 }  // namespace tiercel

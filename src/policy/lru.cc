@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -20,6 +21,8 @@ void LruPolicy::link_hottest(PolicyBlock block) {
   nodes_[block].hotter = kNone;
   (ends.hottest == kNone ? ends.coldest : nodes_[ends.hottest].hotter) = block;
   ends.hottest = block;
+  if (ends.next == kNone) ends.next = block;
+  ++ends.size;
 }
 
 void LruPolicy::unlink(PolicyBlock block) {
@@ -27,6 +30,9 @@ void LruPolicy::unlink(PolicyBlock block) {
   Ends& ends = lists_[node.list];
   (node.colder == kNone ? ends.coldest : nodes_[node.colder].hotter) = node.hotter;
   (node.hotter == kNone ? ends.hottest : nodes_[node.hotter].colder) = node.colder;
+  if (ends.next == block) ends.next = node.hotter;
+  if (ends.again == block) ends.again = node.hotter;
+  --ends.size;
 }
 
 void LruPolicy::add_list(PolicyList list) {
@@ -61,19 +67,40 @@ void LruPolicy::erase(PolicyBlock block) {
 
 std::optional<PolicyBlock> LruPolicy::victim(PolicyList list, FunctionRef<bool(PolicyBlock)> evictable) {
   if (list >= lists_.size()) return std::nullopt;
-  for (int i = 0; i < kSearch; ++i) {
-    const PolicyBlock coldest = lists_[list].coldest;
-    if (coldest == kNone) return std::nullopt;
-    if (evictable(coldest)) return coldest;
-    unlink(coldest);
-    link_hottest(coldest);
+  Ends& ends = lists_[list];
+  if (ends.next == kNone) begin_again(ends);
+  if (ends.next != ends.coldest) {
+    const PolicyBlock nearest = nodes_[ends.next].colder;
+    if (ends.just_passed && evictable(nearest)) return nearest;
+    ends.just_passed = false;
+    if (ends.again == kNone || ends.again == ends.next) ends.again = ends.coldest;
+    if (evictable(ends.again)) return ends.again;
+    ends.again = nodes_[ends.again].hotter;
+  }
+  for (std::uint64_t left = std::min(kSearch - kAsksAgain, ends.size); left > 0; --left) {
+    if (ends.next == kNone) begin_again(ends);
+    if (evictable(ends.next)) return ends.next;
+    ends.next = nodes_[ends.next].hotter;
+    ends.just_passed = true;
   }
   return std::nullopt;
 }
 
+void LruPolicy::begin_again(Ends& ends) noexcept {
+  ends.next = ends.coldest;
+  ends.again = kNone;
+  ends.just_passed = false;
+}
+
+std::uint64_t LruPolicy::asks_for_all(PolicyList list) const {
+  if (list >= lists_.size() || lists_[list].size == 0) return 0;
+  const std::uint64_t calls = (lists_[list].size + kSearch - kAsksAgain - 1) / (kSearch - kAsksAgain);
+  return lists_[list].size + calls * kAsksAgain;
+}
+
 std::optional<PolicyBlock> LruPolicy::coldest(PolicyList list) const {
   if (list >= lists_.size() || lists_[list].coldest == kNone) return std::nullopt;
-  return lists_[list].coldest;
+  return lists_[list].next != kNone ? lists_[list].next : lists_[list].coldest;
 }
 
 double LruPolicy::value(PolicyBlock block, std::uint64_t now_ns) const {

@@ -1,6 +1,11 @@
 // LruPolicy: least recently used. Used tail first, a sequence's head is always hotter than its tail, so the cold end of
-// a list is a leaf; what the owner does not let go (a parent whose children came later, a pinned block) is moved to
-// the hot end and counts as used again. 16 bytes a block, O(1) a call but for victim's bounded search.
+// a list is a leaf. 16 bytes a block, O(1) a call but for victim's bounded search.
+//
+// What the owner does not let go (a pinned block, a parent whose children came later) keeps its place. A cursor divides
+// each list: blocks colder than it were asked about in vain, the search goes on from it. So thousands of pinned blocks
+// at the cold end cost once, not once a victim. Those behind the cursor get their second chance in two ways: those just
+// passed are asked first, one by one, until one says no (where a leaf went, its parent is now a leaf), and one of all
+// in turn with each call, coldest first (its pin may have ended). A search that has reached the hot end begins again.
 #pragma once
 
 #include "policy/eviction.h"
@@ -24,6 +29,7 @@ class LruPolicy final : public EvictionPolicy {
   [[nodiscard]] std::optional<PolicyBlock> victim(PolicyList list, FunctionRef<bool(PolicyBlock)> evictable) override;
   /// 1 / (seconds since the last use + 1).
   [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override;
+  [[nodiscard]] std::uint64_t asks_for_all(PolicyList list) const override;
   [[nodiscard]] std::optional<PolicyBlock> coldest(PolicyList list) const override;
   [[nodiscard]] bool knows(PolicyBlock block) const override { return nodes_[block].linked; }
   [[nodiscard]] std::uint64_t bytes_per_block() const override { return sizeof(Node); }
@@ -44,10 +50,16 @@ class LruPolicy final : public EvictionPolicy {
   struct Ends {
     PolicyBlock coldest = kNone;
     PolicyBlock hottest = kNone;
+    PolicyBlock next = kNone;   // the cursor; none: the search has reached the hot end
+    PolicyBlock again = kNone;  // colder than the cursor, to be asked again next; none: the coldest
+    std::uint64_t size = 0;
+    bool just_passed = false;  // the block before the cursor, in vain
   };
+  static constexpr std::uint64_t kAsksAgain = 2;  // of blocks behind the cursor, at most, in each call
 
   void link_hottest(PolicyBlock block);
   void unlink(PolicyBlock block);
+  static void begin_again(Ends& ends) noexcept;
 
   std::uint64_t capacity_;
   Node* nodes_;  // zeroed pages from the system, touched as blocks are used

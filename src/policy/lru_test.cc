@@ -38,19 +38,60 @@ TEST_F(Lru, what_may_not_go_is_passed_over) {
   held_ = {0, 1};
   EXPECT_EQ(evict(), 2U);
   held_.clear();
+  std::set<PolicyBlock> colder;
+  for (int i = 0; i < 2; ++i) colder.insert(*evict());
+  EXPECT_EQ(colder, (std::set<PolicyBlock>{0, 1})) << "they kept their place";
   EXPECT_EQ(evict(), 3U);
   EXPECT_EQ(evict(), 4U);
-  EXPECT_EQ(evict(), 0U);
+}
+
+TEST_F(Lru, a_sequence_used_head_first_still_goes_tail_first_and_before_what_is_hotter) {
+  for (PolicyBlock b = 0; b < 6; ++b) lru_.insert(b, 0, 0);  // head 0, never touched
+  lru_.insert(50, 0, kSecond);
+  held_ = {0, 1, 2, 3, 4};
+  for (PolicyBlock leaf = 5; leaf < 6; --leaf) {
+    EXPECT_EQ(evict(), leaf);
+    if (leaf > 0) held_.erase(leaf - 1);  // its parent has no child now
+  }
+  EXPECT_EQ(evict(), 50U);
+}
+
+TEST_F(Lru, blocks_that_may_go_again_go_coldest_first_and_before_hotter_ones) {
+  for (PolicyBlock b = 0; b < 60; ++b) lru_.insert(b, 0, 0);
+  for (PolicyBlock b = 0; b < 50; ++b) held_.insert(b);
+  std::optional<PolicyBlock> first;
+  while (!first) first = evict();
+  EXPECT_EQ(first, 50U);
+  EXPECT_EQ(evict(), 51U);
+  held_.clear();
+  PolicyBlock last = 0;
+  for (int i = 0; i < 40; ++i) {
+    const PolicyBlock now = *evict();
+    EXPECT_LT(now, 50U);
+    EXPECT_TRUE(i == 0 || now > last || now == 0) << now << " after " << last;
+    last = now;
+  }
+}
+
+TEST_F(Lru, after_a_search_in_vain_the_coldest_goes_first) {
+  for (PolicyBlock b = 0; b < 20; ++b) lru_.insert(b, 0, 0);
+  for (PolicyBlock b = 0; b < 20; ++b) held_.insert(b);
+  EXPECT_FALSE(evict());
+  held_.clear();
+  for (PolicyBlock b = 0; b < 20; ++b) EXPECT_EQ(evict(), b);
 }
 
 TEST_F(Lru, the_search_is_bounded) {
   for (PolicyBlock b = 0; b < 100; ++b) lru_.insert(b, 0, 0);
-  int asked = 0;
-  EXPECT_FALSE(lru_.victim(0, [&](PolicyBlock) {
-    ++asked;
-    return false;
-  }));
-  EXPECT_EQ(asked, EvictionPolicy::kSearch);
+  for (int call = 0; call < 10; ++call) {
+    std::uint64_t asked = 0;
+    EXPECT_FALSE(lru_.victim(0, [&](PolicyBlock) {
+      ++asked;
+      return false;
+    }));
+    EXPECT_LE(asked, EvictionPolicy::kSearch);
+  }
+  EXPECT_EQ(lru_.asks_for_all(3), 0U) << "an empty list";
 }
 
 TEST_F(Lru, lists_are_apart_and_values_fall_with_age) {

@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <functional>
 #include <new>
+#include <string>
+#include <utility>
 
 namespace {
 
@@ -138,6 +140,22 @@ TEST_P(AllocationFailure, reserve_that_aborts) {
     allocations_left = armed;
     Reservation room = session_.reserve(c, 0);
     return room.size() == c.size() && room.outcome(7) == Reserved::kYes;
+  });
+}
+
+TEST_P(AllocationFailure, a_session_of_a_group) {
+  std::uint32_t engines = 0;
+  fail_each([&] {
+    const std::int64_t armed = std::exchange(allocations_left, -1);
+    SessionOptions rank = options(kBlockBytes);
+    rank.group = {.engine_id = "an engine whose name does not fit a small string " + std::to_string(++engines),
+                  .members = 2};
+    allocations_left = armed;
+    const bool whole = cache_.open_session(rank).has_value();
+    if (allocations_left >= 0) return whole;
+    rank.group.members = 3;
+    EXPECT_TRUE(cache_.open_session(rank)) << "the failed call left a group of two behind";
+    return false;
   });
 }
 
