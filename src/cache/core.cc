@@ -213,12 +213,15 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
 
 Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {
   const bool verify = paranoid();
+  Status status;
   {
     MutexLock lock(mutex_);
     copy_pins_.fetch_sub(1);  // the writer's: it ends in every case, also where an error's sentence finds no memory
-    if (Status status = store_.commit(fill, length, verify, clock().now_ns()); !status) return status;
-    if (verify) store_.retain(fill.slot);  // for the checksum
+    status = store_.commit(fill, length, verify, clock().now_ns());
+    if (status && verify) store_.retain(fill.slot);  // for the checksum
   }
+  if (closed_.load()) wake();  // as in release()
+  if (!status) return status;
   if (verify) {
     verify_later({.fill = fill, .fingerprint = identity.fingerprint, .hash = identity.hash, .length = length});
   }

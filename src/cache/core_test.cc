@@ -183,6 +183,39 @@ TEST_F(Core, a_load_past_its_deadline_is_done) {
   EXPECT_TRUE(load.wait().empty()) << "the answer was final";
 }
 
+/// Has no room for tasks; runs `at_submit` where another thread could come in between.
+class FullExecutor final : public Executor {
+ public:
+  [[nodiscard]] bool submit(Task) override {
+    if (at_submit) std::exchange(at_submit, nullptr)();
+    return false;
+  }
+  bool wait_until(const std::function<bool()>& ready, std::uint64_t) override { return ready(); }
+  void wake() noexcept override {}
+  [[nodiscard]] std::size_t concurrency() const noexcept override { return 1; }
+  std::function<void()> at_submit;
+};
+
+TEST(Cache, a_checksum_that_the_committer_takes_holds_no_lock) {
+  ManualClock clock;
+  FullExecutor executor;
+  HostCopyEngine copies(executor);
+  Config config = two_extents();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  auto core = *detail::CacheCore::create(config, {.clock = clock, .executor = executor, .copies = copies});
+  Cache cache(core, nullptr);
+  Session session = *cache.open_session(options(kBlockBytes));
+  const BlockChain two = chain(session, 2, 1);
+  Reservation room = session.reserve(two, 0);
+  executor.at_submit = [&] { session.close(); };  // would wait for ever for a lock that the commit holds
+  EXPECT_TRUE(room.writer(0).commit()) << "it was first";
+  ASSERT_FALSE(executor.at_submit);
+  EXPECT_EQ(room.writer(1).commit().error().code, ErrorCode::kClosed);
+  room = {};
+  EXPECT_EQ(cache.stats().tiers[0].blocks, 1U) << "its checksum was taken";
+  EXPECT_TRUE(cache.close(0ns));
+}
+
 /// Runs `at_next` once, when the time is asked for: that is where another thread could come in between.
 class InterruptingClock final : public Clock {
  public:

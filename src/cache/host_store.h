@@ -176,7 +176,7 @@ class HostStore {
   static constexpr int kEvictionsPerFill = 8;
   static constexpr std::int64_t kStepsPerSlice = 64;            // about 0.3 us each where the entries are cold
   static constexpr std::uint64_t kQuestionsPerReserve = 8'192;  // then kBusy; the next reserve goes on from there
-  static constexpr std::uint64_t kQuestionsPerBlock = 4;        // where only leaves lie in the way
+  static constexpr std::uint64_t kQuestionsPerBlock = 64;
   static constexpr int kCollectPerSlice = 8;
   static constexpr int kRootsPerSearch = 128;
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <optional>
 
 namespace tiercel::detail {
 namespace {
@@ -79,6 +80,7 @@ Status LocalReservation::commit(std::size_t item, std::optional<std::size_t> siz
                 fmt::format("commit: a size of {} bytes; valid is 1 to {}, the block's size", length, block_bytes_));
   }
   Status status;
+  std::optional<Fill> fill;
   {
     MutexLock lock(mutex_);
     Item& it = items_[item];
@@ -88,15 +90,18 @@ Status LocalReservation::commit(std::size_t item, std::optional<std::size_t> siz
                                                         it.parts_missing, first_ + item));
     } else if (it.state == State::kOpen) {
       it.state = State::kDone;
-      status = core_->commit(
-          it.fill, {.fingerprint = fingerprint_, .hash = hashes_[first_ + item], .generation = it.fill.generation},
-          static_cast<std::uint32_t>(length));
-      committed_any_ = committed_any_ || status.has_value();
+      committed_any_ = true;
+      fill = it.fill;
     } else if (it.state == State::kRevoked) {
       status = fail(ErrorCode::kClosed, "commit: the session or a member of its group has ended");
     } else {
       status = fail(ErrorCode::kInvalidArgument, "commit: the writer is empty, committed or aborted");
     }
+  }
+  if (fill) {  // without the lock: in paranoid mode a commit may have to take the checksum itself
+    status = core_->commit(
+        *fill, {.fingerprint = fingerprint_, .hash = hashes_[first_ + item], .generation = fill->generation},
+        static_cast<std::uint32_t>(length));
   }
   if (status) {
     core_->counters().fill_latency.add(core_->clock().now_ns() - started_ns_);

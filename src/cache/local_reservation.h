@@ -52,13 +52,13 @@ class LocalReservation final : public ReservationBackend {
   const std::uint64_t id_;
   const std::uint64_t block_bytes_;
   const std::uint64_t started_ns_;
-  std::vector<BlockHash> hashes_;  // of the blocks [0, first + size()), for the touch at the end
+  std::vector<BlockHash> hashes_;  // of the blocks [0, first + size()), for the touch at the end; finish() takes them
   std::size_t first_;
   std::vector<Reserved> outcomes_;  // written by the constructor alone
 
   mutable Mutex mutex_;
   std::vector<Item> items_ TIERCEL_GUARDED_BY(mutex_);
-  bool committed_any_ TIERCEL_GUARDED_BY(mutex_) = false;
+  bool committed_any_ TIERCEL_GUARDED_BY(mutex_) = false;  // or tried to
 };
 
 }  // namespace tiercel::detail
