@@ -1,7 +1,7 @@
 // The core's asynchronous steps: each is a task of the executor or a completion of the copy engine, and may find the
 // cache closed.
-#include "model/block_checksum.h"
 #include "cache/core.h"
+#include "model/block_checksum.h"
 
 #include <algorithm>
 #include <memory>

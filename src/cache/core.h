@@ -10,12 +10,12 @@
 #include "base/function_ref.h"
 #include "base/gate.h"
 #include "base/mutex.h"
-#include "model/block_checksum.h"
 #include "cache/counters.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
 #include "cache/session_backend.h"
 #include "memory/arena.h"
+#include "model/block_checksum.h"
 
 #include <tiercel/cache.h>
 

@@ -18,7 +18,8 @@ HostStore::HostStore(Parts parts)
       slots_(parts.slots),
       policy_(std::move(parts.policy)),
       max_namespaces_(parts.max_namespaces),
-      max_pinned_bytes_(parts.max_pinned_bytes) {}
+      max_pinned_bytes_(parts.max_pinned_bytes),
+      max_filling_bytes_(parts.max_filling_bytes) {}
 
 // ---- namespaces
 
@@ -62,8 +63,8 @@ bool HostStore::erase_empty_root() {
 
 bool HostStore::evictable(BlockId id) const noexcept {
   const BlockEntry& entry = table_[id];
-  return table_.state(id, kHost) == CopyState::kReady && entry.logical_pins == 0 &&
-         table_.children_in(id, kHost) == 0 && slots_.copy_pins(table_.slot(id, kHost)) == 0;
+  return table_.state(id, kHost) == CopyState::kReady && entry.logical_pins == 0 && table_.can_lose(id, kHost) &&
+         slots_.copy_pins(table_.slot(id, kHost)) == 0;
 }
 
 void HostStore::add_slot_size(std::uint64_t slot_bytes) {
@@ -88,6 +89,7 @@ std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
 int HostStore::give_up_copy(BlockId id) {
   const SlotId slot = table_.slot(id, kHost);
   if (is_readable(table_.state(id, kHost))) --counters_.ready_blocks;
+  if (table_.state(id, kHost) == CopyState::kFilling) filling_bytes_ -= slot_bytes_of(id);
   end_pins(id);
   policy_->erase(id);
   table_.set_state(id, kHost, CopyState::kAbsent);
@@ -179,9 +181,8 @@ std::optional<Reserved> HostStore::begin_fill(const FillRequest& request, Fill& 
     return is_readable(table_.state(id, kHost)) ? Reserved::kExists : Reserved::kInFlight;
   }
   const BlockId parent = request.parent;
-  if (parent == kNoBlock || (!table_[parent].is_root && !is_present(table_.state(parent, kHost)))) {
-    return Reserved::kNoParent;
-  }
+  if (parent == kNoBlock || (!table_[parent].is_root && !table_.has_copy(parent))) return Reserved::kNoParent;
+  if (filling_bytes_ + request.slot_bytes > max_filling_bytes_) return Reserved::kBusy;
   // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
   // Where no further pin fits, those that are there guard it.
   const bool guard_id = id != kNoBlock && table_.pin(id);
@@ -206,10 +207,49 @@ std::optional<Reserved> HostStore::begin_fill(const FillRequest& request, Fill& 
   table_.set_state(id, kHost, CopyState::kFilling);
   table_.set_slot(id, kHost, *slot);
   table_.set_generation(id, ++generation_);
+  table_.set_checksum(id, 0);
   slots_.set_owner(*slot, id);
   slots_.retain(*slot);
+  filling_bytes_ += slot_bytes_of(id);
   fill = {.id = id, .generation = generation_, .slot = *slot};
   return Reserved::kYes;
+}
+
+std::optional<Reserved> HostStore::begin_promotion(BlockId id, std::uint64_t slot_bytes, std::uint64_t now_ns,
+                                                   Fill& fill, RoomSearch& room) {
+  fill = {.id = id};
+  if (is_present(table_.state(id, kHost))) {
+    return is_readable(table_.state(id, kHost)) ? Reserved::kExists : Reserved::kInFlight;
+  }
+  const auto slot = take_slot(slot_bytes, now_ns, room);
+  if (!slot) {
+    if (room.spent) return std::nullopt;
+    return Reserved::kBusy;
+  }
+  room.evicted = 0;
+  table_.set_state(id, kHost, CopyState::kLoading);
+  table_.set_slot(id, kHost, *slot);
+  slots_.set_owner(*slot, id);
+  slots_.retain(*slot);
+  fill = {.id = id, .generation = table_[id].generation, .slot = *slot};
+  return Reserved::kYes;
+}
+
+bool HostStore::finish_promotion(const Fill& fill, std::uint32_t length, bool loaded, std::uint64_t now_ns) {
+  const bool ours = is({fill.id, fill.generation}) && table_.state(fill.id, kHost) == CopyState::kLoading &&
+                    table_.slot(fill.id, kHost) == fill.slot;
+  if (!ours) return false;
+  if (!loaded) {
+    give_up_copy(fill.id);
+    return false;
+  }
+  slots_.set_length(fill.slot, length);
+  table_.set_state(fill.id, kHost, CopyState::kReady);
+  policy_->insert(fill.id, list_of(slot_bytes_of(fill.id)), now_ns);
+  ++counters_.ready_blocks;
+  ++counters_.promoted_blocks;
+  counters_.promoted_bytes += length;
+  return true;
 }
 
 void HostStore::release_and_collect(SlotId slot) {
@@ -222,12 +262,13 @@ Status HostStore::commit(const Fill& fill, std::uint32_t length, bool verify, st
     return fail(ErrorCode::kDropped, "the block was deleted while it was being written");
   }
   const BlockId parent = table_[fill.id].parent;
-  if (!table_[parent].is_root && !is_present(table_.state(parent, kHost))) {
+  if (!table_[parent].is_root && !table_.has_copy(parent)) {
     abort(fill);
     return fail(ErrorCode::kNoParent,
                 "the block before this one was given up or deleted; nothing could reach this one");
   }
   slots_.set_length(fill.slot, length);
+  filling_bytes_ -= slot_bytes_of(fill.id);
   table_.set_state(fill.id, kHost, verify ? CopyState::kVerifying : CopyState::kReady);
   policy_->insert(fill.id, list_of(slot_bytes_of(fill.id)), now_ns);
   ++counters_.stored_blocks;
@@ -344,10 +385,13 @@ bool HostStore::drop_some(DropWork& work, int limit) {
     work.pending.pop_back();
     if (!is(name)) continue;
     work.children_of = name;
-    if (!is_present(table_.state(name.id, kHost))) continue;  // a stub goes with its last child
-    const SlotId slot = table_.slot(name.id, kHost);
+    if (!table_.has_copy(name.id)) continue;  // a stub goes with its last child
+    const bool in_host = is_present(table_.state(name.id, kHost));
     ++work.done.blocks;
     ++counters_.dropped_blocks;
+    if (const auto place = disk_ == nullptr ? std::nullopt : disk_->drop(name.id)) work.places.push_back(*place);
+    if (!in_host) continue;
+    const SlotId slot = table_.slot(name.id, kHost);
     budget -= give_up_copy(name.id);
     if (slots_.is_quarantined(slot)) ++work.done.pending;
   }

@@ -6,6 +6,7 @@
 // outcome. The only calls that need no lock are `match` and `retain`.
 #pragma once
 
+#include "cache/disk_store.h"
 #include "index/block_table.h"
 #include "memory/slot_table.h"
 #include "policy/eviction.h"
@@ -13,6 +14,7 @@
 #include <tiercel/result.h>
 #include <tiercel/session.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -67,6 +69,8 @@ struct HostCounters {
   std::uint64_t handovers_failed = 0;
   std::uint64_t handover_pinned_skips = 0;
   std::uint64_t moved_blocks = 0;
+  std::uint64_t promoted_blocks = 0;  ///< from a slower tier
+  std::uint64_t promoted_bytes = 0;
 };
 
 class HostStore {
@@ -77,8 +81,15 @@ class HostStore {
     std::unique_ptr<EvictionPolicy> policy;
     std::uint32_t max_namespaces = 4096;
     std::uint64_t max_pinned_bytes = 0;
+    std::uint64_t max_filling_bytes = UINT64_MAX;  ///< of blocks that writers fill: the rest is left to loads
   };
   explicit HostStore(Parts parts);
+  /// The disk tier's part of the same index, where there is one.
+  void attach(DiskStore* disk) noexcept { disk_ = disk; }
+  [[nodiscard]] BlockTable& index() noexcept { return table_; }
+  /// Fills from here on get generations above `floor`: of another boot, or found on disk.
+  void raise_generation(std::uint64_t floor) noexcept { generation_ = std::max(generation_, floor); }
+  [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
 
   /// Makes a slot size known: afterwards, no call for it allocates.
   void add_slot_size(std::uint64_t slot_bytes);
@@ -124,6 +135,13 @@ class HostStore {
   /// the pin (release, collect) when the writer is gone.
   void abandon(const Fill& fill);
 
+  // Promotions: a block that has a ready copy in a slower tier (which the caller holds) gets a slot here.
+  /// kYes: the copy is kLoading, `fill` is set and its slot has one copy pin, the promotion's. Else as begin_fill.
+  [[nodiscard]] std::optional<Reserved> begin_promotion(BlockId id, std::uint64_t slot_bytes, std::uint64_t now_ns,
+                                                        Fill& fill, RoomSearch& room);
+  /// True: the block is ready. False: it failed or was deleted meanwhile. The copy pin stays the caller's.
+  bool finish_promotion(const Fill& fill, std::uint32_t length, bool loaded, std::uint64_t now_ns);
+
   // Loads.
   [[nodiscard]] std::optional<HeldBlock> hold(const BlockHash& hash, GroupId group);
   void retain(SlotId slot) noexcept { slots_.retain(slot); }
@@ -146,6 +164,7 @@ class HostStore {
     BlockName children_of{};  ///< its children are being listed, from `after` (its first child if not valid)
     BlockName after{};
     Dropped done;
+    std::vector<DiskPlace> places;  ///< on disk, to be buried; has room for `limit` more at each call
   };
   void begin_drop(BlockId top, DropWork& work) const;
   /// True when nothing is left.
@@ -213,6 +232,9 @@ class HostStore {
   BlockHash next_root_{};  // the search for an empty one goes on here
   std::vector<std::uint64_t> list_slot_bytes_;
   std::size_t entry_list_ = 0;  // the list whose blocks go where the index is full
+  DiskStore* disk_ = nullptr;
+  std::uint64_t max_filling_bytes_;
+  std::uint64_t filling_bytes_ = 0;
   std::uint64_t generation_ = 0;
   std::uint64_t pinned_bytes_ = 0;
   HostCounters counters_;

@@ -87,6 +87,15 @@ void BlockTable::unlink_child(BlockId child) {
 
 bool BlockTable::has_copy(BlockId id) const noexcept { return std::ranges::any_of(entries_[id].state, is_present); }
 
+bool BlockTable::can_lose(BlockId id, TierId tier) const noexcept {
+  if (children_in(id, tier) != 0) return false;
+  if (links_[id].first_child == kNoBlock) return true;
+  for (std::size_t t = 0; t < kTierCount; ++t) {
+    if (t != static_cast<std::size_t>(tier) && is_readable(entries_[id].state[t])) return true;
+  }
+  return false;
+}
+
 bool BlockTable::is_stub(BlockId id) const noexcept { return !entries_[id].is_root && !has_copy(id); }
 
 bool BlockTable::is_unused(BlockId id) const noexcept {

@@ -98,6 +98,10 @@ class BlockTable {
     return links_[id].children[static_cast<std::size_t>(tier)];
   }
 
+  /// May a copy go without cutting a block off from its root? Not while a child has one in the same tier, nor, if it is
+  /// the last readable copy of its block, while there is any child.
+  [[nodiscard]] bool can_lose(BlockId id, TierId tier) const noexcept;
+
   // Logical pins.
   /// False: the counter is full (65,535).
   [[nodiscard]] bool pin(BlockId id) noexcept;

@@ -2,10 +2,14 @@
 //
 //              reserve            commit                       hand-over
 //   kAbsent ------------> kFilling ------------> kReady <--------------------> kMoving
-//      ^                     |  \  paranoid        ^ |                            |
-//      |   abort, delete     |   `-> kVerifying ---' | evict, delete              | delete
-//      '---------------------+-----------|-----------+----------------------------'
+//    ^ |                     |  \  paranoid        ^ |                            |
+//    | |   abort, delete     |   `-> kVerifying ---' | evict, delete              | delete
+//    |-+---------------------+-----------|---------|-+----------------------------'
+//    | |  promotion from a slower tier             |
+//    | '-----------------> kLoading ---------------'
+//    '------------------------'  failed, delete
 //
+// On disk kFilling means: on its way down, until the header page that names it is written.
 // Readers see kReady and kMoving. A copy whose bytes still move when it is given up leaves its entry at once
 // (kAbsent); its slot waits in quarantine in the slot table, where copy pins are counted.
 #pragma once
@@ -21,9 +25,10 @@ enum class CopyState : std::uint8_t {
   kFilling = 1,    ///< a writer has it
   kVerifying = 2,  ///< committed; its checksum is being taken before anyone may read it (paranoid mode)
   kReady = 3,
-  kMoving = 4,  ///< ready, and being copied to another slot of the same tier
+  kMoving = 4,   ///< ready, and being copied to another slot of the same tier
+  kLoading = 5,  ///< being read from a slower tier
 };
-inline constexpr std::size_t kCopyStates = 5;
+inline constexpr std::size_t kCopyStates = 6;
 
 [[nodiscard]] constexpr bool is_present(CopyState state) noexcept { return state != CopyState::kAbsent; }
 [[nodiscard]] constexpr bool is_readable(CopyState state) noexcept {
@@ -48,6 +53,9 @@ inline constexpr std::array<std::uint8_t, kCopyStates> kCopyTransitions = [] {
   allow(kReady, kAbsent);
   allow(kMoving, kReady);
   allow(kMoving, kAbsent);
+  allow(kAbsent, kLoading);
+  allow(kLoading, kReady);
+  allow(kLoading, kAbsent);
   return table;
 }();
 

@@ -17,6 +17,28 @@ SlotTable::SlotTable(const Options& options)
   classes_.reserve(16);
 }
 
+void SlotTable::restore(std::span<const std::uint64_t> slot_bytes) {
+  TIERCEL_CHECK(slot_bytes.size() == options_.extents && used_bytes_ == 0, "a new table is restored");
+  free_.clear();
+  for (ExtentId id = options_.extents; id > 0; --id) {
+    const std::uint64_t bytes = slot_bytes[id - 1];
+    if (bytes == 0) {
+      free_.push_back(id - 1);
+      continue;
+    }
+    add_size(bytes);
+    Extent& extent = extents_[id - 1];
+    extent.slot_bytes = bytes;
+    extent.slots = extent.used = extent.untouched = static_cast<std::uint32_t>(options_.extent_bytes / bytes);
+    used_bytes_ += extent.slots * bytes;
+    for (std::uint32_t i = 0; i < extent.slots; ++i) {
+      Meta& meta = meta_[slot_at(id - 1, i)];
+      meta.state = State::kUsed;
+      meta.owner = UINT32_MAX;
+    }
+  }
+}
+
 SlotTable::Class& SlotTable::class_of(std::uint64_t slot_bytes) {
   for (Class& known : classes_) {
     if (known.slot_bytes == slot_bytes) return known;

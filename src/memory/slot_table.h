@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace tiercel {
@@ -31,8 +32,12 @@ class SlotTable {
   };
   explicit SlotTable(const Options& options);
 
-  /// Makes a size known. The only call that may allocate, and then only for a new size; allocate does it where it was
-  /// not done.
+  /// Of a table that is still new: extents that are cut already, for slots of so many bytes each (0: free). All their
+  /// slots count as used, by nobody (owner UINT32_MAX), until set_owner or give_back. Allocates.
+  void restore(std::span<const std::uint64_t> slot_bytes);
+
+  /// Makes a size known. Besides restore the only call that may allocate, and then only for a new size; allocate does
+  /// it where it was not done.
   void add_size(std::uint64_t slot_bytes) { (void)class_of(slot_bytes); }
 
   /// A slot of `slot_bytes` for `owner`, from an extent that is cut so already, else from a free extent. Never from an
@@ -71,6 +76,8 @@ class SlotTable {
 
   // Extents.
   [[nodiscard]] std::uint32_t extents() const noexcept { return options_.extents; }
+  /// Slot ids lie below this.
+  [[nodiscard]] std::uint32_t slot_ids() const noexcept { return options_.extents * slots_per_extent_max_; }
   [[nodiscard]] std::uint32_t free_extents() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
   /// 0 while the extent is free.
   [[nodiscard]] std::uint64_t slot_bytes(ExtentId extent) const noexcept { return extents_[extent].slot_bytes; }

@@ -1,0 +1,423 @@
+#include "cache/disk_store.h"
+
+#include "base/check.h"
+#include "policy/lru.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel {
+namespace {
+
+constexpr TierId kDisk = TierId::kDisk;
+constexpr TierId kHost = TierId::kHost;
+constexpr int kEvictionsPerSlot = 8;
+constexpr std::uint32_t kExtentsPerSearch = 8;  // times kSlotsPerValue entries of about 100 ns: half a slice
+constexpr std::uint32_t kSlotsPerValue = 32;
+constexpr std::uint32_t kSlotsPerSlice = 256;  // of walks that only look
+
+}  // namespace
+
+DiskStore::DiskStore(BlockTable& table, std::uint32_t directories) : table_(table), directories_(directories) {}
+
+// ---- directories
+
+DiskStore::Shape DiskStore::shape_of(const Geometry& geometry) {
+  Shape shape{.slots = std::make_unique<SlotTable>(SlotTable::Options{.extents = geometry.extents,
+                                                                      .extent_bytes = geometry.extent_bytes,
+                                                                      .min_slot_bytes = geometry.min_slot_bytes}),
+              .policy = nullptr};
+  shape.slots->restore(geometry.slot_bytes);
+  shape.policy = std::make_unique<LruPolicy>(geometry.extents * (geometry.extent_bytes / geometry.min_slot_bytes));
+  return shape;
+}
+
+void DiskStore::open(std::uint32_t index, Shape shape) {
+  Directory& directory = directories_[index];
+  TIERCEL_CHECK(!directory.slots, "a directory is lost before it is opened again");
+  const SlotTable::Options& options = shape.slots->options();
+  const auto span = static_cast<std::uint32_t>(options.extents * (options.extent_bytes / options.min_slot_bytes));
+  if (directory.span < span) {  // first opened, or grown since: numbers are never shared
+    TIERCEL_CHECK(span < UINT32_MAX - next_base_, "slots over all directories fit 32 bits");
+    directory.base = std::exchange(next_base_, next_base_ + span);
+    directory.span = span;
+  }
+  directory.slots = std::move(shape.slots);
+  directory.policy = std::move(shape.policy);
+  directory.list_slot_bytes.clear();
+  directory.incarnation = ++incarnations_;
+  directory.recovering = true;
+  directory.draining = kNoExtent;
+}
+
+bool DiskStore::end_recovery_some(std::uint32_t index, std::uint32_t& cursor) {
+  Directory& directory = directories_[index];
+  SlotTable& slots = *directory.slots;
+  const std::uint32_t end = std::min(cursor + kSlotsPerSlice, slots.slot_ids());
+  for (; cursor < end; ++cursor) {
+    if (slots.is_used(cursor) && slots.owner(cursor) == kNoBlock) (void)slots.give_back(cursor);
+  }
+  if (cursor < slots.slot_ids()) return true;
+  directory.recovering = false;
+  return false;
+}
+
+bool DiskStore::lose_some(std::uint32_t index, std::uint32_t& cursor) {
+  Directory& directory = directories_[index];
+  if (!directory.slots) return false;
+  directory.recovering = true;  // nothing new comes in
+  SlotTable& slots = *directory.slots;
+  const std::uint32_t end = std::min(cursor + kSlotsPerSlice, slots.slot_ids());
+  for (; cursor < end; ++cursor) {
+    if (!slots.is_used(cursor)) continue;
+    if (const BlockId id = slots.owner(cursor); id != kNoBlock) {
+      ++counters_.lost_blocks;
+      detach(id);
+      table_.erase_if_unused(id);
+    }
+    (void)slots.give_back(cursor);
+  }
+  if (cursor < slots.slot_ids()) return true;
+  // What is still read or written keeps its slot: the table waits for the last of them.
+  if (slots.quarantined_slots() > 0)
+    old_.push_back({.incarnation = directory.incarnation, .slots = std::move(directory.slots)});
+  directory.slots.reset();
+  directory.policy.reset();
+  return false;
+}
+
+void DiskStore::set_serving(std::uint32_t directory, bool reads, bool writes) noexcept {
+  directories_[directory].reads = reads;
+  directories_[directory].writes = writes;
+}
+
+DiskPlace DiskStore::place_of(BlockId id) const noexcept {
+  const std::uint32_t number = table_.slot(id, kDisk);
+  for (std::uint32_t i = 0; i < directories_.size(); ++i) {
+    const Directory& directory = directories_[i];
+    if (number >= directory.base && number - directory.base < directory.span) {
+      return {.directory = i, .slot = number - directory.base, .incarnation = directory.incarnation};
+    }
+  }
+  TIERCEL_CHECK(false, "a copy lies in a directory");
+  return {};
+}
+
+bool DiskStore::serves(BlockId id) const noexcept {
+  return is_readable(table_.state(id, kDisk)) && directories_[place_of(id).directory].reads;
+}
+
+// ---- recovery
+
+DiskStore::Adopted DiskStore::adopt(std::uint32_t index, const DiskBlock& block, BlockId parent, std::uint64_t now_ns,
+                                    std::optional<DiskPlace>& replaced) {
+  Directory& directory = directories_[index];
+  BlockId id = table_.find(block.hash, block.group);
+  if (id != kNoBlock && table_.has_copy(id)) {
+    const bool only_disk = is_readable(table_.state(id, kDisk)) && !is_present(table_.state(id, kHost));
+    if (!only_disk || table_[id].generation >= block.generation) return Adopted::kKnown;
+    replaced = give_up(id);
+    if (!replaced) return Adopted::kKnown;
+    id = table_.find(block.hash, block.group);  // it may have gone with its copy
+  }
+  if (id == kNoBlock) id = table_.insert(block.hash, block.group, parent);
+  if (id == kNoBlock) return Adopted::kNoRoom;
+  table_.set_generation(id, block.generation);
+  table_.set_checksum(id, block.checksum);
+  table_.set_state(id, kDisk, CopyState::kFilling);
+  table_.set_slot(id, kDisk, number_of({.directory = index, .slot = block.slot}));
+  directory.slots->set_owner(block.slot, id);
+  directory.slots->set_length(block.slot, block.length);
+  table_.set_state(id, kDisk, CopyState::kReady);
+  directory.policy->insert(block.slot, list_of(directory, block.slot_bytes), now_ns);
+  ++counters_.ready_blocks;
+  ++counters_.adopted_blocks;
+  return Adopted::kYes;
+}
+
+// ---- room
+
+PolicyList DiskStore::list_of(Directory& directory, std::uint64_t slot_bytes) {
+  const auto found = std::ranges::find(directory.list_slot_bytes, slot_bytes);
+  const auto list = static_cast<PolicyList>(std::distance(directory.list_slot_bytes.begin(), found));
+  if (found == directory.list_slot_bytes.end()) {
+    directory.policy->add_list(list);
+    directory.slots->add_size(slot_bytes);
+    directory.list_slot_bytes.push_back(slot_bytes);
+  }
+  return list;
+}
+
+bool DiskStore::evictable(const Directory& directory, SlotId slot) const noexcept {
+  const BlockId id = directory.slots->owner(slot);
+  return table_.state(id, kDisk) == CopyState::kReady && table_.can_lose(id, kDisk) &&
+         directory.slots->copy_pins(slot) == 0;
+}
+
+/// Of those that take writes, the one with the most free bytes; where none has free slots, in turn.
+std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexcept {
+  std::uint32_t best = UINT32_MAX;
+  std::uint64_t best_free = 0;
+  const auto count = static_cast<std::uint32_t>(directories_.size());
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint32_t index = (turn_ + i) % count;
+    const Directory& directory = directories_[index];
+    if (!directory.slots || directory.recovering || !directory.writes) continue;
+    const SlotTable::Options& options = directory.slots->options();
+    if (std::max(slot_bytes, options.min_slot_bytes) > options.extent_bytes) continue;
+    const std::uint64_t free = options.extents * options.extent_bytes - directory.slots->used_bytes();
+    if (best != UINT32_MAX && free <= best_free) continue;
+    best = index;
+    best_free = free;
+  }
+  turn_ = count == 0 ? 0 : (turn_ + 1) % count;
+  return best;
+}
+
+void DiskStore::evict(std::uint32_t index, SlotId slot, std::vector<DiskPlace>& evicted) {
+  Directory& directory = directories_[index];
+  const BlockId id = directory.slots->owner(slot);
+  ++counters_.evicted_blocks;
+  counters_.evicted_bytes += directory.slots->length(slot);
+  detach(id);
+  (void)directory.slots->give_back(slot);
+  evicted.push_back({.directory = index, .slot = slot, .incarnation = directory.incarnation});
+  table_.erase_if_unused(id);
+}
+
+std::optional<SlotId> DiskStore::take_slot(std::uint32_t index, std::uint64_t slot_bytes, std::uint64_t now_ns,
+                                           bool& again, std::vector<DiskPlace>& evicted) {
+  Directory& directory = directories_[index];
+  SlotTable& slots = *directory.slots;
+  const PolicyList list = list_of(directory, slot_bytes);
+  if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
+  if (directory.draining == kNoExtent) choose_extent_to_drain(directory, slot_bytes, now_ns);
+  if (directory.draining != kNoExtent) {
+    again = drain_some(index, now_ns, evicted);
+    if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
+    if (again) return std::nullopt;
+  }
+  for (int i = 0; i < kEvictionsPerSlot; ++i) {
+    const auto victim = directory.policy->victim(list, [&](SlotId slot) { return evictable(directory, slot); });
+    if (!victim) break;
+    evict(index, *victim, evicted);
+    if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
+  }
+  return std::nullopt;
+}
+
+/// An extent of another size changes sides if this size has no block to give way, or if the other's coldest is worth
+/// less than half of this one's (as in the host tier: two sizes that are used alike do not trade extents).
+void DiskStore::choose_extent_to_drain(Directory& directory, std::uint64_t slot_bytes, std::uint64_t now_ns) {
+  SlotTable& slots = *directory.slots;
+  const auto mine = directory.policy->coldest(list_of(directory, slot_bytes));
+  const double bound = mine ? directory.policy->value(*mine, now_ns) / 2 : 2;
+  ExtentId best = kNoExtent;
+  double least = bound;
+  for (std::uint32_t i = 0; i < std::min(kExtentsPerSearch, slots.extents()); ++i) {
+    const ExtentId extent = (turn_++) % slots.extents();
+    if (slots.slot_bytes(extent) == 0 || slots.slot_bytes(extent) == slot_bytes) continue;
+    double sum = 0;
+    std::uint32_t looked = 0;
+    bool pinned = false;
+    for (; looked < std::min(slots.slots(extent), kSlotsPerValue) && !pinned; ++looked) {
+      const SlotId slot = slots.slot_at(extent, looked);
+      pinned = slots.is_quarantined(slot) || (slots.is_used(slot) && slots.copy_pins(slot) > 0);
+      if (slots.is_used(slot)) sum += directory.policy->value(slot, now_ns);
+    }
+    const double mean = looked == 0 ? 0 : sum / looked;
+    if (pinned || mean >= least) continue;
+    least = mean;
+    best = extent;
+  }
+  if (best == kNoExtent) return;
+  slots.set_draining(best, true);
+  directory.draining = best;
+  directory.draining_for = slot_bytes;
+}
+
+/// Evicts what is in the extent that is drained, and before each block what continues it on disk. True: not done yet.
+bool DiskStore::drain_some(std::uint32_t index, std::uint64_t /*now_ns*/, std::vector<DiskPlace>& evicted) {
+  Directory& directory = directories_[index];
+  SlotTable& slots = *directory.slots;
+  const ExtentId extent = directory.draining;
+  std::uint32_t budget = kSlice;
+  for (std::uint32_t i = 0; i < slots.slots(extent) && slots.used_slots(extent) > 0 && budget > 0;) {
+    const SlotId slot = slots.slot_at(extent, i);
+    if (!slots.is_used(slot)) {
+      ++i;
+      continue;
+    }
+    BlockId id = slots.owner(slot);
+    while (table_.children_in(id, kDisk) > 0 && budget > 0) {  // to a leaf
+      BlockId child = table_.links(id).first_child;
+      for (; !is_present(table_.state(child, kDisk)) && budget > 0; --budget) child = table_.links(child).next_sibling;
+      if (budget > 0) id = child;
+      if (budget > 0) --budget;
+    }
+    if (budget == 0) break;
+    --budget;
+    const DiskPlace place = place_of(id);
+    if (!evictable(directories_[place.directory], place.slot)) {
+      slots.set_draining(extent, false);  // something in it is in use: another time
+      directory.draining = kNoExtent;
+      return false;
+    }
+    evict(place.directory, place.slot, evicted);
+  }
+  if (slots.used_slots(extent) > 0) return true;
+  slots.hand_over(extent, directory.draining_for);
+  directory.draining = kNoExtent;
+  return false;
+}
+
+// ---- writes
+
+bool DiskStore::parent_allows(BlockId id) const noexcept {
+  const BlockId parent = table_[id].parent;
+  return table_[parent].is_root || is_present(table_.state(parent, kDisk));
+}
+
+DiskStore::Begun DiskStore::begin_write(BlockId id, std::uint64_t slot_bytes, std::uint64_t now_ns, DiskCopy& copy,
+                                        std::vector<DiskPlace>& evicted) {
+  if (is_present(table_.state(id, kDisk)) || !is_readable(table_.state(id, kHost))) return Begun::kThere;
+  if (!parent_allows(id)) return Begun::kNoParent;
+  const std::uint32_t index = choose_directory(slot_bytes);
+  if (index == UINT32_MAX) return Begun::kNoRoom;
+  slot_bytes = std::max(slot_bytes, directories_[index].slots->options().min_slot_bytes);
+  bool again = false;
+  const auto slot = take_slot(index, slot_bytes, now_ns, again, evicted);
+  if (!slot) return again ? Begun::kAgain : Begun::kNoRoom;
+  SlotTable& slots = *directories_[index].slots;
+  if (!parent_allows(id)) {  // its copy went for the room
+    (void)slots.give_back(*slot);
+    return Begun::kNoParent;
+  }
+  copy = {.id = id,
+          .generation = table_[id].generation,
+          .place = {.directory = index, .slot = *slot, .incarnation = directories_[index].incarnation},
+          .slot_bytes = slots.slot_bytes(slots.extent_of(*slot))};
+  table_.set_state(id, kDisk, CopyState::kFilling);
+  table_.set_slot(id, kDisk, number_of(copy.place));
+  slots.set_owner(*slot, id);
+  slots.retain(*slot);
+  return Begun::kYes;
+}
+
+bool DiskStore::finish_write(const DiskCopy& copy, bool written, std::uint64_t now_ns) {
+  Directory& directory = directories_[copy.place.directory];
+  const bool ours = directory.slots && directory.incarnation == copy.place.incarnation && table_[copy.id].in_use &&
+                    table_[copy.id].generation == copy.generation &&
+                    table_.state(copy.id, kDisk) == CopyState::kFilling &&
+                    table_.slot(copy.id, kDisk) == number_of(copy.place);
+  if (ours && written) {
+    directory.slots->set_length(copy.place.slot, copy.length);
+    table_.set_state(copy.id, kDisk, CopyState::kReady);
+    directory.policy->insert(copy.place.slot, list_of(directory, copy.slot_bytes), now_ns);
+    ++counters_.ready_blocks;
+    ++counters_.stored_blocks;
+    counters_.stored_bytes += copy.length;
+  } else if (ours) {
+    detach(copy.id);
+    (void)directory.slots->give_back(copy.place.slot);
+    table_.erase_if_unused(copy.id);
+  }
+  release(copy.place);
+  return ours && written;
+}
+
+// ---- reads
+
+std::optional<DiskCopy> DiskStore::hold(BlockId id) {
+  if (!is_readable(table_.state(id, kDisk))) return std::nullopt;
+  const DiskPlace place = place_of(id);
+  Directory& directory = directories_[place.directory];
+  if (!directory.reads) return std::nullopt;
+  directory.slots->retain(place.slot);
+  return DiskCopy{.id = id,
+                  .generation = table_[id].generation,
+                  .place = place,
+                  .slot_bytes = directory.slots->slot_bytes(directory.slots->extent_of(place.slot)),
+                  .length = directory.slots->length(place.slot),
+                  .checksum = table_.links(id).checksum};
+}
+
+void DiskStore::release(DiskPlace place) {
+  Directory& directory = directories_[place.directory];
+  if (directory.slots && directory.incarnation == place.incarnation) {
+    if (directory.slots->release(place.slot)) directory.slots->collect(place.slot);
+    return;
+  }
+  const auto old = std::ranges::find(old_, place.incarnation, &Old::incarnation);
+  TIERCEL_CHECK(old != old_.end(), "a slot with a copy pin lies in a table that waits for it");
+  if (old->slots->release(place.slot)) old->slots->collect(place.slot);
+  if (old->slots->quarantined_slots() == 0) old_.erase(old);
+}
+
+void DiskStore::touch(BlockId id, std::uint64_t now_ns) {
+  if (!is_readable(table_.state(id, kDisk))) return;
+  const DiskPlace place = place_of(id);
+  directories_[place.directory].policy->touch(std::span(&place.slot, 1), now_ns);
+}
+
+// ---- what goes
+
+void DiskStore::detach(BlockId id) {
+  const DiskPlace place = place_of(id);
+  Directory& directory = directories_[place.directory];
+  if (is_readable(table_.state(id, kDisk))) --counters_.ready_blocks;
+  directory.policy->erase(place.slot);
+  directory.slots->set_owner(place.slot, kNoBlock);
+  table_.set_state(id, kDisk, CopyState::kAbsent);
+  table_.set_slot(id, kDisk, kNoSlot);
+}
+
+std::optional<DiskPlace> DiskStore::give_up(BlockId id) {
+  if (!is_readable(table_.state(id, kDisk))) return std::nullopt;
+  return drop(id);
+}
+
+std::optional<DiskPlace> DiskStore::drop(BlockId id) {
+  if (!is_present(table_.state(id, kDisk))) return std::nullopt;
+  const DiskPlace place = place_of(id);
+  SlotTable& slots = *directories_[place.directory].slots;
+  slots.retain(place.slot);
+  detach(id);
+  (void)slots.give_back(place.slot);  // quarantined: the pin above
+  table_.erase_if_unused(id);
+  return place;
+}
+
+bool DiskStore::list_worth_some(std::uint32_t index, std::uint32_t& cursor, std::uint64_t now_ns,
+                                std::vector<Worth>& worth) const {
+  const Directory& directory = directories_[index];
+  if (!directory.slots) return false;
+  const std::uint32_t end = std::min(cursor + kSlotsPerSlice, directory.slots->slot_ids());
+  for (; cursor < end; ++cursor) {
+    if (!directory.policy->knows(cursor)) continue;
+    worth.push_back({.slot = cursor, .value = directory.policy->value(cursor, now_ns)});
+  }
+  return cursor < directory.slots->slot_ids();
+}
+
+void DiskStore::check_consistency() const {
+  std::uint64_t ready = 0;
+  for (std::uint32_t index = 0; index < directories_.size(); ++index) {
+    const Directory& directory = directories_[index];
+    if (!directory.slots) continue;
+    directory.slots->check_consistency();
+    for (SlotId slot = 0; slot < directory.slots->slot_ids(); ++slot) {
+      if (!directory.slots->is_used(slot)) continue;
+      const BlockId id = directory.slots->owner(slot);
+      if (id == kNoBlock) continue;  // found by nothing yet
+      TIERCEL_CHECK(table_[id].in_use && is_present(table_.state(id, kDisk)), "a used slot's block is on disk");
+      TIERCEL_CHECK(table_.slot(id, kDisk) == number_of({.directory = index, .slot = slot}), "block and slot agree");
+      const bool is_ready = is_readable(table_.state(id, kDisk));
+      TIERCEL_CHECK(directory.policy->knows(slot) == is_ready, "the policy knows what is ready");
+      ready += is_ready ? 1U : 0U;
+    }
+  }
+  TIERCEL_CHECK(ready == counters_.ready_blocks, "gauges agree with the slots");
+}
+
+}  // namespace tiercel

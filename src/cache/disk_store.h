@@ -1,0 +1,176 @@
+// DiskStore: the disk tier's bookkeeping: which block lies in which slot of which directory, what goes when room is
+// needed, what a restart brings back. Without bytes, threads, IO or time of its own.
+//
+// Owned by the cache core and called under its lock, in slices. Works on the same BlockTable as HostStore; a block has
+// one copy on disk, whole in one directory. Numbers of slots in the table count over all directories; DiskPlace names
+// one of a directory. Slots under IO have a copy pin: what is given up meanwhile waits in quarantine until release().
+// Parents first: a block is written only if the block before it is on disk or on its way there.
+#pragma once
+
+#include "index/block_table.h"
+#include "memory/slot_table.h"
+#include "policy/eviction.h"
+#include "tier/disk/disk_block.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace tiercel {
+
+struct DiskPlace {
+  std::uint32_t directory = 0;
+  SlotId slot = kNoSlot;
+  std::uint32_t incarnation = 0;  ///< of the directory: it may be lost and opened again meanwhile
+};
+
+/// A copy on its way to disk, or being read; its slot has one copy pin until finish_write or release.
+struct DiskCopy {
+  BlockId id = kNoBlock;
+  std::uint64_t generation = 0;
+  DiskPlace place;
+  std::uint64_t slot_bytes = 0;
+  std::uint32_t length = 0;
+  std::uint64_t checksum = 0;
+};
+
+struct DiskStoreCounters {
+  std::uint64_t ready_blocks = 0;
+  std::uint64_t stored_blocks = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t evicted_blocks = 0;
+  std::uint64_t evicted_bytes = 0;
+  std::uint64_t dropped_blocks = 0;   ///< deleted by a caller
+  std::uint64_t lost_blocks = 0;      ///< corrupt, unreadable, or gone with their file
+  std::uint64_t adopted_blocks = 0;   ///< found by recovery
+  std::uint64_t orphaned_blocks = 0;  ///< found by recovery without the block before them
+};
+
+class DiskStore {
+ public:
+  DiskStore(BlockTable& table, std::uint32_t directories);
+
+  // Directories. Everything that allocates is made before the lock is taken: Shape.
+  struct Shape {
+    std::unique_ptr<SlotTable> slots;
+    std::unique_ptr<EvictionPolicy> policy;
+  };
+  struct Geometry {
+    std::uint32_t extents = 0;
+    std::uint64_t extent_bytes = 0;
+    std::uint64_t min_slot_bytes = 0;
+    std::span<const std::uint64_t> slot_bytes;  ///< of each extent; 0: free
+  };
+  [[nodiscard]] static Shape shape_of(const Geometry& geometry);
+  /// The directory's file is open: blocks may be adopted; nothing is written until end_recovery.
+  void open(std::uint32_t directory, Shape shape);
+  /// One slice of freeing the slots that recovery found no block for, `cursor` from 0. False: done, writes may begin.
+  [[nodiscard]] bool end_recovery_some(std::uint32_t directory, std::uint32_t& cursor);
+  /// One slice of giving up every copy of a directory, `cursor` from 0. False: done, the directory is closed.
+  [[nodiscard]] bool lose_some(std::uint32_t directory, std::uint32_t& cursor);
+  void set_serving(std::uint32_t directory, bool reads, bool writes) noexcept;
+  /// Could a read of this copy be answered now?
+  [[nodiscard]] bool serves(BlockId id) const noexcept;
+  [[nodiscard]] bool is_open(std::uint32_t directory) const noexcept {
+    return directories_[directory].slots != nullptr;
+  }
+
+  // Recovery.
+  enum class Adopted : std::uint8_t { kYes, kKnown, kNoRoom };
+  /// A block that a header names, under `parent`. kKnown: the cache has this block in a newer or equal generation;
+  /// kNoRoom: the index is full. In both cases the header is to be cleared. An older copy on disk that gives way to
+  /// this one is put into `replaced`.
+  [[nodiscard]] Adopted adopt(std::uint32_t directory, const DiskBlock& block, BlockId parent, std::uint64_t now_ns,
+                              std::optional<DiskPlace>& replaced);
+
+  // Writes.
+  enum class Begun : std::uint8_t { kYes, kThere, kNoParent, kNoRoom, kAgain };
+  /// A slot for the copy of a block whose host slot the caller has pinned. kThere: it has one, or it is no block of the
+  /// host tier any more. kAgain: making room goes on in the next call (a slice is used up). What was evicted for it is
+  /// put into `evicted`: to be cleared before the copy is written.
+  [[nodiscard]] Begun begin_write(BlockId id, std::uint64_t slot_bytes, std::uint64_t now_ns, DiskCopy& copy,
+                                  std::vector<DiskPlace>& evicted);
+  /// True: the copy is ready. False: it failed or was given up meanwhile. Ends its copy pin.
+  bool finish_write(const DiskCopy& copy, bool written, std::uint64_t now_ns);
+
+  // Reads.
+  /// A ready copy with one more copy pin on its slot.
+  [[nodiscard]] std::optional<DiskCopy> hold(BlockId id);
+  void release(DiskPlace place);
+  void touch(BlockId id, std::uint64_t now_ns);
+
+  /// Takes a ready copy out of the index; its slot gets a copy pin, for whoever clears its header and then calls
+  /// release. Empty: there is none (or it is being written: then finish_write answers false).
+  [[nodiscard]] std::optional<DiskPlace> give_up(BlockId id);
+  /// The same for a delete: also a copy that is being written. The place is to be buried, then released.
+  [[nodiscard]] std::optional<DiskPlace> drop(BlockId id);
+  void count_lost() noexcept { ++counters_.lost_blocks; }
+  void count_orphans(std::uint64_t blocks) noexcept { counters_.orphaned_blocks += blocks; }
+
+  /// One slice of the slots that hold a ready block, with what the policy thinks each is worth, from `cursor` on.
+  /// False: that was the last.
+  struct Worth {
+    SlotId slot = kNoSlot;
+    double value = 0;
+  };
+  [[nodiscard]] bool list_worth_some(std::uint32_t directory, std::uint32_t& cursor, std::uint64_t now_ns,
+                                     std::vector<Worth>& worth) const;
+
+  [[nodiscard]] const DiskStoreCounters& counters() const noexcept { return counters_; }
+  [[nodiscard]] std::uint32_t directories() const noexcept { return static_cast<std::uint32_t>(directories_.size()); }
+  [[nodiscard]] const SlotTable* slots(std::uint32_t directory) const noexcept {
+    return directories_[directory].slots.get();
+  }
+  void check_consistency() const;
+
+ private:
+  static constexpr std::uint32_t kSlice = 32;
+
+  struct Directory {
+    std::unique_ptr<SlotTable> slots;
+    std::unique_ptr<EvictionPolicy> policy;  // its blocks are slot ids
+    std::uint32_t base = 0;                  // of its slots among all
+    std::uint32_t span = 0;                  // slots it may number
+    std::uint32_t incarnation = 0;
+    bool recovering = false;
+    bool reads = false;
+    bool writes = false;
+    ExtentId draining = kNoExtent;  // being emptied for another slot size
+    std::uint64_t draining_for = 0;
+    std::vector<std::uint64_t> list_slot_bytes;  // of the policy's lists
+  };
+
+  [[nodiscard]] std::uint32_t number_of(DiskPlace place) const noexcept {
+    return directories_[place.directory].base + place.slot;
+  }
+  [[nodiscard]] DiskPlace place_of(BlockId id) const noexcept;
+  [[nodiscard]] PolicyList list_of(Directory& directory, std::uint64_t slot_bytes);
+  [[nodiscard]] bool evictable(const Directory& directory, SlotId slot) const noexcept;
+  [[nodiscard]] std::uint32_t choose_directory(std::uint64_t slot_bytes) const noexcept;
+  [[nodiscard]] bool parent_allows(BlockId id) const noexcept;
+  [[nodiscard]] std::optional<SlotId> take_slot(std::uint32_t directory, std::uint64_t slot_bytes, std::uint64_t now_ns,
+                                                bool& again, std::vector<DiskPlace>& evicted);
+  void evict(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted);
+  [[nodiscard]] bool drain_some(std::uint32_t directory, std::uint64_t now_ns, std::vector<DiskPlace>& evicted);
+  void choose_extent_to_drain(Directory& directory, std::uint64_t slot_bytes, std::uint64_t now_ns);
+  /// Takes the copy out of entry and policy; the slot stays used.
+  void detach(BlockId id);
+
+  /// Slots of a lost directory that were under IO then.
+  struct Old {
+    std::uint32_t incarnation = 0;
+    std::unique_ptr<SlotTable> slots;
+  };
+
+  BlockTable& table_;
+  std::vector<Directory> directories_;
+  std::vector<Old> old_;
+  std::uint32_t incarnations_ = 0;
+  std::uint32_t next_base_ = 0;
+  mutable std::uint32_t turn_ = 0;  // of the directory that is looked at first
+  DiskStoreCounters counters_;
+};
+
+}  // namespace tiercel
