@@ -1,8 +1,9 @@
 // CacheCore: what a Cache is behind its handle: the arena's bytes, the host store under one lock, counters, and the
 // asynchronous steps (touches, checksums, hand-overs) as tasks of an executor that it is given.
 //
-// Lock: `mutex_` guards the host store, pins and sessions; it is held for slices of at most kSlice blocks and never
-// across a copy, a checksum, a log line or a callback. `match` and the retain half of copy pins take no lock.
+// Lock: `mutex_` guards the host store, pins and sessions; it is held for slices of at most kSlice blocks (in a search
+// for room also of HostStore's steps) and never across a copy, a checksum, a log line or a callback. `match` and the
+// retain half of copy pins take no lock.
 // Lifetime: shared by handles, sessions and tasks; so the arena stays mapped until the last copy pin is gone. After
 // close() it uses neither executor nor copy engine, and every call answers kClosed.
 #pragma once
