@@ -38,6 +38,12 @@ class TIERCEL_API Cache {
 
   [[nodiscard]] Stats stats() const;
 
+  /// The directories of the disk tier, in the order of disk.directories. They open in the background: what is on disk
+  /// is served as it is indexed, and a directory that cannot be used does not stop the others.
+  [[nodiscard]] std::vector<DiskReport> disks() const;
+  /// Waits until every directory is indexed or known not to come for now, or the deadline. True: so it is.
+  bool wait_for_disks(std::chrono::nanoseconds deadline) const;
+
   /// Ends all sessions and waits at most `deadline` for copies in flight. kTimeout: some were still running; their
   /// memory stays mapped until they end.
   Status close(std::chrono::nanoseconds deadline);

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tiercel {
@@ -74,10 +75,66 @@ struct Stats {
   std::uint64_t handover_pinned_skips = 0;  ///< extents passed over because something in them is pinned
   std::uint64_t moved_blocks = 0;           ///< to another slot, for a hand-over
 
+  // The disk tier, over its directories.
+  std::array<std::uint64_t, 6> disk_directories{};  ///< by DiskDirectoryState, now
+  std::uint64_t promoted_blocks = 0;                ///< read from disk into the arena
+  std::uint64_t promoted_bytes = 0;
+  std::uint64_t demotions_queued = 0;        ///< blocks that wait to be written to disk, now
+  std::uint64_t demotions_not_admitted = 0;  ///< not worth writing, by disk.admission
+  std::uint64_t demotions_shed = 0;          ///< the queue was full
+  std::uint64_t demotions_refused = 0;       ///< no room on disk, or the block before it is not there
+  std::uint64_t demotions_failed = 0;        ///< the write failed
+  std::uint64_t disk_lost_blocks = 0;        ///< copies given up: corrupt, unreadable, or gone with their file
+  std::uint64_t disk_checksum_failures = 0;
+  std::uint64_t disk_unreadable_blocks = 0;  ///< reads that failed, were short, or found another block
+  std::uint64_t disk_recovered_blocks = 0;   ///< found at a start
+  std::uint64_t disk_orphaned_blocks = 0;    ///< found without the block before them, and dropped
+  std::uint64_t disk_corrupt_headers = 0;    ///< at the last start
+  std::uint64_t disk_stale_headers = 0;      ///< at the last start: overwritten or deleted
+  std::uint64_t disk_late_deletes = 0;       ///< answered before every directory had them in its log
+  std::uint64_t disk_read_operations = 0;
+  std::uint64_t disk_write_operations = 0;
+  std::uint64_t disk_header_pages = 0;  ///< written
+  std::uint64_t disk_read_errors = 0;
+  std::uint64_t disk_short_reads = 0;
+  std::uint64_t disk_write_errors = 0;
+  std::uint64_t disk_deadlines = 0;  ///< operations that took longer than they may
+  std::uint64_t disk_breaker_trips = 0;
+  std::uint64_t disk_probes = 0;             ///< of directories that had failed
+  std::uint64_t disk_in_flight = 0;          ///< operations, now
+  std::uint64_t disk_queued = 0;             ///< jobs that wait for an operation, now
+  std::uint64_t disk_quarantined_bytes = 0;  ///< of operations that are late and have not ended, now
+  std::uint64_t disk_tombstones = 0;         ///< deletes written to a log
+
   LatencyHistogram match_latency;
   LatencyHistogram reserve_latency;
-  LatencyHistogram load_latency;  ///< from load() until its answer is final
-  LatencyHistogram fill_latency;  ///< from reserve to commit
+  LatencyHistogram load_latency;      ///< from load() until its answer is final
+  LatencyHistogram fill_latency;      ///< from reserve to commit
+  LatencyHistogram demotion_latency;  ///< from a block's turn to be written to disk until it is acknowledged
+};
+
+enum class DiskDirectoryState : std::uint8_t {
+  kStarting = 0,  ///< not opened yet, or being indexed: what was found is served
+  kOn = 1,
+  kReadOnly = 2,  ///< writes fail
+  kOff = 3,       ///< reads fail or stall
+  kRefused = 4,   ///< the file is not ours to use
+  kClosed = 5,
+};
+inline constexpr std::size_t kDiskDirectoryStates = 6;
+
+/// "starting", "on", "read_only", "off", "refused", "closed".
+[[nodiscard]] TIERCEL_API std::string_view disk_state_name(DiskDirectoryState state) noexcept;
+
+/// One directory of the disk tier, for people.
+struct DiskReport {
+  std::string directory;
+  DiskDirectoryState state = DiskDirectoryState::kStarting;
+  std::string cause;               ///< of a state that is not kOn; empty if there is none
+  bool indexed = false;            ///< all that was in the file at the start is known
+  std::uint64_t found_blocks = 0;  ///< at the start
+  std::uint64_t found_bytes = 0;
+  std::uint64_t indexed_ns = 0;  ///< from the opening of the file until it was indexed
 };
 
 /// Prometheus text format (version 0.0.4) of a snapshot: metric names start with "tiercel_".

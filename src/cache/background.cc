@@ -41,7 +41,9 @@ void CacheCore::touch_later(std::span<const HeldBlock> head_first) noexcept {
       const std::uint64_t now = self->clock().now_ns();
       for (std::size_t done = 0; done < tail_first.size(); done += kSlice) {
         MutexLock lock(self->mutex_);
-        self->store_.touch(std::span(tail_first).subspan(done, std::min(kSlice, tail_first.size() - done)), now);
+        const auto slice = std::span(tail_first).subspan(done, std::min(kSlice, tail_first.size() - done));
+        self->store_.touch(slice, now);
+        self->touch_disk(slice, now);
       }
     });
   } catch (const std::bad_alloc&) {  // a touch is advice
@@ -63,6 +65,7 @@ void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
           if (id == kNoBlock) continue;
           const BlockName name{.id = id, .generation = self->store_.table()[id].generation};
           self->store_.touch(std::span(&name, 1), now);
+          self->touch_disk(std::span(&name, 1), now);
         }
       }
     });
@@ -77,7 +80,9 @@ void CacheCore::verify(const Verification& work) noexcept {
   const BlockIdentity claim{.fingerprint = work.fingerprint, .hash = work.hash, .generation = work.fill.generation};
   const std::uint64_t checksum = block_checksum(claim, {data(work.fill.slot), work.length});
   MutexLock lock(mutex_);
-  store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum);
+  if (store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum)) {
+    consider_demotion(work.fill.id);
+  }
 }
 
 void CacheCore::verify_later(const Verification& work) noexcept {

@@ -3,7 +3,9 @@
 #include "base/executor.h"
 #include "base/try.h"
 #include "cache/core.h"
+#include "cache/disk_drivers.h"
 #include "cache/local_session.h"
+#include "io/system_file_system.h"
 #include "transfer/host_copy_engine.h"
 
 #include <tiercel/cache.h>
@@ -32,15 +34,24 @@ class Runtime {
   explicit Runtime(const Config& config)
       : executor_({.name = "tiercel", .threads = threads_of(config), .queue_capacity = config.limits.queued_tasks},
                   system_clock()),
-        copies_(executor_) {}
+        copies_(executor_) {
+    if (config.disk.directories.empty()) return;
+    files_ =
+        std::make_shared<SystemFileSystem>(config.disk.io == DiskIo::kThreads ? IoEngine::kThreads : IoEngine::kAuto);
+  }
 
   [[nodiscard]] Environment environment() {
     std::random_device entropy;
     return {.clock = system_clock(),
             .executor = executor_,
             .copies = copies_,
-            .seed = std::uint64_t{entropy()} << 32U | entropy()};
+            .seed = std::uint64_t{entropy()} << 32U | entropy(),
+            .files = files_.get()};
   }
+
+  void start(const std::shared_ptr<CacheCore>& core) { drivers_.start(core, files_); }
+  /// After the core was closed. False: a device does not answer; its thread is left behind.
+  [[nodiscard]] bool stop(std::chrono::nanoseconds patience) { return drivers_.stop(patience); }
 
  private:
   static std::size_t threads_of(const Config& config) {
@@ -50,7 +61,34 @@ class Runtime {
 
   ThreadedExecutor executor_;
   HostCopyEngine copies_;
+  std::shared_ptr<FileSystem> files_;
+  DiskDrivers drivers_;
 };
+
+namespace {
+
+/// What destruction gives the disk tier, so that what was committed just before is kept. A cache that is closed by name
+/// chooses its own.
+constexpr std::chrono::nanoseconds kFarewell = std::chrono::seconds(2);
+
+Status close_all(CacheCore& core, Runtime* runtime, std::chrono::nanoseconds deadline) {
+  const std::uint64_t start = core.clock().now_ns();
+  Status status = core.close(deadline);
+  if (runtime == nullptr) return status;
+  const auto spent = std::chrono::nanoseconds(core.clock().now_ns() - start);
+  if (!runtime->stop(std::max(deadline - spent, std::chrono::nanoseconds(0))) && status) {
+    status = fail(ErrorCode::kTimeout,
+                  "a device of disk.directories does not answer; what it was asked for is left to "
+                  "it, and the memory of that stays mapped");
+  }
+  return status;
+}
+
+std::chrono::nanoseconds farewell(const CacheCore& core) {
+  return core.disks() == 0 ? std::chrono::nanoseconds(0) : kFarewell;
+}
+
+}  // namespace
 
 }  // namespace detail
 
@@ -59,6 +97,7 @@ Result<Cache> Cache::open(const Config& config) {
     TIERCEL_TRY(validate(config));
     auto runtime = std::make_shared<detail::Runtime>(config);
     TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, runtime->environment()));
+    runtime->start(core);
     return Cache(std::move(core), std::move(runtime));
   } catch (const std::bad_alloc&) {
     return fail(ErrorCode::kOutOfMemory, "host.capacity, index.blocks: no memory for the cache's bookkeeping");
@@ -74,7 +113,7 @@ Cache::Cache(Cache&&) noexcept = default;
 
 Cache& Cache::operator=(Cache&& other) noexcept {
   if (this != &other) {
-    if (core_) (void)core_->close(std::chrono::nanoseconds(0));
+    if (core_) (void)detail::close_all(*core_, runtime_.get(), detail::farewell(*core_));
     core_ = std::move(other.core_);
     runtime_ = std::move(other.runtime_);
   }
@@ -82,7 +121,7 @@ Cache& Cache::operator=(Cache&& other) noexcept {
 }
 
 Cache::~Cache() {
-  if (core_) (void)core_->close(std::chrono::nanoseconds(0));
+  if (core_) (void)detail::close_all(*core_, runtime_.get(), detail::farewell(*core_));
 }
 
 Result<Session> Cache::open_session(const SessionOptions& options) {
@@ -99,7 +138,16 @@ Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
 
 Status Cache::close(std::chrono::nanoseconds deadline) {
   if (!core_) return {};
-  return core_->close(deadline);
+  return detail::close_all(*core_, runtime_.get(), deadline);
+}
+
+std::vector<DiskReport> Cache::disks() const { return core_ ? core_->disk_reports() : std::vector<DiskReport>(); }
+
+bool Cache::wait_for_disks(std::chrono::nanoseconds deadline) const {
+  if (!core_ || core_->disks_settled()) return true;
+  const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
+  core_->wait_until([&] { return core_->disks_settled(); }, deadline_after(core_->clock().now_ns(), ns));
+  return core_->disks_settled();
 }
 
 }  // namespace tiercel

@@ -32,13 +32,34 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
   return capacity;
 }
 
+constexpr std::size_t kQueuedDemotions = 65'536;
+
+/// Capacity is split evenly, in whole extents; the first directories get what is left over.
+DiskOptions disk_options(const Config& config, std::uint32_t index) {
+  const std::uint64_t directories = config.disk.directories.size();
+  const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
+  const std::uint64_t mine = extents / directories + (index < extents % directories ? 1 : 0);
+  const auto ns = [](std::chrono::milliseconds time) {
+    return static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count());
+  };
+  return {.directory = config.disk.directories[index],
+          .capacity = mine * config.host.extent_bytes,
+          .extent_bytes = config.host.extent_bytes,
+          .min_slot_bytes = config.host.min_slot_bytes,
+          .max_namespaces = config.limits.namespaces,
+          .depth = config.disk.depth,
+          .io_deadline_ns = ns(config.disk.io_deadline),
+          .probe_interval_ns = ns(config.disk.probe_interval),
+          .reset = config.disk.reset,
+          .direct = config.disk.direct};
+}
+
 }  // namespace
 
 Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const Environment& environment) {
   TIERCEL_TRY(validate(config));
-  if (!config.disk.directories.empty()) {
-    return fail(ErrorCode::kUnsupported,
-                "disk.directories: this version has no disk tier; leave disk.directories and disk.capacity out");
+  if (!config.disk.directories.empty() && environment.files == nullptr) {
+    return fail(ErrorCode::kUnsupported, "disk.directories: there is no file system here to keep them");
   }
   Config resolved = config;
   TIERCEL_TRY_ASSIGN(resolved.host.capacity, resolve_capacity(config.host));
@@ -50,7 +71,8 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                             (resolved.host.capacity / (kNoSlot - 1) / 4096 + 1) * 4096));
   }
   if (resolved.index.blocks == 0) {
-    resolved.index.blocks = resolved.host.capacity / resolved.host.min_slot_bytes + config.limits.namespaces;
+    resolved.index.blocks =
+        (resolved.host.capacity + resolved.disk.capacity) / resolved.host.min_slot_bytes + config.limits.namespaces;
   }
   TIERCEL_TRY_ASSIGN(auto arena, Arena::create(resolved.host));
   TIERCEL_TRY_ASSIGN(BlockTable table, BlockTable::create({.capacity = resolved.index.blocks,
@@ -64,7 +86,10 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                              .min_slot_bytes = resolved.host.min_slot_bytes},
                    .policy = std::make_unique<LruPolicy>(resolved.index.blocks),
                    .max_namespaces = resolved.limits.namespaces,
-                   .max_pinned_bytes = resolved.host.capacity * resolved.limits.pinned_percent / 100});
+                   .max_pinned_bytes = resolved.host.capacity * resolved.limits.pinned_percent / 100,
+                   .max_filling_bytes = resolved.disk.directories.empty()
+                                            ? UINT64_MAX
+                                            : resolved.host.capacity * (100 - resolved.limits.load_percent) / 100});
   auto core = std::make_shared<CacheCore>(
       Parts{.config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
   if (resolved.host.prefault) core->arena_->start_prefault(environment.executor, resolved.host.extent_bytes);
@@ -75,7 +100,27 @@ CacheCore::CacheCore(Parts parts)
     : config_(std::move(parts.config)),
       environment_(parts.environment),
       arena_(std::move(parts.arena)),
-      store_(std::move(parts.store)) {}
+      store_(std::move(parts.store)),
+      demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
+                               config_.host.extent_bytes / 4)),  // at least one block of the largest size
+      disk_store_(store_.index(), static_cast<std::uint32_t>(config_.disk.directories.size())),
+      demotions_(config_.disk.directories.empty() ? 1 : kQueuedDemotions),
+      disk_progress_(config_.disk.directories.size()) {
+  if (config_.disk.directories.empty()) return;
+  store_.attach(&disk_store_);
+  if (config_.disk.admission == Admission::kSecondSight) {
+    admission_ = std::make_unique<SecondSight>(config_.host.capacity / config_.host.min_slot_bytes);
+  } else {
+    admission_ = std::make_unique<AdmitAll>();
+  }
+  for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
+    disks_.push_back(std::make_unique<DiskDirectory>(DiskDirectory::Parts{.core = *this,
+                                                                          .index = index,
+                                                                          .options = disk_options(config_, index),
+                                                                          .files = *environment_.files,
+                                                                          .clock = environment_.clock}));
+  }
+}
 
 CacheCore::~CacheCore() = default;
 
@@ -131,6 +176,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   arena_->stop_prefault();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
+  close_disks(end_ns);
   const auto quiet = [this] { return copy_pins_.load() == 0 && environment_.copies.in_flight() == 0; };
   environment_.executor.wake();
   const bool drained = environment_.executor.wait_until(quiet, end_ns);
@@ -169,18 +215,25 @@ std::byte* CacheCore::data(SlotId slot) const noexcept {
 
 std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const {
   static constexpr GroupRule kFull{.kind = GroupKind::kFullAttention};
-  return [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {  // the directory's reader calls take no lock
+  std::size_t length = [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {  // the directory's reader calls take no lock
     return store_.table().match(hashes, std::span(&kFull, 1), tiers);
   }();
+  if (disks_.empty() || disk_reads_.load(std::memory_order_relaxed)) return length;
+  const auto unreachable = std::ranges::find_if(tiers, [](TierSet tier) { return !tier.has(TierId::kHost); });
+  length = static_cast<std::size_t>(unreachable - tiers.begin());
+  tiers.resize(length);
+  return length;
 }
 
 void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
   expire_pins();  // what they held is room now
   HostStore::RoomSearch room = HostStore::room_search(outcomes.size());
+  std::vector<DiskPlace> unreachable;
   for (std::size_t done = 0; done < outcomes.size();) {
     const std::size_t end = std::min(done + kSlice, outcomes.size());
     const std::uint64_t now = clock().now_ns();
+    if (!disks_.empty()) unreachable.reserve(unreachable.size() + kSlice);
     MutexLock lock(mutex_);
     store_.begin_slice(room);
     // Looked up anew in each slice: between two of them the entry may have gone.
@@ -191,6 +244,9 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
       Reserved& outcome = outcomes[done];
       if (at == 0 && done == 0 && parent == kNoBlock) {
         outcome = Reserved::kBusy;  // no room for another namespace
+      } else if (const BlockId on_disk = disk_copy_of(chain[first + done], unreachable); on_disk != kNoBlock) {
+        fills[done].id = on_disk;
+        outcome = is_readable(store_.table().state(on_disk, TierId::kDisk)) ? Reserved::kExists : Reserved::kInFlight;
       } else {
         const auto answer = store_.begin_fill(
             {.hash = chain[first + done], .group = 0, .parent = parent, .slot_bytes = slot_bytes, .now_ns = now},
@@ -208,7 +264,22 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
       }
     }
   }
+  if (!unreachable.empty()) clear_places(unreachable);
   kick_handover();
+}
+
+/// The entry of a block that is on disk and not in the host tier. A copy that cannot be read now gives way to the one
+/// that will be stored: put into `unreachable`, to be cleared.
+BlockId CacheCore::disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable) {
+  if (disks_.empty()) return kNoBlock;
+  const BlockId id = store_.table().find(hash, 0);
+  if (id == kNoBlock || is_present(store_.table().state(id, TierId::kHost))) return kNoBlock;
+  const CopyState state = store_.table().state(id, TierId::kDisk);
+  if (!is_present(state) || (is_readable(state) && !disk_store_.serves(id))) {
+    if (const auto place = disk_store_.give_up(id)) unreachable.push_back(*place);
+    return kNoBlock;
+  }
+  return id;
 }
 
 Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {
@@ -219,11 +290,14 @@ Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::u
     copy_pins_.fetch_sub(1);  // the writer's: it ends in every case, also where an error's sentence finds no memory
     status = store_.commit(fill, length, verify, clock().now_ns());
     if (status && verify) store_.retain(fill.slot);  // for the checksum
+    if (status && !verify) consider_demotion(fill.id);
   }
   if (closed_.load()) wake();  // as in release()
   if (!status) return status;
   if (verify) {
     verify_later({.fill = fill, .fingerprint = identity.fingerprint, .hash = identity.hash, .length = length});
+  } else {
+    kick_demotion();
   }
   kick_handover();
   return {};
@@ -240,20 +314,6 @@ void CacheCore::abort(const Fill& fill) {
 void CacheCore::abandon(const Fill& fill) {
   MutexLock lock(mutex_);
   store_.abandon(fill);
-}
-
-void CacheCore::hold(std::span<const BlockHash> hashes, std::vector<HeldBlock>& held) {
-  for (std::size_t done = 0; done < hashes.size();) {
-    const std::size_t end = std::min(done + kSlice, hashes.size());
-    MutexLock lock(mutex_);
-    for (std::size_t i = done; i < end; ++i) store_.table().prefetch(hashes[i], 0);
-    for (; done < end; ++done) {
-      const auto block = store_.hold(hashes[done], 0);
-      if (!block) return;
-      copy_pins_.fetch_add(1);
-      held.push_back(*block);
-    }
-  }
 }
 
 void CacheCore::drop_corrupt(BlockName name) {
@@ -353,27 +413,32 @@ void CacheCore::expire_pins() {
 
 // ---- deletes
 
-Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top) {
+Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, Tombstone tombstone) {
   HostStore::DropWork work;
   {
     MutexLock lock(mutex_);
+    tombstone.generation = store_.generation();  // covers what was stored until now, here or in an earlier run
+    remember_delete(tombstone);
     const BlockId top = find_top(store_);
-    if (top == kNoBlock) return {};
-    store_.begin_drop(top, work);
+    if (top != kNoBlock) store_.begin_drop(top, work);
   }
   for (bool more = true; more;) {
+    if (!disks_.empty()) work.places.reserve(work.places.size() + kSlice);
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
   }
+  if (!disks_.empty()) bury(tombstone, work.places, work.done);
   return work.done;
 }
 
-Dropped CacheCore::drop_subtree(const BlockHash& hash) {
-  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); });
+Dropped CacheCore::drop_subtree(const BlockHash& fingerprint, const BlockHash& hash) {
+  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); },
+                    {.kind = Tombstone::Kind::kBlock, .fingerprint = fingerprint, .hash = hash});
 }
 
 Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
-  return drop_below([&](const HostStore& store) { return store.find_root(fingerprint); });
+  return drop_below([&](const HostStore& store) { return store.find_root(fingerprint); },
+                    {.kind = Tombstone::Kind::kNamespace, .fingerprint = fingerprint});
 }
 
 // ---- stats
@@ -410,6 +475,7 @@ Stats CacheCore::stats() {
     stats.logical_pins = table.pinned_blocks();
     stats.extents = slots.extents();
     stats.extents_free = slots.free_extents();
+    add_disk_stats(stats);
   }
   host.hit_blocks = counters_.hit_blocks.get();
   host.hit_bytes = counters_.hit_bytes.get();
@@ -424,6 +490,7 @@ Stats CacheCore::stats() {
   stats.commit_failures = counters_.commit_failures.get();
   stats.checksum_failures = counters_.checksum_failures.get();
   stats.touches_shed = counters_.touches_shed.get();
+  add_disk_counters(stats);
   stats.expired_pins = counters_.expired_pins.get();
   stats.copy_pins = copy_pins_.load();
   stats.match_latency = counters_.match_latency.get();
@@ -436,6 +503,7 @@ Stats CacheCore::stats() {
 void CacheCore::check_consistency() {
   MutexLock lock(mutex_);
   store_.check_consistency();
+  disk_store_.check_consistency();
 }
 
 }  // namespace tiercel::detail

@@ -1,8 +1,9 @@
 // CacheCore: what a Cache is behind its handle: the arena's bytes, the host store under one lock, counters, and the
 // asynchronous steps (touches, checksums, hand-overs) as tasks of an executor that it is given.
 //
-// Lock: `mutex_` guards the host store, pins and sessions; it is held for slices of at most kSlice blocks and never
-// across a copy, a checksum, a log line or a callback. `match` and the retain half of copy pins take no lock.
+// Lock: `mutex_` guards the host store, pins and sessions; it is held for slices of at most kSlice blocks (in a search
+// for room also of HostStore's steps) and never across a copy, a checksum, a log line or a callback. `match` and the
+// retain half of copy pins take no lock.
 // Lifetime: shared by handles, sessions and tasks; so the arena stays mapped until the last copy pin is gone. After
 // close() it uses neither executor nor copy engine, and every call answers kClosed.
 #pragma once
@@ -11,11 +12,14 @@
 #include "base/gate.h"
 #include "base/mutex.h"
 #include "cache/counters.h"
+#include "cache/disk_side.h"
+#include "cache/disk_store.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
 #include "cache/session_backend.h"
 #include "memory/arena.h"
 #include "model/block_checksum.h"
+#include "policy/admission.h"
 
 #include <tiercel/cache.h>
 
@@ -68,8 +72,19 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] Status commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length);
   void abort(const Fill& fill);
   void abandon(const Fill& fill);
-  /// Holds leading blocks from hashes[0] on; fewer than asked for: the next is missing.
-  void hold(std::span<const BlockHash> hashes, std::vector<HeldBlock>& held);
+  struct AcquireRequest {
+    std::span<const BlockHash> hashes;
+    const BlockHash& fingerprint;
+    std::uint64_t slot_bytes = 0;
+    std::uint64_t deadline_ns = UINT64_MAX;
+  };
+  struct Acquired {
+    HeldBlock block;
+    std::shared_ptr<Promotion> promotion;  ///< null: the block is here
+  };
+  /// Holds leading blocks from hashes[0] on, each with a copy pin, and starts reading those that are on disk alone.
+  /// `acquired` has room for all. Fewer than asked for: the answer says why.
+  [[nodiscard]] LoadOutcome acquire(const AcquireRequest& request, std::vector<Acquired>& acquired);
   /// Of loaded blocks, given head first. Without memory for it the touch is shed.
   void touch_later(std::span<const HeldBlock> head_first) noexcept;
   /// Of the blocks of a chain, given head first.
@@ -82,7 +97,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Pins that have not ended. For tests.
   [[nodiscard]] std::size_t pin_records();
   /// Of the subtree at `hash`, or of a whole namespace.
-  [[nodiscard]] Dropped drop_subtree(const BlockHash& hash);
+  [[nodiscard]] Dropped drop_subtree(const BlockHash& fingerprint, const BlockHash& hash);
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
 
   /// False: closed, or no room in the queue.
@@ -101,11 +116,65 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] std::uint64_t load_ns_per_block() const noexcept;
   void record_load(std::uint64_t ns, std::size_t blocks) noexcept;
 
+  // The disk tier (disk_*.cc).
+  [[nodiscard]] std::size_t disks() const noexcept { return disks_.size(); }
+  /// One turn of a directory's driver, which is one thread or the simulator; waits at most `wait_ns`. False: it is
+  /// closed and nothing is in flight.
+  bool step_disk(std::size_t index, std::uint64_t wait_ns);
+  void disk_opened(std::uint32_t index, const DiskEvents::Opened& opened);
+  void disk_found(std::uint32_t index, std::span<const DiskBlock> blocks);
+  void disk_recovered(std::uint32_t index, const DiskRecovery& recovery);
+  void disk_lost(std::uint32_t index);
+  void disk_changed(std::uint32_t index, DiskState state, const std::string& cause);
+  /// All directories are indexed, or known not to come for now. For tests and for programs that wait for a warm start.
+  [[nodiscard]] bool disks_settled();
+  [[nodiscard]] std::vector<DiskReport> disk_reports();
+
   /// Aborts on a contradiction. For tests, with nothing in flight.
   void check_consistency();
 
  private:
-  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top);
+  [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable)
+      TIERCEL_REQUIRES(mutex_);
+  void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
+  void add_disk_counters(Stats& stats) const;
+  void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, Tombstone tombstone);
+
+  // disk_promotion.cc
+  struct Spare;
+  void acquire_some(const AcquireRequest& request, HostStore::RoomSearch& room, Spare& spare,
+                    std::vector<Acquired>& acquired);
+  [[nodiscard]] std::optional<LoadOutcome> acquire_one(const AcquireRequest& request, HostStore::RoomSearch& room,
+                                                       Spare& spare, std::vector<Acquired>& acquired)
+      TIERCEL_REQUIRES(mutex_);
+  void start_read(const std::shared_ptr<Promotion>& promotion, std::uint64_t deadline_ns) noexcept;
+  void end_read(const std::shared_ptr<Promotion>& promotion, const Status& status) noexcept;
+  void verify_promotion(const std::shared_ptr<Promotion>& promotion) noexcept;
+  void finish_promotion(const std::shared_ptr<Promotion>& promotion, Promotion::State state) noexcept;
+  void lose_disk_copy(BlockName name) noexcept;
+
+  // disk_demotion.cc
+  void consider_demotion(BlockId id) TIERCEL_REQUIRES(mutex_);
+  void touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) TIERCEL_REQUIRES(mutex_);
+  void kick_demotion() noexcept;
+  void run_demotion() noexcept;
+  struct Demotion;
+  void take_demotions(std::vector<Demotion>& work, std::vector<DiskPlace>& evicted, bool& again);
+  [[nodiscard]] bool write_demotion(Demotion& work);
+  void end_write(const DiskCopy& copy, std::uint64_t started_ns, const Status& status) noexcept;
+
+  // disk_deletes.cc
+  void bury(const Tombstone& tombstone, const std::vector<DiskPlace>& places, Dropped& done);
+  void give_burials(std::uint32_t index);
+  void end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status);
+
+  // disk_recovery.cc
+  void adopt_some(std::uint32_t index, std::vector<DiskBlock>& work, std::vector<DiskPlace>& unwanted);
+  void settle_disks();
+  void clear_places(std::span<const DiskPlace> places);
+  void checkpoint_disks();
+  void close_disks(std::uint64_t end_ns);
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;
@@ -136,6 +205,21 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::map<std::string, std::shared_ptr<EngineGroup>> engines_ TIERCEL_GUARDED_BY(mutex_);
   PinsByEnd pins_ TIERCEL_GUARDED_BY(mutex_);  // what has not ended
   bool handover_active_ TIERCEL_GUARDED_BY(mutex_) = false;
+
+  std::vector<std::unique_ptr<DiskDirectory>> disks_;  // made at creation
+  std::atomic<bool> disk_reads_{false};                // some directory answers reads; relaxed: advice for match
+  Budget demoting_bytes_;
+  DiskStore disk_store_ TIERCEL_GUARDED_BY(mutex_);
+  Promotions promotions_ TIERCEL_GUARDED_BY(mutex_);
+  DemotionQueue demotions_ TIERCEL_GUARDED_BY(mutex_);
+  bool demoting_ TIERCEL_GUARDED_BY(mutex_) = false;  // a task is at it
+  std::uint64_t writes_in_flight_ TIERCEL_GUARDED_BY(mutex_) = 0;
+  std::unique_ptr<AdmissionPolicy> admission_ TIERCEL_GUARDED_BY(mutex_);
+  std::vector<DiskProgress> disk_progress_ TIERCEL_GUARDED_BY(mutex_);
+  Recovery recovery_ TIERCEL_GUARDED_BY(mutex_);
+  Mutex orphans_mutex_;  // taken before mutex_
+  std::map<BlockHash, std::vector<std::pair<std::uint32_t, DiskBlock>>> orphans_
+      TIERCEL_GUARDED_BY(orphans_mutex_);  // by the block before them, with their directory
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -52,11 +52,21 @@ struct Counters {
   Counter commit_failures;
   Counter checksum_failures;
   Counter touches_shed;
+  Counter disk_hit_blocks;
+  Counter disk_hit_bytes;
+  Counter disk_unreadable;
+  Counter disk_checksum_failures;
+  Counter demotions_not_admitted;
+  Counter demotions_shed;
+  Counter demotions_refused;
+  Counter demotions_failed;
+  Counter burials_late;
   Counter expired_pins;
   LatencyCounter match_latency;
   LatencyCounter reserve_latency;
   LatencyCounter load_latency;
   LatencyCounter fill_latency;
+  LatencyCounter demotion_latency;
 };
 
 }  // namespace tiercel::detail

@@ -14,7 +14,7 @@ constexpr TierId kHost = TierId::kHost;
 constexpr int kEvictionsPerSlot = 8;
 constexpr std::uint32_t kExtentsPerSearch = 8;  // times kSlotsPerValue entries of about 100 ns: half a slice
 constexpr std::uint32_t kSlotsPerValue = 32;
-constexpr std::uint32_t kSlotsPerSlice = 256;  // of walks that only look
+constexpr std::uint32_t kSlotsPerSlice = DiskStore::kWorthPerSlice;  // of walks that only look
 
 }  // namespace
 
@@ -101,6 +101,17 @@ DiskPlace DiskStore::place_of(BlockId id) const noexcept {
   }
   TIERCEL_CHECK(false, "a copy lies in a directory");
   return {};
+}
+
+bool DiskStore::serves_any() const noexcept {
+  return std::ranges::any_of(directories_,
+                             [](const Directory& directory) { return directory.slots && directory.reads; });
+}
+
+bool DiskStore::takes_writes() const noexcept {
+  return std::ranges::any_of(directories_, [](const Directory& directory) {
+    return directory.slots && directory.writes && !directory.recovering;
+  });
 }
 
 bool DiskStore::serves(BlockId id) const noexcept {
@@ -199,7 +210,13 @@ std::optional<SlotId> DiskStore::take_slot(std::uint32_t index, std::uint64_t sl
   }
   for (int i = 0; i < kEvictionsPerSlot; ++i) {
     const auto victim = directory.policy->victim(list, [&](SlotId slot) { return evictable(directory, slot); });
-    if (!victim) break;
+    if (!victim) {
+      directory.asked += EvictionPolicy::kSearch;
+      again = directory.asked < directory.policy->asks_for_all(list);  // the search goes on in the next slice
+      if (!again) directory.asked = 0;
+      return std::nullopt;
+    }
+    directory.asked = 0;
     evict(index, *victim, evicted);
     if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
   }
@@ -249,13 +266,13 @@ bool DiskStore::drain_some(std::uint32_t index, std::uint64_t /*now_ns*/, std::v
       continue;
     }
     BlockId id = slots.owner(slot);
-    while (table_.children_in(id, kDisk) > 0 && budget > 0) {  // to a leaf
+    for (std::uint32_t left = kSlotsPerSlice; table_.children_in(id, kDisk) > 0 && left > 0;) {  // to a leaf
       BlockId child = table_.links(id).first_child;
-      for (; !is_present(table_.state(child, kDisk)) && budget > 0; --budget) child = table_.links(child).next_sibling;
-      if (budget > 0) id = child;
-      if (budget > 0) --budget;
+      for (; !is_present(table_.state(child, kDisk)) && left > 0; --left) child = table_.links(child).next_sibling;
+      if (left == 0) break;  // `id` has a child: it is not evictable
+      id = child;
+      --left;
     }
-    if (budget == 0) break;
     --budget;
     const DiskPlace place = place_of(id);
     if (!evictable(directories_[place.directory], place.slot)) {
@@ -358,6 +375,12 @@ void DiskStore::touch(BlockId id, std::uint64_t now_ns) {
   if (!is_readable(table_.state(id, kDisk))) return;
   const DiskPlace place = place_of(id);
   directories_[place.directory].policy->touch(std::span(&place.slot, 1), now_ns);
+}
+
+void DiskStore::touch_slot(std::uint32_t index, SlotId slot, std::uint64_t now_ns) {
+  Directory& directory = directories_[index];
+  if (!directory.slots || slot >= directory.slots->slot_ids() || !directory.policy->knows(slot)) return;
+  directory.policy->touch(std::span(&slot, 1), now_ns);
 }
 
 // ---- what goes

@@ -71,6 +71,13 @@ class DiskStore {
   /// One slice of giving up every copy of a directory, `cursor` from 0. False: done, the directory is closed.
   [[nodiscard]] bool lose_some(std::uint32_t directory, std::uint32_t& cursor);
   void set_serving(std::uint32_t directory, bool reads, bool writes) noexcept;
+  /// Is there a directory that blocks can be written to now?
+  [[nodiscard]] bool takes_writes() const noexcept;
+  [[nodiscard]] bool is_recovering(std::uint32_t directory) const noexcept {
+    return directories_[directory].slots && directories_[directory].recovering;
+  }
+  /// Does any directory answer reads?
+  [[nodiscard]] bool serves_any() const noexcept;
   /// Could a read of this copy be answered now?
   [[nodiscard]] bool serves(BlockId id) const noexcept;
   [[nodiscard]] bool is_open(std::uint32_t directory) const noexcept {
@@ -100,6 +107,8 @@ class DiskStore {
   [[nodiscard]] std::optional<DiskCopy> hold(BlockId id);
   void release(DiskPlace place);
   void touch(BlockId id, std::uint64_t now_ns);
+  /// By slot, where it holds a ready block. For a restart.
+  void touch_slot(std::uint32_t directory, SlotId slot, std::uint64_t now_ns);
 
   /// Takes a ready copy out of the index; its slot gets a copy pin, for whoever clears its header and then calls
   /// release. Empty: there is none (or it is being written: then finish_write answers false).
@@ -111,6 +120,7 @@ class DiskStore {
 
   /// One slice of the slots that hold a ready block, with what the policy thinks each is worth, from `cursor` on.
   /// False: that was the last.
+  static constexpr std::uint32_t kWorthPerSlice = 256;  ///< `worth` has room for as many more
   struct Worth {
     SlotId slot = kNoSlot;
     double value = 0;
@@ -137,6 +147,7 @@ class DiskStore {
     bool recovering = false;
     bool reads = false;
     bool writes = false;
+    std::uint64_t asked = 0;        // of the search for a block that may go, without a yes
     ExtentId draining = kNoExtent;  // being emptied for another slot size
     std::uint64_t draining_for = 0;
     std::vector<std::uint64_t> list_slot_bytes;  // of the policy's lists

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/executor.h"
+#include "io/file_system.h"
 #include "transfer/copy_engine.h"
 
 #include <cstdint>
@@ -17,6 +18,7 @@ struct Environment {
   Executor& executor;
   CopyEngine& copies;
   std::uint64_t seed = 0;
+  FileSystem* files = nullptr;  ///< of the disk tier; null: a configured one is an error. Outlives the core
 };
 
 }  // namespace tiercel::detail

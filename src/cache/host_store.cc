@@ -302,7 +302,11 @@ void HostStore::abort(const Fill& fill) {
 
 std::optional<HeldBlock> HostStore::hold(const BlockHash& hash, GroupId group) {
   const BlockId id = table_.find(hash, group);
-  if (id == kNoBlock || !is_readable(table_.state(id, kHost))) return std::nullopt;
+  return id == kNoBlock ? std::nullopt : hold(id);
+}
+
+std::optional<HeldBlock> HostStore::hold(BlockId id) {
+  if (!is_readable(table_.state(id, kHost))) return std::nullopt;
   const SlotId slot = table_.slot(id, kHost);
   slots_.retain(slot);
   return HeldBlock{.id = id,

@@ -144,10 +144,16 @@ class HostStore {
 
   // Loads.
   [[nodiscard]] std::optional<HeldBlock> hold(const BlockHash& hash, GroupId group);
+  [[nodiscard]] std::optional<HeldBlock> hold(BlockId id);
   void retain(SlotId slot) noexcept { slots_.retain(slot); }
   /// Lock-free half of the end of a copy pin. True: call collect(slot) under the lock.
   [[nodiscard]] bool release(SlotId slot) noexcept { return slots_.release(slot); }
   void collect(SlotId slot) { slots_.collect(slot); }
+  /// Both halves, under the lock.
+  void release_pin(SlotId slot) { release_and_collect(slot); }
+  /// Does the name still stand for the block that it was given for?
+  [[nodiscard]] bool knows(BlockName name) const noexcept { return is(name); }
+  void set_checksum(BlockName name, std::uint64_t checksum) { table_.set_checksum(name.id, checksum); }
   void touch(std::span<const BlockName> tail_first, std::uint64_t now_ns);
   /// Drops one ready copy whose bytes are not what was committed. Blocks after it stay as they are.
   void drop_corrupt(BlockName name);

@@ -17,17 +17,30 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
       asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
       shared_(std::make_shared<Shared>()) {
   const auto hashes = request.chain.hashes().first(request.blocks);
+  std::vector<CacheCore::Acquired> acquired;
+  acquired.reserve(hashes.size());
   shared_->held.reserve(hashes.size());
+  shared_->promotions.reserve(hashes.size());
   shared_->refs.reserve(hashes.size());  // before anything is held: from here to the references nothing may throw
-  core_->hold(hashes, shared_->held);
-  for (const HeldBlock& block : shared_->held) {
-    shared_->refs.emplace_back(core_->adopt_pin(block.slot), std::span(core_->data(block.slot), block.length));
-  }
   shared_->fingerprint = request.chain.space().fingerprint();
+  acquired_ = core_->acquire({.hashes = hashes,
+                              .fingerprint = shared_->fingerprint,
+                              .slot_bytes = request.slot_bytes,
+                              .deadline_ns = deadline_ns_},
+                             acquired);
+  bool reading = false;
+  for (CacheCore::Acquired& one : acquired) {
+    reading = reading || one.promotion != nullptr;
+    shared_->refs.emplace_back(core_->adopt_pin(one.block.slot),
+                               std::span(core_->data(one.block.slot), one.block.length));
+    shared_->held.push_back(one.block);
+    shared_->promotions.push_back(std::move(one.promotion));
+  }
+  if (request.beyond_chain && acquired_ == LoadOutcome::kComplete) acquired_ = LoadOutcome::kMiss;
   if (core_->paranoid()) {
     shared_->hashes.assign(hashes.begin(), hashes.begin() + static_cast<std::ptrdiff_t>(shared_->held.size()));
     start_checks();
-  } else {
+  } else if (!reading) {
     finish();
   }
 }
@@ -36,37 +49,64 @@ LocalLoad::~LocalLoad() {
   if (!finished_) finish();
 }
 
+/// Of host blocks; what is read from disk is checked anyway.
 void LocalLoad::start_checks() {
   const std::size_t count = shared_->held.size();
   shared_->checks = std::make_unique<std::atomic<Check>[]>(count);
   for (std::size_t begin = 0; begin < count; begin += kBlocksPerCheck) {
-    const std::size_t end = std::min(begin + kBlocksPerCheck, count);
-    // The pins are cloned: the load may give its own away while this runs.
-    auto pins = std::make_shared<std::vector<CopyPin>>();
-    for (std::size_t i = begin; i < end; ++i) pins->push_back(shared_->refs[i].begin_copy());
-    const auto check = [core = core_, shared = shared_, pins, begin, end] {
-      for (std::size_t i = begin; i < end; ++i) {
-        const HeldBlock& block = shared->held[i];
-        const BlockIdentity claim{
-            .fingerprint = shared->fingerprint, .hash = shared->hashes[i], .generation = block.generation};
-        const bool good = block_checksum(claim, {core->data(block.slot), block.length}) == block.checksum;
-        shared->checks[i].store(good ? Check::kGood : Check::kBad, std::memory_order_release);
-        if (!good) core->drop_corrupt({.id = block.id, .generation = block.generation});
-      }
-      core->wake();
-    };
-    if (!core_->submit(check)) check();  // no room in the queue: the caller pays
+    start_check(begin, std::min(begin + kBlocksPerCheck, count));
   }
+}
+
+void LocalLoad::start_check(std::size_t begin, std::size_t end) {
+  // The pins are cloned: the load may give its own away while this runs.
+  auto pins = std::make_shared<std::vector<CopyPin>>();
+  for (std::size_t i = begin; i < end; ++i) pins->push_back(shared_->refs[i].begin_copy());
+  const auto check = [core = core_, shared = shared_, pins, begin, end] {
+    for (std::size_t i = begin; i < end; ++i) {
+      if (shared->promotions[i]) continue;
+      const HeldBlock& block = shared->held[i];
+      const BlockIdentity claim{
+          .fingerprint = shared->fingerprint, .hash = shared->hashes[i], .generation = block.generation};
+      const bool good = block_checksum(claim, {core->data(block.slot), block.length}) == block.checksum;
+      shared->checks[i].store(good ? Check::kGood : Check::kBad, std::memory_order_release);
+      if (!good) core->drop_corrupt({.id = block.id, .generation = block.generation});
+    }
+    core->wake();
+  };
+  if (!core_->submit(check)) check();  // no room in the queue: the caller pays
+}
+
+LocalLoad::Leading LocalLoad::of_block(std::size_t i) const {
+  if (shared_->promotions[i]) {
+    switch (shared_->promotions[i]->state.load(std::memory_order_acquire)) {
+      case Promotion::State::kPending:
+        return {};
+      case Promotion::State::kReady:
+        return {.good = 1, .final = true};
+      case Promotion::State::kMiss:
+        return {.final = true, .end = LoadOutcome::kMiss};
+      case Promotion::State::kCorrupt:
+        return {.final = true, .end = LoadOutcome::kCorrupt};
+      case Promotion::State::kBusy:
+        return {.final = true, .end = LoadOutcome::kBusy};
+      case Promotion::State::kDeadline:
+        return {.final = true, .end = LoadOutcome::kDeadline};
+    }
+  }
+  if (!shared_->checks) return {.good = 1, .final = true};
+  const Check check = shared_->checks[i].load(std::memory_order_acquire);
+  if (check == Check::kBad) return {.final = true, .end = LoadOutcome::kCorrupt};
+  return {.good = check == Check::kGood ? std::size_t{1} : 0, .final = check == Check::kGood};
 }
 
 LocalLoad::Leading LocalLoad::leading() const {
   const std::size_t count = shared_->held.size();
-  if (!shared_->checks) return {.good = count, .final = true};
-  for (std::size_t i = 0; i < count; ++i) {
-    const Check check = shared_->checks[i].load(std::memory_order_acquire);
-    if (check != Check::kGood) return {.good = i, .final = check == Check::kBad};
+  for (; known_good_ < count; ++known_good_) {  // what was good stays so
+    const Leading one = of_block(known_good_);
+    if (one.good == 0) return {.good = known_good_, .final = one.final, .end = one.end};
   }
-  return {.good = count, .final = true};
+  return {.good = count, .final = true, .end = acquired_};
 }
 
 bool LocalLoad::given_up() const { return core_->closed() || core_->clock().now_ns() >= deadline_ns_; }
@@ -93,16 +133,23 @@ void LocalLoad::finish() noexcept {
   } else if (!now.final) {
     outcome_ = core_->closed() ? LoadOutcome::kClosed : LoadOutcome::kDeadline;
   } else {
-    outcome_ = now.good < shared_->held.size() ? LoadOutcome::kCorrupt : LoadOutcome::kMiss;
+    outcome_ = now.end;
   }
   shared_->refs.erase(shared_->refs.begin() + static_cast<std::ptrdiff_t>(now.good), shared_->refs.end());
 
   Counters& counters = core_->counters();
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < now.good; ++i) bytes += shared_->held[i].length;
+  std::uint64_t blocks[2] = {};  // from the host, from disk
+  std::uint64_t bytes[2] = {};
+  for (std::size_t i = 0; i < now.good; ++i) {
+    const std::size_t from = shared_->promotions[i] ? 1 : 0;
+    ++blocks[from];
+    bytes[from] += shared_->held[i].length;
+  }
   core_->touch_later(std::span(shared_->held).first(now.good));
-  counters.hit_blocks.add(now.good);
-  counters.hit_bytes.add(bytes);
+  counters.hit_blocks.add(blocks[0]);
+  counters.hit_bytes.add(bytes[0]);
+  counters.disk_hit_blocks.add(blocks[1]);
+  counters.disk_hit_bytes.add(bytes[1]);
   counters.missed_blocks.add(asked_ - now.good);
   counters.load_outcomes[static_cast<std::size_t>(outcome_)].add();
   counters.loads.add();

@@ -1,5 +1,6 @@
 // LocalLoad: a load in the same process. Host blocks are held at once; in paranoid mode each is checked by a worker
-// before it counts as ready. Its tasks own what they read, so the load may be dropped at any time.
+// before it counts as ready. Blocks that are on disk alone are being read when the constructor returns (core.h,
+// acquire). Its tasks own what they read, so the load may be dropped at any time.
 #pragma once
 
 #include "cache/core.h"
@@ -15,8 +16,9 @@ class LocalLoad final : public LoadBackend {
  public:
   struct Request {
     const BlockChain& chain;
-    std::size_t blocks;  ///< at most chain.size()
-    bool beyond_chain;   ///< more blocks were asked for than the chain has
+    std::size_t blocks;        ///< at most chain.size()
+    bool beyond_chain;         ///< more blocks were asked for than the chain has
+    std::uint64_t slot_bytes;  ///< of a block in the arena
     std::chrono::nanoseconds deadline;
   };
   LocalLoad(std::shared_ptr<CacheCore> core, const Request& request);
@@ -31,6 +33,7 @@ class LocalLoad final : public LoadBackend {
   enum class Check : std::uint8_t { kPending, kGood, kBad };
   struct Shared {  // with the checking tasks
     std::vector<HeldBlock> held;
+    std::vector<std::shared_ptr<Promotion>> promotions;  ///< one a block; null: it was here
     std::vector<BlockRef> refs;
     std::vector<BlockHash> hashes;
     BlockHash fingerprint;
@@ -38,10 +41,13 @@ class LocalLoad final : public LoadBackend {
   };
   struct Leading {
     std::size_t good = 0;
-    bool final = false;  // no later check can change `good`
+    bool final = false;                        // no later check or read can change `good`
+    LoadOutcome end = LoadOutcome::kComplete;  // if final: why the block after the last good one is not
   };
 
   void start_checks();
+  void start_check(std::size_t begin, std::size_t end);
+  [[nodiscard]] Leading of_block(std::size_t i) const;
   [[nodiscard]] Leading leading() const;
   [[nodiscard]] bool given_up() const;
   void finish() noexcept;
@@ -51,7 +57,9 @@ class LocalLoad final : public LoadBackend {
   const std::uint64_t deadline_ns_;
   const std::size_t asked_;
   std::shared_ptr<Shared> shared_;
+  LoadOutcome acquired_ = LoadOutcome::kComplete;  // why fewer were acquired than asked for
   LoadOutcome outcome_ = LoadOutcome::kMiss;
+  mutable std::size_t known_good_ = 0;
   bool finished_ = false;
 };
 

@@ -186,6 +186,7 @@ std::unique_ptr<LoadBackend> LocalSession::load(const BlockChain& chain, std::si
   return std::make_unique<LocalLoad>(core_, LocalLoad::Request{.chain = chain,
                                                                .blocks = std::min(blocks, chain.size()),
                                                                .beyond_chain = blocks > chain.size(),
+                                                               .slot_bytes = shape_.slot_bytes,
                                                                .deadline = deadline});
 }
 
@@ -254,7 +255,7 @@ Result<Dropped> LocalSession::drop(const BlockChain& chain, std::size_t first) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("drop: block {} of a chain of {} blocks", first, chain.size()));
   }
-  return core_->drop_subtree(chain[first]);
+  return core_->drop_subtree(chain.space().fingerprint(), chain[first]);
 }
 
 Result<Dropped> LocalSession::drop(const Space& space) {

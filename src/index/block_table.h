@@ -1,7 +1,7 @@
 // BlockTable: every block that the cache knows, with its copies, its place in the tree of prefixes and its pins.
 //
 // An entry is 64 bytes (name, copies, slots, generation) and 32 bytes beside it (children per tier, sibling links,
-// checksum); with the Directory's 14.2 bytes and the policy's 16 that makes 126.2 bytes a block. Entries are addressed
+// checksum); with the Directory's 14.9 bytes and the policy's 16 that makes 126.9 bytes a block. Entries are addressed
 // by index, the parent too. Sized at creation; memory is touched as entries are used.
 //
 // An entry lives while it has a copy in some tier, a logical pin, or a child entry (then, without a copy, it is a

@@ -72,6 +72,104 @@ TEST(Directory, refuses_a_capacity_that_its_cells_cannot_name) {
   EXPECT_NE(large.error().message.find("index.blocks"), std::string::npos);
 }
 
+/// The first `count` names whose home is line `line` and that `also` accepts.
+template <class Also>
+std::vector<BlockHash> names_at_home(const Directory& directory, std::uint64_t line, std::size_t count, Also&& also) {
+  std::vector<BlockHash> names;
+  for (std::uint64_t n = 0; names.size() < count; ++n) {
+    BlockHash hash = numbered_hash(n);
+    if (directory.place(hash, 0).line == line && also(hash)) names.push_back(hash);
+  }
+  return names;
+}
+
+TEST(Directory, finds_keys_beyond_a_full_line_while_there_are_any) {
+  auto directory = Directory::create({.capacity = 200, .seed = 1});
+  ASSERT_TRUE(directory);
+  const auto names = names_at_home(*directory, 5, 28, [](const BlockHash&) { return true; });
+  const auto place = [&](std::size_t i) { return directory->place(names[i], 0); };
+  const auto add = [&](BlockId id) {
+    directory->insert(place(id), id);
+    directory->set_tiers(place(id), id, {.bits = static_cast<std::uint8_t>(1 + id % 7)});
+  };
+  const auto expect = [&](std::size_t from) {
+    std::vector<TierSet> tiers(names.size());
+    directory->lookup(names, 0, tiers);
+    for (std::size_t i = 0; i < names.size(); ++i) EXPECT_EQ(tiers[i].bits, i < from ? 0 : 1 + i % 7) << i;
+  };
+  for (BlockId id = 0; id < names.size(); ++id) add(id);  // four lines
+  expect(0);
+  EXPECT_EQ(directory->lines_touched(place(27), 27), 4U);
+  for (BlockId id = 0; id < 16; ++id) directory->erase(place(id), id);  // two lines empty, passed by those behind them
+  expect(16);
+  for (BlockId id = 16; id-- > 0;) add(id);  // into cells of lines that are passed
+  expect(0);
+  for (BlockId id = 0; id < 28; ++id) directory->erase(place(id), id);
+  expect(28);
+}
+
+TEST(Directory, a_tag_of_zero_is_no_empty_cell) {
+  auto directory = Directory::create({.capacity = 8, .seed = 1});
+  ASSERT_TRUE(directory);
+  auto names = names_at_home(*directory, 1, 2, [](const BlockHash&) { return true; });
+  std::memset(names[1].bytes.data() + 16, 0, 4);  // the tag; the home is of other bytes
+  ASSERT_EQ(directory->place(names[1], 0).tag, 0U);
+  std::vector<TierSet> tiers(1);
+  EXPECT_EQ(directory->match_leading(std::span(names).last(1), 0, tiers), 0U) << "nothing is there yet";
+  for (BlockId id = 0; id < 2; ++id) {
+    directory->insert(directory->place(names[id], 0), id);
+    directory->set_tiers(directory->place(names[id], 0), id, kHostOnly);
+  }
+  directory->erase(directory->place(names[0], 0), 0);  // leaves an empty cell before the other
+  EXPECT_EQ(directory->match_leading(std::span(names).last(1), 0, tiers), 1U);
+}
+
+TEST(Directory, a_line_that_more_keys_passed_than_its_count_holds_still_answers) {
+  constexpr std::uint32_t kCount = 300;
+  auto directory = Directory::create({.capacity = kCount, .seed = 1});
+  ASSERT_TRUE(directory);
+  const auto names = names_at_home(*directory, 3, kCount, [](const BlockHash&) { return true; });
+  std::vector<TierSet> tiers(kCount);
+  for (int round = 0; round < 2; ++round) {
+    for (BlockId id = 0; id < kCount; ++id) {
+      directory->insert(directory->place(names[id], 0), id);
+      directory->set_tiers(directory->place(names[id], 0), id, kHostOnly);
+    }
+    EXPECT_EQ(directory->match_leading(names, 0, tiers), kCount);
+    for (BlockId id = 0; id < kCount - 1; ++id) {
+      directory->erase(directory->place(names[id], 0), id);
+      ASSERT_EQ(directory->match_leading(std::span(names).last(1), 0, tiers), 1U) << "many lines away from home";
+    }
+    directory->erase(directory->place(names[kCount - 1], 0), kCount - 1);
+    EXPECT_EQ(directory->match_leading(names, 0, tiers), 0U);
+  }
+}
+
+// Method: matches of every length around the pipeline's steps, in a directory at full load; a gap at each place.
+TEST(Directory, a_match_of_any_length_ends_at_its_gap) {
+  constexpr std::uint32_t kCount = 200;
+  auto directory = Directory::create({.capacity = kCount, .seed = 5});
+  ASSERT_TRUE(directory);
+  std::vector<BlockHash> names;
+  for (BlockId id = 0; id < kCount; ++id) {
+    names.push_back(numbered_hash(id));
+    directory->insert(directory->place(names.back(), 0), id);
+    directory->set_tiers(directory->place(names.back(), 0), id, kHostOnly);
+  }
+  std::vector<TierSet> tiers(kCount);
+  const std::span<const BlockHash> all(names);
+  for (std::size_t length = 0; length <= kCount; ++length) {
+    EXPECT_EQ(directory->match_leading(all.first(length), 0, tiers), length);
+  }
+  for (BlockId gap = 0; gap < kCount; ++gap) {
+    directory->set_tiers(directory->place(names[gap], 0), gap, {});
+    EXPECT_EQ(directory->match_leading(names, 0, tiers), gap);
+    directory->lookup(names, 0, tiers);
+    for (BlockId id = 0; id < kCount; ++id) EXPECT_EQ(tiers[id].bits, id == gap ? 0 : 1);
+    directory->set_tiers(directory->place(names[gap], 0), gap, kHostOnly);
+  }
+}
+
 // Method: 1,000 keys stay; a writer inserts and erases others in the same few lines; readers ask for the 1,000.
 TEST(Directory, readers_beside_a_writer_never_miss) {
   constexpr std::uint32_t kStay = 1'000;

@@ -3,8 +3,8 @@
 // Data path of a job: submit() puts it into a free place of a fixed table (no allocation) and starts it in the backend;
 // poll() reaps, goes on with short transfers, and calls `done`. A deadline ends the wait, not the IO: `done` is then
 // called with kTimeout, while `owner` (what keeps the buffers) lives until the backend has reaped the operation.
-// Submit, poll and destruction belong to one thread at a time; wake() to any. Errors: kIo with errno and a sentence,
-// kTimeout, kCorrupt never.
+// Submit, poll and destruction belong to one thread at a time; wake() to any. Errors: kIo with errno and a sentence (a
+// read past the end of the file: errno 0), kTimeout, kInvalidArgument for a job without bytes or off the alignment.
 #pragma once
 
 #include "base/clock.h"
@@ -43,7 +43,7 @@ struct IoJob {
 
   [[nodiscard]] std::uint64_t bytes() const noexcept {
     std::uint64_t total = 0;
-    for (std::size_t i = 0; i < segment_count; ++i) total += segments[i].bytes;
+    for (std::size_t i = 0; i < segment_count && i < kMaxSegments; ++i) total += segments[i].bytes;
     return total;
   }
 };
@@ -58,12 +58,14 @@ class File {
 
   /// False: depth() operations are in flight; the job is untouched. Never blocks.
   [[nodiscard]] bool submit(IoJob&& job);
-  /// Ends what has ended, expires what is late; waits at most `wait_ns` for the first. Returns how often `done` ran.
+  /// Ends what has ended, expires what is late; waits at most `wait_ns` for the first. Returns how often `done` ran;
+  /// 0 also when wake() ended the wait or an operation went on after a short transfer. Not from within `done`.
   std::size_t poll(std::uint64_t wait_ns);
   void wake() noexcept { backend_->wake(); }
 
-  /// Runs one job to its end or deadline, polling meanwhile. For opening and recovery. The owner of the buffers must
-  /// be in the job: after a timeout they are still in use.
+  /// Runs one job to its end or deadline, polling meanwhile (`done` of other jobs runs too). For opening and recovery.
+  /// The job's own `done` stays empty; the owner of the buffers must be in the job: after a timeout they are still in
+  /// use. A wake() that came meanwhile is not lost: the next poll does not wait.
   [[nodiscard]] Status run(IoJob job);
 
   [[nodiscard]] std::uint32_t depth() const noexcept { return backend_->depth(); }
@@ -76,13 +78,24 @@ class File {
 
  private:
   struct Operation;
-  void start(Operation& operation);
+  [[nodiscard]] Status check_job(const IoJob& job) const;
+  [[nodiscard]] bool start(Operation& operation);
+  std::size_t start_waiting();
+  std::size_t take(const IoReaped& reaped);
+  std::size_t go_on(Operation& operation);
+  std::size_t expire();
   void end(Operation& operation, const Status& status);
+  void release(Operation& operation);
+  [[nodiscard]] std::uint32_t id_of(const Operation& operation) const noexcept;
+  [[nodiscard]] std::uint64_t until(std::uint64_t deadline_ns) const noexcept;
 
   std::unique_ptr<IoBackend> backend_;
   const Clock& clock_;
   std::vector<Operation> operations_;
   std::vector<std::uint32_t> free_;
+  std::vector<std::uint32_t> waiting_;           ///< to be started (again), oldest first
+  std::uint64_t next_deadline_ns_ = UINT64_MAX;  ///< none of those in flight is earlier
+  bool polling_ = false;
   std::uint32_t in_flight_ = 0;
   std::uint32_t expired_ = 0;
   std::uint64_t expired_bytes_ = 0;

@@ -2,8 +2,9 @@
 // puts deadlines, continued short transfers and ownership of buffers on top, the same for all of them.
 //
 // Used by one thread at a time, but for wake(). Decorators (faulty, delayed, counting) wrap a backend and are one.
-// Offsets, buffers and lengths are multiples of alignment(). Operations are named by the caller: an id below depth()
-// that is not in flight.
+// Offsets, buffers and lengths are multiples of alignment(); others are answered with -EINVAL or done, as the system
+// likes. Operations are named by the caller: an id below depth() that is not in flight. A thread that started
+// operations must not end before they have, and nothing may be in flight at destruction.
 #pragma once
 
 #include <tiercel/result.h>
@@ -37,7 +38,8 @@ class IoBackend {
  public:
   virtual ~IoBackend() = default;
 
-  /// Starts an operation; never blocks. False: no room now (fewer than depth() are possible at the moment).
+  /// Starts an operation; never blocks. It may reach the device with the next reap() only, so that several share one
+  /// system call. False: no room now (fewer than depth() are possible at the moment).
   [[nodiscard]] virtual bool start(const IoOperation& operation) = 0;
   /// Operations that have ended, at most reaped.size(). Waits until there is one, wake() was called, or `wait_ns` have
   /// passed; 0 does not wait.

@@ -10,6 +10,8 @@ constexpr std::array<std::string_view, 6> kLoadOutcomes = {"complete", "miss", "
 constexpr std::array<std::string_view, 6> kReserveOutcomes = {"yes",  "exists",    "in_flight",
                                                               "busy", "no_parent", "closed"};
 
+constexpr std::array<std::string_view, 6> kDiskStates = {"starting", "on", "read_only", "off", "refused", "closed"};
+
 constexpr Metric counter(std::string_view name, auto field, std::string_view meaning) {
   return {.name = name, .type = Type::kCounter, .meaning = meaning, .field = field};
 }
@@ -68,10 +70,60 @@ constexpr std::array kMetrics = {
             "extents passed over in a hand-over because something in them is pinned"),
     counter("tiercel_moved_blocks_total", &Stats::moved_blocks, "blocks moved to another slot for a hand-over"),
 
+    Metric{.name = "tiercel_disk_directories",
+           .type = Type::kGauge,
+           .meaning = "directories of the disk tier by their state",
+           .field = &Stats::disk_directories,
+           .outcomes = kDiskStates,
+           .label = "state"},
+    counter("tiercel_promoted_blocks_total", &Stats::promoted_blocks, "blocks read from disk into the arena"),
+    counter("tiercel_promoted_bytes_total", &Stats::promoted_bytes, "bytes read from disk into the arena"),
+    gauge("tiercel_demotions_queued", &Stats::demotions_queued, "blocks that wait to be written to disk"),
+    counter("tiercel_demotions_not_admitted_total", &Stats::demotions_not_admitted,
+            "blocks not worth writing to disk, by disk.admission"),
+    counter("tiercel_demotions_shed_total", &Stats::demotions_shed,
+            "blocks not written to disk because the queue was full"),
+    counter("tiercel_demotions_refused_total", &Stats::demotions_refused,
+            "blocks not written because there is no room, or the block before them is not on disk"),
+    counter("tiercel_demotions_failed_total", &Stats::demotions_failed, "blocks whose write to disk failed"),
+    counter("tiercel_disk_lost_blocks_total", &Stats::disk_lost_blocks,
+            "copies on disk given up: corrupt, unreadable, or gone with their file"),
+    counter("tiercel_disk_checksum_failures_total", &Stats::disk_checksum_failures,
+            "blocks read from disk that failed their checksum"),
+    counter("tiercel_disk_unreadable_blocks_total", &Stats::disk_unreadable_blocks,
+            "reads that failed, were short, or found another block"),
+    counter("tiercel_disk_recovered_blocks_total", &Stats::disk_recovered_blocks, "blocks found on disk at a start"),
+    counter("tiercel_disk_orphaned_blocks_total", &Stats::disk_orphaned_blocks,
+            "blocks found on disk without the block before them, and dropped"),
+    gauge("tiercel_disk_corrupt_headers", &Stats::disk_corrupt_headers, "damaged headers found at the last start"),
+    gauge("tiercel_disk_stale_headers", &Stats::disk_stale_headers,
+          "headers of overwritten or deleted blocks found at the last start"),
+    counter("tiercel_disk_late_deletes_total", &Stats::disk_late_deletes,
+            "deletes answered before every directory had them in its log"),
+    counter("tiercel_disk_read_operations_total", &Stats::disk_read_operations, "reads that the device was asked for"),
+    counter("tiercel_disk_write_operations_total", &Stats::disk_write_operations,
+            "writes that the device was asked for"),
+    counter("tiercel_disk_header_pages_total", &Stats::disk_header_pages, "pages of the header table written"),
+    counter("tiercel_disk_read_errors_total", &Stats::disk_read_errors, "reads that the device answered with an error"),
+    counter("tiercel_disk_short_reads_total", &Stats::disk_short_reads, "reads that met the end of the file"),
+    counter("tiercel_disk_write_errors_total", &Stats::disk_write_errors,
+            "writes that the device answered with an error"),
+    counter("tiercel_disk_deadlines_total", &Stats::disk_deadlines, "operations that took longer than they may"),
+    counter("tiercel_disk_breaker_trips_total", &Stats::disk_breaker_trips, "directories switched off"),
+    counter("tiercel_disk_probes_total", &Stats::disk_probes,
+            "attempts to find out whether a failed directory is back"),
+    gauge("tiercel_disk_in_flight", &Stats::disk_in_flight, "operations that the device has not answered"),
+    gauge("tiercel_disk_queued", &Stats::disk_queued, "jobs that wait for an operation"),
+    gauge("tiercel_disk_quarantined_bytes", &Stats::disk_quarantined_bytes,
+          "bytes of operations that are late and have not ended"),
+    counter("tiercel_disk_tombstones_total", &Stats::disk_tombstones, "deletes written to a log"),
+
     histogram("tiercel_match_latency_seconds", &Stats::match_latency, "time of a match"),
     histogram("tiercel_reserve_latency_seconds", &Stats::reserve_latency, "time of a reserve"),
     histogram("tiercel_load_latency_seconds", &Stats::load_latency, "time from a load until its answer is final"),
     histogram("tiercel_fill_latency_seconds", &Stats::fill_latency, "time from the reserve of a block to its commit"),
+    histogram("tiercel_demotion_latency_seconds", &Stats::demotion_latency,
+              "time from a block's turn to be written to disk until it is acknowledged"),
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ enum class Type : std::uint8_t { kCounter, kGauge, kHistogram };
 
 using TierField = std::uint64_t TierStats::*;                ///< one sample a tier, label tier=
 using PlainField = std::uint64_t Stats::*;                   ///< one sample
-using OutcomeField = std::array<std::uint64_t, 6> Stats::*;  ///< one sample an outcome, label outcome=
+using OutcomeField = std::array<std::uint64_t, 6> Stats::*;  ///< one sample an outcome, label outcome= or state=
 using HistogramField = LatencyHistogram Stats::*;            ///< seconds
 
 struct Metric {
@@ -25,7 +25,8 @@ struct Metric {
   Type type = Type::kGauge;
   std::string_view meaning;
   std::variant<TierField, PlainField, OutcomeField, HistogramField> field;
-  std::span<const std::string_view> outcomes = {};  ///< values of outcome=, of an OutcomeField
+  std::span<const std::string_view> outcomes = {};  ///< values of the label, of an OutcomeField
+  std::string_view label = "outcome";               ///< of an OutcomeField
 };
 
 [[nodiscard]] std::span<const Metric> metrics() noexcept;

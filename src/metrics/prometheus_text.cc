@@ -73,7 +73,7 @@ struct Samples {
     std::vector<ClientMetric> samples;
     samples.reserve(metric.outcomes.size());
     for (std::size_t i = 0; i < metric.outcomes.size(); ++i) {
-      samples.push_back(labelled(metric.type, (stats.*field)[i], "outcome", metric.outcomes[i]));
+      samples.push_back(labelled(metric.type, (stats.*field)[i], metric.label, metric.outcomes[i]));
     }
     return samples;
   }

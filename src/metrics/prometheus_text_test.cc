@@ -75,7 +75,8 @@ TEST(PrometheusText, every_number_of_a_histogram_moves_its_metric) {
   constexpr std::size_t kWordsEach = LatencyHistogram::kBuckets + 1;
   ASSERT_EQ((kWords - first) % kWordsEach, 0U);
   const char* const names[] = {"tiercel_match_latency_seconds", "tiercel_reserve_latency_seconds",
-                               "tiercel_load_latency_seconds", "tiercel_fill_latency_seconds"};
+                               "tiercel_load_latency_seconds", "tiercel_fill_latency_seconds",
+                               "tiercel_demotion_latency_seconds"};
   for (std::size_t i = first; i < kWords; ++i) {
     const std::string name = names[(i - first) / kWordsEach];
     const std::size_t bucket = (i - first) % kWordsEach;

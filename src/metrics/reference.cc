@@ -25,7 +25,8 @@ std::string joined(std::span<const std::string_view> values) {
 
 std::string labels(const Metric& metric) {
   if (std::holds_alternative<TierField>(metric.field)) return "`tier`: " + joined(tier_names());
-  if (std::holds_alternative<OutcomeField>(metric.field)) return "`outcome`: " + joined(metric.outcomes);
+  if (std::holds_alternative<OutcomeField>(metric.field))
+    return "`" + std::string(metric.label) + "`: " + joined(metric.outcomes);
   return "";
 }
 

@@ -24,7 +24,8 @@ struct DiskBlock {
   friend bool operator==(const DiskBlock&, const DiskBlock&) = default;
 };
 
-/// Covers what was stored under a name up to a generation.
+/// Covers what was stored under a name up to a generation: a block and everything that continues it, or a whole
+/// namespace. What continues a block is known to whoever indexes (src/cache), which is given the log's tombstones.
 struct Tombstone {
   enum class Kind : std::uint8_t { kBlock = 1, kNamespace = 2 };
   Kind kind = Kind::kBlock;

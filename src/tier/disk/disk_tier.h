@@ -82,6 +82,7 @@ class DiskEvents {
     std::uint64_t min_slot_bytes = 0;
     std::uint64_t epoch = 0;
     std::span<const std::uint64_t> slot_bytes;  ///< a number an extent; 0: free
+    std::span<const Tombstone> tombstones;      ///< of the log
   };
   virtual void on_opened(const Opened& opened) = 0;
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may
@@ -127,6 +128,7 @@ struct DiskOptions {
   std::uint64_t probe_interval_ns = 2'000'000'000;
   bool reset = false;  ///< make the file anew, whatever it holds
   bool direct = true;
+  std::vector<struct iovec> memory;  ///< where blocks will lie, registered with the backend; outlives the tier
 };
 
 class DiskTier {

@@ -1,0 +1,91 @@
+// Deletes on disk: a tombstone in the log of every directory, and the headers and bytes of what lay there.
+//
+// A delete returns when each directory has synced its log and overwritten its slots, or at disk.io_deadline: then it
+// says how much is pending, and the rest is tried until it is done (in this process: what a crash takes before a
+// directory could be reached was never called gone). A slot keeps its copy pin until it is buried.
+#include "cache/core.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace tiercel::detail {
+
+void CacheCore::bury(const Tombstone& tombstone, const std::vector<DiskPlace>& places, Dropped& done) {
+  auto left = std::make_shared<std::atomic<std::uint64_t>>(disks_.size());
+  {
+    std::vector<Burial> burials;
+    for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+      Burial& burial = burials.emplace_back(Burial{.tombstone = tombstone, .places = {}, .slots = {}, .left = left});
+      for (const DiskPlace& place : places) {
+        if (place.directory != index) continue;
+        burial.places.push_back(place);
+        burial.slots.push_back(place.slot);
+      }
+    }
+    MutexLock lock(mutex_);
+    for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+      disk_progress_[index].burials.push_back(std::move(burials[index]));
+    }
+  }
+  for (const auto& disk : disks_) disk->tier().wake();
+  const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.io_deadline).count());
+  const auto all_done = [&] { return left->load(std::memory_order_acquire) == 0; };
+  if (!all_done()) wait_until(all_done, deadline_after(clock().now_ns(), patience));
+  if (all_done()) return;
+  counters_.burials_late.add();
+  // Of what was counted: whatever lay on disk. A directory that cannot be reached may hold more, which counts as one.
+  MutexLock lock(mutex_);
+  for (const DiskProgress& progress : disk_progress_) {
+    for (const Burial& burial : progress.burials) {
+      if (burial.left == left) done.pending += std::max<std::uint64_t>(1, burial.places.size());
+    }
+  }
+  if (done.pending == 0) done.pending = left->load(std::memory_order_acquire);
+}
+
+/// The driver hands on what waits; a directory that refuses is asked again after disk.probe_interval.
+void CacheCore::give_burials(std::uint32_t index) {
+  std::vector<Burial> burials;
+  const std::uint64_t now = clock().now_ns();
+  {
+    MutexLock lock(mutex_);
+    DiskProgress& progress = disk_progress_[index];
+    if (progress.burials.empty() || now < progress.next_burial_ns) return;
+    burials.swap(progress.burials);
+  }
+  for (std::size_t i = 0; i < burials.size(); ++i) {
+    auto burial = std::make_shared<Burial>(std::move(burials[i]));
+    const DiskSubmit answer = disks_[index]->tier().bury(
+        std::span(&burial->tombstone, 1), burial->slots,
+        [self = shared_from_this(), index, burial](const Status& status) { self->end_burial(index, burial, status); });
+    if (answer == DiskSubmit::kTaken) continue;
+    burials[i] = std::move(*burial);
+    burials.erase(burials.begin(), burials.begin() + static_cast<std::ptrdiff_t>(i));
+    MutexLock lock(mutex_);
+    DiskProgress& progress = disk_progress_[index];
+    progress.burials.insert(progress.burials.begin(), std::make_move_iterator(burials.begin()),
+                            std::make_move_iterator(burials.end()));
+    const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.probe_interval).count());
+    if (answer == DiskSubmit::kOff) progress.next_burial_ns = deadline_after(now, pause);
+    return;
+  }
+}
+
+void CacheCore::end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (!status) {
+      DiskProgress& progress = disk_progress_[index];
+      const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.probe_interval).count());
+      progress.next_burial_ns = deadline_after(clock().now_ns(), pause);
+      progress.burials.push_back(std::move(*burial));
+      return;
+    }
+    for (const DiskPlace& place : burial->places) disk_store_.release(place);
+  }
+  burial->left->fetch_sub(1, std::memory_order_acq_rel);
+  wake();
+}
+
+}  // namespace tiercel::detail

@@ -1,0 +1,206 @@
+// Blocks on their way down: committed blocks of the host tier are written to disk in the order in which they were
+// stored, parents first.
+//
+// One task at a time takes a slice off the queue: under the lock it pins the host slots and takes disk slots (evicting
+// where it must), then, without it, takes the checksums and hands the writes to the tiers. What is under way holds at
+// most limits.demote_percent of the arena; where that is used up, or a tier is busy, the next write that ends goes on.
+// Bytes: one checksum over the slot, one write from it. A block whose parent is not on disk waits once for it, then is
+// left out: what a restart finds must be runs from the root.
+#include "base/log.h"
+#include "cache/core.h"
+#include "model/block_checksum.h"
+
+#include <fmt/format.h>
+
+#include <new>
+#include <utility>
+
+namespace tiercel::detail {
+namespace {
+constexpr std::size_t kPerSlice = 4;      // each may have evicted some tens of blocks for its slot
+constexpr std::size_t kEvictedMost = 64;  // by one begin_write
+}  // namespace
+
+struct CacheCore::Demotion {
+  HeldBlock block;
+  DiskCopy copy;
+  BlockHash fingerprint;
+  BlockHash hash;
+  BlockHash parent;
+  CopyPin pin;
+  Budget::Units bytes;
+};
+
+/// Of a block that was stored or used.
+void CacheCore::consider_demotion(BlockId id) {
+  if (disks_.empty()) return;
+  const BlockEntry& entry = store_.table()[id];
+  if (is_present(store_.table().state(id, TierId::kDisk)) || !is_readable(store_.table().state(id, TierId::kHost))) {
+    return;
+  }
+  if (!admission_->admit(entry.hash)) return counters_.demotions_not_admitted.add();
+  if (!demotions_.push({.name = {.id = id, .generation = entry.generation}})) counters_.demotions_shed.add();
+}
+
+/// A use keeps the copy on disk young, and gives a block that has none another chance.
+void CacheCore::touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) {
+  if (disks_.empty()) return;
+  for (const BlockName& name : used) {
+    if (!store_.knows(name)) continue;
+    disk_store_.touch(name.id, now_ns);
+    consider_demotion(name.id);
+  }
+}
+
+void CacheCore::kick_demotion() noexcept {
+  if (disks_.empty()) return;
+  {
+    MutexLock lock(mutex_);
+    if (demoting_ || demotions_.empty() || !disk_store_.takes_writes()) return;
+    demoting_ = true;
+  }
+  bool taken = false;
+  try {
+    taken = submit([self = shared_from_this()] { self->run_demotion(); });
+  } catch (const std::bad_alloc&) {
+  }
+  if (taken) return;
+  MutexLock lock(mutex_);
+  demoting_ = false;  // the next commit, use or end of a write asks again
+}
+
+void CacheCore::run_demotion() noexcept {
+  bool again = true;
+  bool refused = false;
+  try {
+    std::vector<Demotion> work;
+    std::vector<DiskPlace> evicted;
+    work.reserve(kPerSlice);
+    evicted.reserve(kPerSlice * kEvictedMost);
+    take_demotions(work, evicted, again);
+    for (const DiskPlace& place : evicted) disks_[place.directory]->tier().clear(place.slot);
+    for (Demotion& demotion : work) refused = !write_demotion(demotion) || refused;
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  {
+    MutexLock lock(mutex_);
+    demoting_ = false;
+  }
+  if (again && !refused) kick_demotion();
+}
+
+/// `again`: there is more to do at once.
+void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlace>& evicted, bool& again) {
+  const std::uint64_t now = clock().now_ns();
+  again = false;
+  MutexLock lock(mutex_);
+  for (std::size_t looked = 0; looked < kSlice && work.size() < kPerSlice && !demotions_.empty(); ++looked) {
+    const DemotionQueue::Item item = demotions_.front();
+    const auto held = store_.knows(item.name) ? store_.hold(item.name.id) : std::nullopt;
+    if (!held) {  // gone meanwhile
+      demotions_.pop();
+      continue;
+    }
+    const std::uint64_t slot_bytes = store_.slots().slot_bytes(store_.slots().extent_of(held->slot));
+    Budget::Units bytes = demoting_bytes_.take(slot_bytes);
+    DiskCopy copy;
+    const DiskStore::Begun begun =
+        bytes ? disk_store_.begin_write(held->id, slot_bytes, now, copy, evicted) : DiskStore::Begun::kAgain;
+    if (begun != DiskStore::Begun::kYes) store_.release_pin(held->slot);
+    if (!bytes) return;  // the end of a write goes on
+    if (begun == DiskStore::Begun::kAgain) {
+      again = true;
+      return;
+    }
+    demotions_.pop();
+    if (begun == DiskStore::Begun::kNoParent && !item.second_try) {
+      (void)demotions_.push({.name = item.name, .second_try = true});
+      continue;
+    }
+    if (begun != DiskStore::Begun::kYes) {
+      if (begun != DiskStore::Begun::kThere) counters_.demotions_refused.add();
+      continue;
+    }
+    copy.length = held->length;
+    copy_pins_.fetch_add(1);
+    ++writes_in_flight_;
+    const BlockTable& table = store_.table();
+    work.push_back({.block = *held,
+                    .copy = copy,
+                    .fingerprint = table[table[held->id].space].hash,
+                    .hash = table[held->id].hash,
+                    .parent = table[table[held->id].parent].hash,
+                    .pin = adopt_pin(held->slot),
+                    .bytes = std::move(bytes)});
+  }
+  again = !demotions_.empty();
+}
+
+/// False: the tier has no room now.
+bool CacheCore::write_demotion(Demotion& work) {
+  const std::uint64_t started_ns = clock().now_ns();
+  const BlockIdentity identity{.fingerprint = work.fingerprint, .hash = work.hash, .generation = work.block.generation};
+  work.copy.checksum = block_checksum(identity, {data(work.block.slot), work.block.length});
+  bool corrupt = false;
+  {
+    MutexLock lock(mutex_);
+    const BlockName name{.id = work.block.id, .generation = work.block.generation};
+    // A checksum that was taken at commit must still hold; else the memory changed, and the disk must not get it.
+    corrupt = work.block.checksum != 0 && work.block.checksum != work.copy.checksum;
+    if (!corrupt && store_.knows(name)) store_.set_checksum(name, work.copy.checksum);
+  }
+  if (corrupt) {
+    drop_corrupt({.id = work.block.id, .generation = work.block.generation});
+    end_write(work.copy, started_ns, fail(ErrorCode::kCorrupt, "the block changed in memory"));
+    return true;
+  }
+  struct Owner {
+    CopyPin pin;
+    Budget::Units bytes;
+  };
+  DiskSubmit answer = DiskSubmit::kBusy;
+  try {
+    DiskWrite job{.block = {.fingerprint = work.fingerprint,
+                            .hash = work.hash,
+                            .parent = work.parent,
+                            .group = 0,
+                            .slot = work.copy.place.slot,
+                            .slot_bytes = work.copy.slot_bytes,
+                            .length = work.block.length,
+                            .checksum = work.copy.checksum,
+                            .generation = work.block.generation},
+                  .from = data(work.block.slot),
+                  .done = [self = shared_from_this(), copy = work.copy,
+                           started_ns](const Status& status) { self->end_write(copy, started_ns, status); },
+                  .owner = std::make_shared<Owner>(Owner{.pin = std::move(work.pin), .bytes = std::move(work.bytes)})};
+    answer = disks_[work.copy.place.directory]->tier().write(std::move(job));
+  } catch (const std::bad_alloc&) {
+  }
+  if (answer == DiskSubmit::kTaken) return true;
+  {
+    MutexLock lock(mutex_);
+    (void)disk_store_.finish_write(work.copy, false, clock().now_ns());
+    --writes_in_flight_;
+    const DemotionQueue::Item item{.name = {.id = work.block.id, .generation = work.block.generation}};
+    if (!demotions_.push(item)) counters_.demotions_shed.add();
+  }
+  return false;
+}
+
+void CacheCore::end_write(const DiskCopy& copy, std::uint64_t started_ns, const Status& status) noexcept {
+  {
+    MutexLock lock(mutex_);
+    (void)disk_store_.finish_write(copy, status.has_value(), clock().now_ns());
+    --writes_in_flight_;
+  }
+  if (status) {
+    counters_.demotion_latency.add(clock().now_ns() - started_ns);
+  } else {
+    counters_.demotions_failed.add();
+  }
+  kick_demotion();
+  if (closed_.load()) wake();
+}
+
+}  // namespace tiercel::detail

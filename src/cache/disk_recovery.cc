@@ -1,0 +1,289 @@
+// What a directory of the disk tier tells the core: its file is open, blocks were found, all were, it is lost, its
+// state changed. And the driver's turn.
+//
+// Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
+// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. A block below a
+// deleted one (of the log, or deleted meanwhile) does not come back. The core's lock is held for kSlice blocks.
+#include "base/log.h"
+#include "cache/core.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::detail {
+
+void DiskDirectory::on_opened(const Opened& opened) { core_.disk_opened(index_, opened); }
+void DiskDirectory::on_found(std::span<const DiskBlock> blocks) { core_.disk_found(index_, blocks); }
+void DiskDirectory::on_recovered(const DiskRecovery& recovery) { core_.disk_recovered(index_, recovery); }
+void DiskDirectory::on_lost() { core_.disk_lost(index_); }
+void DiskDirectory::on_state(DiskState state, const std::string& cause) { core_.disk_changed(index_, state, cause); }
+
+bool CacheCore::step_disk(std::size_t index, std::uint64_t wait_ns) {
+  give_burials(static_cast<std::uint32_t>(index));
+  return disks_[index]->tier().step(wait_ns);
+}
+
+bool CacheCore::disks_settled() {
+  MutexLock lock(mutex_);
+  return std::ranges::all_of(disk_progress_, &DiskProgress::settled);
+}
+
+// ---- opening
+
+void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opened) {
+  DiskStore::Shape shape = DiskStore::shape_of({.extents = opened.extents,
+                                                .extent_bytes = opened.extent_bytes,
+                                                .min_slot_bytes = opened.min_slot_bytes,
+                                                .slot_bytes = opened.slot_bytes});
+  MutexLock lock(mutex_);
+  disk_store_.open(index, std::move(shape));
+  store_.raise_generation(opened.epoch << 40U);
+  DiskProgress& progress = disk_progress_[index];
+  progress.opened = true;
+  progress.recovered = progress.settled = false;
+  progress.opened_ns = clock().now_ns();
+  progress.adopted_blocks = progress.adopted_bytes = 0;
+  // Deletes from before this boot's numbers were known cover all that earlier boots have written.
+  const std::uint64_t earlier = (opened.epoch << 40U) - 1;
+  for (Burial& burial : progress.burials) burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
+  for (auto& [_, generation] : recovery_.deleted_blocks) generation = std::max(generation, earlier);
+  for (auto& [_, generation] : recovery_.deleted_namespaces) generation = std::max(generation, earlier);
+  for (const Tombstone& tombstone : opened.tombstones) {
+    auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
+                                                              : recovery_.deleted_namespaces[tombstone.fingerprint];
+    deleted = std::max(deleted, tombstone.generation);
+  }
+}
+
+/// A delete while a directory is being indexed: what it covers may still come.
+void CacheCore::remember_delete(const Tombstone& tombstone) {
+  if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
+  auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
+                                                            : recovery_.deleted_namespaces[tombstone.fingerprint];
+  deleted = std::max(deleted, tombstone.generation);
+}
+
+// ---- indexing
+
+void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> blocks) {
+  std::vector<DiskBlock> work(blocks.rbegin(), blocks.rend());  // taken from the back
+  std::vector<DiskPlace> unwanted;
+  while (!work.empty()) adopt_some(index, work, unwanted);
+  clear_places(unwanted);
+}
+
+/// One slice. Children that waited for an adopted block are put on `work`, if they are of this directory.
+void CacheCore::adopt_some(std::uint32_t index, std::vector<DiskBlock>& work, std::vector<DiskPlace>& unwanted) {
+  MutexLock orphans_lock(orphans_mutex_);
+  const std::uint64_t now = clock().now_ns();
+  std::vector<std::pair<std::uint32_t, DiskBlock>> next;
+  next.reserve(kSlice);
+  for (std::size_t i = 0; i < kSlice && !work.empty(); ++i) {
+    next.emplace_back(index, work.back());
+    work.pop_back();
+  }
+  while (!next.empty()) {
+    auto [directory, block] = next.back();
+    next.pop_back();
+    bool waits = false;
+    bool adopted = false;
+    std::optional<DiskPlace> replaced;
+    {
+      MutexLock lock(mutex_);
+      store_.raise_generation(block.generation);
+      const bool first = block.parent == block.fingerprint;
+      const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
+      waits = !first && (parent == kNoBlock || !store_.table().has_copy(parent));
+      if (!waits && parent != kNoBlock) {
+        std::uint64_t covered = 0;
+        if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) covered = up->second;
+        if (const auto own = recovery_.deleted_blocks.find(block.hash); own != recovery_.deleted_blocks.end()) {
+          covered = std::max(covered, own->second);
+        }
+        const auto space = recovery_.deleted_namespaces.find(block.fingerprint);
+        const std::uint64_t space_covered = space == recovery_.deleted_namespaces.end() ? 0 : space->second;
+        if (block.generation > std::max(covered, space_covered)) {
+          adopted = disk_store_.adopt(directory, block, parent, now, replaced) == DiskStore::Adopted::kYes;
+          disk_progress_[directory].adopted_blocks += adopted ? 1 : 0;
+          disk_progress_[directory].adopted_bytes += adopted ? block.length : 0;
+        }
+        const BlockId id = store_.table().find(block.hash, block.group);
+        if (covered > 0 && id != kNoBlock) recovery_.covered[id] = covered;
+      }
+    }
+    if (replaced) unwanted.push_back(*replaced);
+    if (waits) {
+      orphans_[block.parent].emplace_back(directory, block);
+    } else if (!adopted) {
+      disks_[directory]->tier().clear(block.slot);
+    }
+    if (waits) continue;
+    // Adopted, or known in a newer generation: what follows it can be reached.
+    if (auto children = orphans_.extract(block.hash)) {
+      for (auto& child : children.mapped()) next.push_back(child);
+    }
+  }
+}
+
+/// Headers first, then the slots may be used again.
+void CacheCore::clear_places(std::span<const DiskPlace> places) {
+  for (const DiskPlace& place : places) disks_[place.directory]->tier().clear(place.slot);
+  MutexLock lock(mutex_);
+  for (const DiskPlace& place : places) disk_store_.release(place);
+}
+
+void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery) {
+  const std::uint64_t now = clock().now_ns();
+  for (std::size_t done = 0; done < recovery.coldest_first.size();) {
+    MutexLock lock(mutex_);
+    const std::size_t end = std::min(done + kSlice, recovery.coldest_first.size());
+    for (; done < end; ++done) disk_store_.touch_slot(index, recovery.coldest_first[done], now);
+  }
+  {
+    MutexLock lock(mutex_);
+    DiskProgress& progress = disk_progress_[index];
+    progress.recovery = recovery;
+    progress.recovery.coldest_first.clear();
+    progress.recovered = progress.settled = true;
+    progress.indexed_ns = clock().now_ns();
+  }
+  log_line(LogLevel::kInfo, "disk_recovered",
+           fmt::format("{}: {} blocks found, {} headers damaged, {} out of date; header table read in {:.2f} s",
+                       disks_[index]->path(), recovery.headers, recovery.corrupt_headers,
+                       recovery.stale_headers + recovery.buried_headers, static_cast<double>(recovery.table_ns) / 1e9));
+  settle_disks();
+}
+
+/// When every directory is indexed or known not to come: what waits for its parent waits in vain, and writes begin.
+void CacheCore::settle_disks() {
+  MutexLock orphans_lock(orphans_mutex_);
+  {
+    MutexLock lock(mutex_);
+    if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
+    recovery_ = {};
+  }
+  std::uint64_t orphans = 0;
+  for (const auto& [_, blocks] : orphans_) {
+    for (const auto& [directory, block] : blocks) disks_[directory]->tier().clear(block.slot);
+    orphans += blocks.size();
+  }
+  orphans_.clear();
+  for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+    for (std::uint32_t cursor = 0;;) {
+      MutexLock lock(mutex_);
+      if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
+      if (!disk_store_.end_recovery_some(index, cursor)) break;
+    }
+  }
+  {
+    MutexLock lock(mutex_);
+    disk_store_.count_orphans(orphans);
+  }
+  if (orphans > 0) {
+    log_line(LogLevel::kInfo, "disk_orphans",
+             fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));
+  }
+  kick_demotion();
+  wake();  // whoever waits for a warm start
+}
+
+// ---- changes
+
+void CacheCore::disk_lost(std::uint32_t index) {
+  {
+    MutexLock orphans_lock(orphans_mutex_);
+    for (auto at = orphans_.begin(); at != orphans_.end();) {
+      std::erase_if(at->second, [&](const auto& waiting) { return waiting.first == index; });
+      at = at->second.empty() ? orphans_.erase(at) : std::next(at);
+    }
+  }
+  for (std::uint32_t cursor = 0;;) {
+    MutexLock lock(mutex_);
+    if (!disk_store_.lose_some(index, cursor)) break;
+  }
+  {
+    MutexLock lock(mutex_);
+    disk_store_.set_serving(index, false, false);
+    disk_progress_[index].opened = disk_progress_[index].recovered = false;
+    disk_progress_[index].settled = true;
+    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+  }
+  settle_disks();
+}
+
+void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::string& cause) {
+  bool unsettled = false;
+  {
+    MutexLock lock(mutex_);
+    DiskProgress& progress = disk_progress_[index];
+    const bool reads = state == DiskState::kStarting || state == DiskState::kOn || state == DiskState::kReadOnly;
+    disk_store_.set_serving(index, reads, state == DiskState::kOn);
+    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+    progress.cause = cause;
+    if (state == DiskState::kOn) progress.next_burial_ns = 0;
+    // A directory that does not come up must not keep the others from being settled.
+    unsettled = !progress.settled && !reads;
+    if (unsettled) progress.settled = true;
+  }
+  const std::string& path = disks_[index]->path();
+  switch (state) {
+    case DiskState::kStarting:
+    case DiskState::kClosed:
+      break;
+    case DiskState::kOn:
+      log_line(LogLevel::kInfo, "disk_on", fmt::format("{}: the disk tier is on", path));
+      break;
+    case DiskState::kReadOnly:
+      log_line(LogLevel::kWarn, "disk_read_only",
+               fmt::format("{}: writes fail, so nothing new is kept there until they work again: {}", path, cause));
+      break;
+    case DiskState::kOff:
+      log_line(LogLevel::kWarn, "disk_off",
+               fmt::format("{}: switched off until the device answers again: {}", path, cause));
+      break;
+    case DiskState::kRefused:
+      log_line(LogLevel::kError, "disk_refused", fmt::format("{}: not used: {}", path, cause));
+      break;
+  }
+  if (unsettled) settle_disks();
+  if (state == DiskState::kOn) kick_demotion();
+}
+
+/// What waits to be written is written, as far as the deadline allows; then the directories take no more.
+void CacheCore::close_disks(std::uint64_t end_ns) {
+  if (disks_.empty()) return;
+  kick_demotion();
+  environment_.executor.wait_until(
+      [this] {
+        MutexLock lock(mutex_);
+        return writes_in_flight_ == 0 && (demotions_.empty() || !disk_store_.takes_writes());
+      },
+      end_ns);
+  checkpoint_disks();
+  for (const auto& disk : disks_) {
+    disk->tier().close();
+    disk->tier().wake();
+  }
+}
+
+/// Recency, as the next start will want it. Values are read in slices, so it is what it was within a second or so.
+void CacheCore::checkpoint_disks() {
+  for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+    std::vector<DiskStore::Worth> worth;
+    const std::uint64_t now = clock().now_ns();
+    for (std::uint32_t cursor = 0;;) {
+      worth.reserve(worth.size() + DiskStore::kWorthPerSlice);
+      MutexLock lock(mutex_);
+      if (!disk_store_.list_worth_some(index, cursor, now, worth)) break;
+    }
+    std::ranges::sort(worth, {}, &DiskStore::Worth::value);
+    std::vector<std::uint32_t> coldest_first;
+    coldest_first.reserve(worth.size());
+    for (const DiskStore::Worth& one : worth) coldest_first.push_back(one.slot);
+    (void)disks_[index]->tier().checkpoint(std::move(coldest_first));  // advice: refused is well
+  }
+}
+
+}  // namespace tiercel::detail

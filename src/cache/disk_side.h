@@ -1,0 +1,132 @@
+// What the core keeps for the disk tier beside the DiskStore: the directories and their event receivers, blocks on
+// their way down (DemotionQueue), blocks on their way up (Promotion), deletes on their way to the log (Burial), and
+// what is known only while a restart is being indexed (Recovery).
+//
+// Everything here but DiskDirectory::tier is guarded by the core's lock, Recovery::orphans by its own.
+#pragma once
+
+#include "base/budget.h"
+#include "cache/host_store.h"
+#include "tier/disk/disk_tier.h"
+
+#include <tiercel/session.h>
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tiercel::detail {
+
+class CacheCore;
+
+/// A block that is being read from disk into a slot of the arena: one read, however many loads wait for it.
+struct Promotion {
+  enum class State : std::uint8_t { kPending, kReady, kMiss, kCorrupt, kBusy, kDeadline };
+  std::atomic<State> state{State::kPending};  // the end (release) pairs with the loads that wait (acquire)
+  Fill fill;
+  HeldBlock block;
+  DiskCopy copy;
+  BlockHash fingerprint;
+  BlockHash hash;
+  CopyPin pin;  ///< of the slot: what is ready stays until every waiting load has its own
+};
+using Promotions = std::map<BlockId, std::shared_ptr<Promotion>>;
+
+/// Blocks that are to be written, in the order in which they were stored; a ring that is made once.
+class DemotionQueue {
+ public:
+  struct Item {
+    BlockName name;
+    bool second_try = false;  ///< it waited for its parent once
+  };
+  explicit DemotionQueue(std::size_t capacity) : items_(capacity) {}
+
+  [[nodiscard]] bool push(const Item& item) noexcept {
+    if (size_ == items_.size()) return false;
+    items_[(first_ + size_++) % items_.size()] = item;
+    return true;
+  }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] const Item& front() const noexcept { return items_[first_]; }
+  void pop() noexcept {
+    first_ = (first_ + 1) % items_.size();
+    --size_;
+  }
+
+ private:
+  std::vector<Item> items_;
+  std::size_t first_ = 0;
+  std::size_t size_ = 0;
+};
+
+/// A delete until every directory has it in its log.
+struct Burial {
+  Tombstone tombstone;
+  std::vector<DiskPlace> places;     ///< in one directory, with a copy pin each
+  std::vector<std::uint32_t> slots;  ///< the same, as the tier takes them
+  std::shared_ptr<std::atomic<std::uint64_t>>
+      left;  ///< of the whole delete; the end (release) pairs with drop (acquire)
+};
+
+/// While a directory is being indexed.
+struct Recovery {
+  // Under the core's lock.
+  std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation
+  std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
+  std::unordered_map<BlockId, std::uint64_t> covered;     ///< entries below a deleted block, up to a generation
+};
+
+class DiskDirectory final : public DiskEvents {
+ public:
+  struct Parts {
+    CacheCore& core;
+    std::uint32_t index;
+    DiskOptions options;
+    FileSystem& files;
+    const Clock& clock;
+  };
+  explicit DiskDirectory(const Parts& parts)
+      : core_(parts.core),
+        index_(parts.index),
+        path_(parts.options.directory),
+        tier_(parts.options, parts.files, parts.clock, *this) {}
+
+  void on_opened(const Opened& opened) override;
+  void on_found(std::span<const DiskBlock> blocks) override;
+  void on_recovered(const DiskRecovery& recovery) override;
+  void on_lost() override;
+  void on_state(DiskState state, const std::string& cause) override;
+
+  [[nodiscard]] DiskTier& tier() noexcept { return tier_; }
+  [[nodiscard]] const DiskTier& tier() const noexcept { return tier_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ private:
+  CacheCore& core_;
+  const std::uint32_t index_;
+  const std::string path_;
+  DiskTier tier_;
+};
+
+/// Of one directory, under the core's lock.
+struct DiskProgress {
+  bool opened = false;          ///< there is a file that blocks may come from
+  bool recovered = false;       ///< all of them have come
+  bool settled = false;         ///< recovered, or known not to come for now
+  std::vector<Burial> burials;  ///< to be given to the tier
+  std::uint64_t burials_in_flight = 0;
+  std::uint64_t next_burial_ns = 0;  ///< after a refusal: not before
+  DiskRecovery recovery;
+  std::uint64_t opened_ns = 0;
+  std::uint64_t indexed_ns = 0;
+  std::uint64_t adopted_blocks = 0;
+  std::uint64_t adopted_bytes = 0;
+  std::string cause;  ///< of its state
+};
+
+}  // namespace tiercel::detail

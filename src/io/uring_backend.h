@@ -1,0 +1,76 @@
+// UringBackend: IoBackend by one io_uring, with the file registered, and registered buffers where the limits allow.
+//
+// Owns the file and the ring. start() only fills a place of the submission queue; reap() submits all of them and waits
+// in one system call, so a busy driver makes one call for many operations. wake() is an eventfd that the ring reads; it
+// costs a system call only while reap() sleeps. Nothing may be in flight at destruction (checked: the kernel would go
+// on writing into the buffers).
+#pragma once
+
+#include "io/io_backend.h"
+#include "io/system_file.h"
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace tiercel {
+
+/// A ring that has shown that it works. Opaque, so that liburing stays inside one file.
+class Uring;
+struct UringDeleter {
+  void operator()(Uring* ring) const noexcept;
+};
+using UringPointer = std::unique_ptr<Uring, UringDeleter>;
+
+/// Room for `depth` operations and the wake. kUnsupported with a sentence where the kernel or the container has no
+/// io_uring, or one without what is needed here (5.11).
+[[nodiscard]] Result<UringPointer> make_uring(std::uint32_t depth);
+
+class UringBackend final : public IoBackend {
+ public:
+  /// `ring` was made for `depth`.
+  UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth);
+  UringBackend(const UringBackend&) = delete;
+  UringBackend& operator=(const UringBackend&) = delete;
+  ~UringBackend() override;
+
+  [[nodiscard]] bool start(const IoOperation& operation) override;
+  [[nodiscard]] std::size_t reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) override;
+  void wake() noexcept override;
+  [[nodiscard]] std::uint32_t depth() const noexcept override { return depth_; }
+  [[nodiscard]] std::uint32_t alignment() const noexcept override { return file_.alignment(); }
+  [[nodiscard]] const char* name() const noexcept override { return "io_uring"; }
+  /// Pins and touches the memory. Used for operations of one buffer; scattered ones go without.
+  Status register_memory(std::span<const struct iovec> memory) override;
+  [[nodiscard]] Result<std::uint64_t> size() override { return file_.size(); }
+  Status allocate(std::uint64_t bytes) override { return file_.allocate(bytes); }
+  Status truncate(std::uint64_t bytes) override { return file_.truncate(bytes); }
+
+ private:
+  struct Registered {
+    const std::byte* begin = nullptr;
+    const std::byte* end = nullptr;
+  };
+
+  [[nodiscard]] int registered_index(std::span<const struct iovec> buffers) const noexcept;
+  [[nodiscard]] std::size_t drain(std::span<IoReaped> reaped);
+  void arm_wake();
+  void submit_and_wait(std::uint64_t wait_ns);
+
+  const SystemFile file_;
+  const std::uint32_t depth_;
+  FileDescriptor wake_fd_;
+  std::uint64_t wake_value_ = 0;  // where the kernel puts what the eventfd held
+  bool wake_armed_ = false;
+  bool file_registered_ = false;
+  std::vector<Registered> registered_;
+  std::uint32_t in_flight_ = 0;
+  // wake: woken_ = true, then looks at sleeping_. reap: sleeping_ = true, then looks at woken_. Both sequentially
+  // consistent, so that one of them sees the other.
+  std::atomic<bool> woken_{false};
+  std::atomic<bool> sleeping_{false};
+  UringPointer ring_;  // last: goes before what the kernel writes to
+};
+
+}  // namespace tiercel

@@ -1,0 +1,60 @@
+// BuryLane: durable deletes, and the tombstone log's turn when it is full.
+//
+// A burial: its tombstones are appended and synced; the headers of its slots leave the file; their bytes are
+// overwritten with zeros; all of it is synced; it is answered. Burials that come together share the writes of the log.
+// When the log has no room, every page that differs from the file is written and synced first, so that no header that
+// an old tombstone covers is left, then the superblock says that the log begins anew. The driver's thread only.
+#pragma once
+
+#include "tier/disk/disk_mailbox.h"
+#include "tier/disk/metadata.h"
+#include "tier/disk/page_writer.h"
+#include "tier/disk/write_lane.h"
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <unordered_map>
+
+namespace tiercel::disk {
+
+class BuryLane {
+ public:
+  /// Writes and syncs a superblock and applies it.
+  using WriteSuperblock = std::function<void(SuperblockUpdate, PageWriter::Done)>;
+
+  BuryLane(const Shared& shared, Metadata& metadata, PageWriter& pages, WriteLane& writes, WriteSuperblock superblock);
+
+  void add(BuryJob&& job);
+  void start();
+  /// Answers what has not begun.
+  void fail_waiting(const Error& error);
+  /// The file is given up: answers everything. Nothing may be called after it.
+  void drop(const Error& error);
+  [[nodiscard]] bool idle() const noexcept { return jobs_.empty() && !turning_; }
+  [[nodiscard]] std::size_t unanswered() const noexcept { return jobs_.size(); }
+
+ private:
+  struct Job {
+    BuryJob burial;
+    std::uint64_t parts = 0;
+    Status status;
+  };
+  void append(std::uint32_t id);
+  void log_written(std::uint32_t id);
+  void part_done(std::uint32_t id, const Status& status);
+  void finish(std::uint32_t id, const Status& status);
+  void turn();
+
+  Shared shared_;
+  Metadata& metadata_;
+  PageWriter& pages_;
+  WriteLane& writes_;
+  WriteSuperblock write_superblock_;
+  std::deque<std::uint32_t> waiting_;            // for room in the log
+  std::unordered_map<std::uint32_t, Job> jobs_;  // not answered
+  std::uint32_t next_id_ = 0;
+  bool turning_ = false;  // the log begins anew
+};
+
+}  // namespace tiercel::disk
