@@ -136,7 +136,8 @@ std::uint64_t DiskTier::Engine::next_event_ns() const {
   const std::uint64_t now_ns = clock_.now_ns();
   if (phase_ == Phase::kNone) return mailbox_.closing() ? now_ns : std::max(next_try_ns_, now_ns + 1);
   if (volume_ == nullptr) return UINT64_MAX;
-  std::uint64_t event_ns = std::min(volume_->next_deadline(), watch_.next_event());
+  std::uint64_t event_ns = volume_->next_deadline();
+  if (phase_ == Phase::kRecovering || phase_ == Phase::kUp) event_ns = std::min(event_ns, watch_.next_event());
   if (volume_->writes_wait()) event_ns = std::min(event_ns, pacer_.next_change(now_ns));
   if (phase_ == Phase::kRecovering) {
     const bool went_on = recovery_->reader().report().bytes_read != recovered_bytes_;

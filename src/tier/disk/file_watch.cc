@@ -96,7 +96,7 @@ void FileWatch::probe_writes() {
 }
 
 std::uint64_t FileWatch::next_event() const noexcept {
-  if (running_) return UINT64_MAX;
+  if (running_ || !device_.room(IoClass::kProbe)) return UINT64_MAX;  // something ends first
   return breaker_.reads_open() ? breaker_.next_probe() : std::min(next_look_ns_, breaker_.next_probe());
 }
 
