@@ -33,7 +33,7 @@ constexpr const char* kPath = "/kv/tiercel.kv";
 
 class Sink final : public RecoverySink {
  public:
-  explicit Sink(const Layout& layout) : layout_(layout) {}
+  explicit Sink(const disk::Layout& layout) : layout_(layout) {}
   void on_found(std::span<const DiskBlock> blocks) override {
     if (blocks.empty() || blocks.size() > 1024) std::abort();
     for (const DiskBlock& block : blocks) {
@@ -43,7 +43,7 @@ class Sink final : public RecoverySink {
   }
 
  private:
-  Layout layout_;
+  disk::Layout layout_;
 };
 
 /// A file with a block in it, made once.

@@ -61,7 +61,9 @@ class Verifier final : public RecoverySink {
     check_names();
     if (options_.read_data) TIERCEL_TRY(drive(read_blocks()));
     if (options_.repair) TIERCEL_TRY(drive(write_repairs()));
-    std::ranges::stable_sort(report_.findings, std::ranges::greater{}, &VerifyFinding::count);
+    std::ranges::sort(report_.findings, [](const VerifyFinding& a, const VerifyFinding& b) {
+      return a.count != b.count ? a.count > b.count : a.cause < b.cause;
+    });
     return std::move(report_);
   }
 
