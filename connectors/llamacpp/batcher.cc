@@ -11,6 +11,7 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 
 constexpr std::size_t kRestoreBlocksAtOnce = 8;               // between two looks at the clock
 constexpr auto kRestoreTime = std::chrono::milliseconds(50);  // what answers under way are made to wait
+constexpr double kAnswersShare = 0.25;  // of the time of a prompt's call, for the answers after it
 constexpr std::size_t kKeepTokensAStep = 1024;
 
 double milliseconds_since(SteadyTime start) {
@@ -183,7 +184,7 @@ std::vector<std::size_t> Batcher::plan() const {
   StepLimits limits{.batch_tokens = batch_tokens_,
                     .aligned = options_.exact_reuse,
                     .apart = options_.answers_apart && !options_.exact_reuse,
-                    .answers_last = answers_last_};
+                    .prompts_turn = answers_credit_ <= 0};
   limits.prompt_beside_answers =
       options_.prompt_piece > 0 ? options_.prompt_piece : prompt_piece(stats_.prompt_tokens_per_second, batch_tokens_);
   return plan_step(slots, limits);
@@ -268,12 +269,13 @@ Batcher::Step Batcher::step() {
   const auto start = std::chrono::steady_clock::now();
   if (!decode()) return Step::kWorked;
   ++stats_.steps;
-  answers_last_ = answers;
   // Logits of this call are valid until the next one, so all slots are sampled before anything else is decoded.
   for (std::size_t s = 0; s < slots_.size(); ++s) {
     if (shares[s] > 0) after_decode(slots_[s], shares[s]);
   }
-  if (!answers) note_speed(prompt_tokens, milliseconds_since(start) / 1000.0);
+  const double seconds = milliseconds_since(start) / 1000.0;
+  answers_credit_ = answers ? answers_credit_ - seconds : kAnswersShare * seconds;
+  if (!answers) note_speed(prompt_tokens, seconds);
   return Step::kWorked;
 }
 

@@ -105,7 +105,7 @@ class Batcher {
   std::size_t active_ = 0;
   std::uint64_t tick_ = 0;
   bool copied_last_ = false;   // the last step was a turn of restoring, and no request came since
-  bool answers_last_ = false;  // the last decode call was for answers
+  double answers_credit_ = 0;  // seconds that answers may compute before prompts have a turn again
   BatcherStats stats_;
 };
 

@@ -37,7 +37,7 @@ std::vector<std::size_t> plan_step(std::span<const StepSlot> slots, const StepLi
   std::vector<std::size_t> order = prompts_by_arrival(slots);
   if (order.empty()) return plan;
   if (limits.apart && answers > 0) {
-    if (!limits.answers_last) return plan;
+    if (!limits.prompts_turn) return plan;
     std::fill(plan.begin(), plan.end(), 0);
   }
   std::size_t room = limits.batch_tokens - (limits.apart ? 0 : answers);

@@ -29,7 +29,7 @@ struct StepLimits {
   /// Answers or prompts in a call, not both: for processors, whose attention computes a tile of tokens over all that
   /// any of them attends to, so that one answer's token beside a prompt's costs more than a call of its own.
   bool apart = false;
-  bool answers_last = false;  ///< of `apart`: the call before this one was the answers'
+  bool prompts_turn = false;  ///< of `apart`: who has this call if both want it
 };
 
 /// Tokens for each slot in the next decode call.

@@ -55,7 +55,7 @@ TEST(StepPlan, NeverMoreThanTheBatchAndNothingLeftIdle) {
     const StepLimits limits{.batch_tokens = *rc::gen::inRange<std::size_t>(1, 400),
                             .prompt_beside_answers = 32,
                             .apart = *rc::gen::arbitrary<bool>(),
-                            .answers_last = *rc::gen::arbitrary<bool>()};
+                            .prompts_turn = *rc::gen::arbitrary<bool>()};
     const Plan shares = plan_step(slots, limits);
     const std::size_t total = std::accumulate(shares.begin(), shares.end(), std::size_t{0});
     RC_ASSERT(total <= limits.batch_tokens);
@@ -78,7 +78,7 @@ TEST(StepPlan, ARemainderOfLessThanHalfAPieceIsComputedWithIt) {
 TEST(StepPlan, ApartAnswersAndPromptsTakeTurns) {
   StepLimits limits{.batch_tokens = 256, .prompt_beside_answers = 64, .apart = true};
   EXPECT_EQ(plan({answer(), prompt(2000, 1), answer()}, limits), (Plan{1, 0, 1}));
-  limits.answers_last = true;
+  limits.prompts_turn = true;
   EXPECT_EQ(plan({answer(), prompt(2000, 1), answer()}, limits), (Plan{0, 64, 0}));
   EXPECT_EQ(plan({answer(), {}, answer()}, limits), (Plan{1, 0, 1}));
   EXPECT_EQ(plan({prompt(2000, 1)}, limits), (Plan{256}));
