@@ -1,6 +1,7 @@
 #include "connectors/llamacpp/step_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::llamacpp {
@@ -67,7 +68,7 @@ std::size_t prompt_piece(double tokens_per_second, std::size_t batch_tokens) {
   constexpr double kSeconds = 0.5;
   const double wanted = tokens_per_second * kSeconds;
   if (wanted >= static_cast<double>(batch_tokens)) return batch_tokens;
-  const auto tiles = static_cast<std::size_t>(wanted / static_cast<double>(kAttentionTile) + 0.5);
+  const auto tiles = static_cast<std::size_t>(std::lround(wanted / static_cast<double>(kAttentionTile)));
   return std::min(batch_tokens, std::max<std::size_t>(tiles, 1) * kAttentionTile);
 }
 
