@@ -9,8 +9,10 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-constexpr std::size_t kRestoreBlocksAStep = 8;  // about 3 ms of a 135M model
-constexpr std::size_t kKeepBlocksAStep = 16;
+constexpr std::size_t kRestoreBlocksAtOnce = 8;               // between two looks at the clock
+constexpr auto kRestoreTime = std::chrono::milliseconds(50);  // what answers under way are made to wait
+constexpr double kAnswersShare = 0.25;  // of the time of a prompt's call, for the answers after it
+constexpr std::size_t kKeepTokensAStep = 1024;
 
 double milliseconds_since(SteadyTime start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -120,6 +122,7 @@ void Batcher::begin(Slot& slot, const SlotChoice& choice) {
   slot.has_trail = false;
   slot.restore.reset();
   slot.phase = Phase::kRestore;
+  copied_last_ = false;
   ++active_;
   if (adapter_) {
     const std::size_t limit = request.prompt.size() - 1;
@@ -154,25 +157,17 @@ void Batcher::reap() {
 }
 
 bool Batcher::restore_some() {
-  std::size_t budget = kRestoreBlocksAStep;
-  bool waiting = false;
+  const SteadyTime end = std::chrono::steady_clock::now() + kRestoreTime;
+  bool worked = false;
   for (Slot& slot : slots_) {
-    if (slot.phase != Phase::kRestore) continue;
-    if (budget == 0) {
-      waiting = true;
-      continue;
-    }
-    const std::size_t before = slot.restore->position();
-    const Restore::Step step = slot.restore->step(budget);
-    const std::size_t gained = slot.restore->position() > before ? slot.restore->position() - before : 0;
-    budget -= std::min(budget, (gained + adapter_->block_tokens() - 1) / adapter_->block_tokens());
-    if (step == Restore::Step::kDone) {
-      end_restore(slot);
-    } else {
-      waiting = waiting || step == Restore::Step::kWaiting;
+    while (slot.phase == Phase::kRestore && std::chrono::steady_clock::now() < end) {
+      const Restore::Step step = slot.restore->step(kRestoreBlocksAtOnce);
+      if (step == Restore::Step::kWaiting) break;
+      worked = true;
+      if (step == Restore::Step::kDone) end_restore(slot);
     }
   }
-  return waiting && budget == kRestoreBlocksAStep;
+  return worked;
 }
 
 std::vector<std::size_t> Batcher::plan() const {
@@ -186,10 +181,27 @@ std::vector<std::size_t> Batcher::plan() const {
     }
     slots.push_back(view);
   }
-  StepLimits limits{.batch_tokens = batch_tokens_, .aligned = options_.exact_reuse};
+  StepLimits limits{.batch_tokens = batch_tokens_,
+                    .aligned = options_.exact_reuse,
+                    .apart = options_.answers_apart && !options_.exact_reuse,
+                    .prompts_turn = answers_credit_ <= 0};
   limits.prompt_beside_answers =
       options_.prompt_piece > 0 ? options_.prompt_piece : prompt_piece(stats_.prompt_tokens_per_second, batch_tokens_);
   return plan_step(slots, limits);
+}
+
+bool Batcher::company_may_come(const std::vector<std::size_t>& plan) const {
+  if (active_ == slots_.size()) return false;
+  std::size_t prompt_tokens = 0;
+  std::chrono::steady_clock::time_point newest;
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    if (slots_[s].phase == Phase::kAnswer) return false;
+    if (plan[s] == 0) continue;
+    prompt_tokens += plan[s];
+    newest = std::max(newest, slots_[s].generation->arrival);
+  }
+  const auto wait = wait_for_company(prompt_tokens, stats_.prompt_tokens_per_second, batch_tokens_);
+  return std::chrono::steady_clock::now() - newest < wait;
 }
 
 void Batcher::fill_batch(const std::vector<std::size_t>& plan) {
@@ -236,16 +248,23 @@ bool Batcher::decode() {
 
 Batcher::Step Batcher::step() {
   reap();
-  const bool waiting = restore_some();
+  // A turn of copies, then a turn of computing: requests that came meanwhile are admitted between the two, and share
+  // the decode call.
+  const bool copied = std::exchange(copied_last_, false);
+  if (!copied && restore_some()) {
+    copied_last_ = true;
+    return Step::kWorked;
+  }
   const std::vector<std::size_t> shares = plan();
+  if (company_may_come(shares)) return Step::kWaiting;
   fill_batch(shares);
-  if (batch_.n_tokens == 0) return waiting ? Step::kWaiting : Step::kWorked;
+  if (batch_.n_tokens == 0) return busy() && !copied ? Step::kWaiting : Step::kWorked;
 
   std::size_t prompt_tokens = 0;
   bool answers = false;
   for (std::size_t s = 0; s < slots_.size(); ++s) {
     if (slots_[s].phase == Phase::kPrompt) prompt_tokens += shares[s];
-    answers = answers || slots_[s].phase == Phase::kAnswer;
+    answers = answers || (slots_[s].phase == Phase::kAnswer && shares[s] > 0);
   }
   const auto start = std::chrono::steady_clock::now();
   if (!decode()) return Step::kWorked;
@@ -254,7 +273,9 @@ Batcher::Step Batcher::step() {
   for (std::size_t s = 0; s < slots_.size(); ++s) {
     if (shares[s] > 0) after_decode(slots_[s], shares[s]);
   }
-  if (!answers) note_speed(prompt_tokens, milliseconds_since(start) / 1000.0);
+  const double seconds = milliseconds_since(start) / 1000.0;
+  answers_credit_ = answers ? answers_credit_ - seconds : kAnswersShare * seconds;
+  if (!answers) note_speed(prompt_tokens, seconds);
   return Step::kWorked;
 }
 
@@ -271,7 +292,7 @@ void Batcher::after_decode(Slot& slot, std::size_t count) {
     stats_.prompt_computed += count;
   }
   if (slot.logits_at >= 0) sample(slot);
-  if (slot.active()) keep(slot, kKeepBlocksAStep);
+  if (slot.active()) keep(slot);
 }
 
 void Batcher::sample(Slot& slot) {
@@ -294,7 +315,7 @@ void Batcher::sample(Slot& slot) {
   slot.phase = Phase::kAnswer;
 }
 
-void Batcher::keep(Slot& slot, std::size_t max_blocks) {
+void Batcher::keep(Slot& slot) {
   if (!adapter_) return;
   if (!slot.has_trail) {
     slot.trail = adapter_->start();
@@ -302,6 +323,7 @@ void Batcher::keep(Slot& slot, std::size_t max_blocks) {
   }
   const std::span<const TokenId> tokens(slot.tokens);
   const std::uint64_t before = adapter_->counters().kept_bytes;
+  const std::size_t max_blocks = std::max<std::size_t>(kKeepTokensAStep / adapter_->block_tokens(), 1);
   adapter_->keep(slot.seq, options_.exact_reuse ? tokens.first(slot.exact) : tokens, slot.trail, max_blocks);
   slot.timings.bytes_kept += adapter_->counters().kept_bytes - before;
 }
@@ -310,7 +332,7 @@ void Batcher::finish(Slot& slot, Finish finish, const std::string& why) {
   if (slot.phase == Phase::kRestore) {
     if (slot.restore) end_restore(slot);  // the sequence holds what was restored so far
   }
-  keep(slot, kKeepBlocksAStep);
+  keep(slot);
   slot.timings.total_ms = milliseconds_since(slot.generation->arrival);
   ++stats_.finished[static_cast<std::size_t>(finish)];
   slot.phase = Phase::kIdle;
@@ -367,7 +389,7 @@ SamplerHandle Batcher::make_sampler(const SamplingOptions& options) const {
 }
 
 void Batcher::note_speed(std::size_t prompt_tokens, double seconds) {
-  if (prompt_tokens < 16 || seconds <= 0) return;  // small batches say little about speed
+  if (prompt_tokens < kAttentionTile || seconds <= 0) return;  // small batches say little about speed
   const double speed = static_cast<double>(prompt_tokens) / seconds;
   double& known = stats_.prompt_tokens_per_second;
   known = known == 0 ? speed : 0.7 * known + 0.3 * speed;

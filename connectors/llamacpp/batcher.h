@@ -1,8 +1,9 @@
 // Batcher: continuous batching over the slots of one context, with restores and keeps in between.
 //
-// One step() = at most 8 restored blocks, one decode call shared by all slots (see step_plan.h), one sampled token for
-// each answer, then the blocks that became full are kept. Owned and driven by one thread, which also created it; it
-// borrows the context and the model's text. Nothing here waits. Errors reach the asker through its Generation.
+// One step() = a turn of restoring (at most 50 ms), or one decode call shared by all slots (see step_plan.h), one
+// sampled token for each answer, then the blocks that became full are kept; the two take turns. Owned and driven by one
+// thread, which also created it; it borrows the context and the model's text. Nothing here waits. Errors reach the
+// asker through its Generation.
 #pragma once
 
 #include "connectors/llamacpp/adapter.h"
@@ -24,7 +25,8 @@ namespace tiercel::llamacpp {
 
 struct BatcherOptions {
   std::uint32_t slots = 4;         ///< sequences 0 to slots - 1; sequence `slots` is the adapter's
-  std::uint32_t prompt_piece = 0;  ///< prompt tokens of a step beside answers; 0: 250 ms worth of them
+  std::uint32_t prompt_piece = 0;  ///< prompt tokens of a step beside answers; 0: 500 ms worth of them
+  bool answers_apart = false;      ///< see StepLimits::apart
   bool keep_idle = true;           ///< a finished sequence keeps its cells until they are needed
   bool exact_reuse = false;        ///< reuse only what gives bit for bit what no reuse gives; one slot
 };
@@ -79,11 +81,12 @@ class Batcher {
   bool restore_some();
   void end_restore(Slot& slot);
   std::vector<std::size_t> plan() const;
+  bool company_may_come(const std::vector<std::size_t>& plan) const;
   void fill_batch(const std::vector<std::size_t>& plan);
   bool decode();
   void after_decode(Slot& slot, std::size_t count);
   void sample(Slot& slot);
-  void keep(Slot& slot, std::size_t max_blocks);
+  void keep(Slot& slot);
   void finish(Slot& slot, Finish finish, const std::string& why = {});
   void settle(Slot& slot);
   std::vector<SlotView> views() const;
@@ -101,6 +104,8 @@ class Batcher {
   std::unique_ptr<Adapter> adapter_;
   std::size_t active_ = 0;
   std::uint64_t tick_ = 0;
+  bool copied_last_ = false;   // the last step was a turn of restoring, and no request came since
+  double answers_credit_ = 0;  // seconds that answers may compute before prompts have a turn again
   BatcherStats stats_;
 };
 

@@ -36,6 +36,11 @@ std::string first_line(std::string text) {
   return text;
 }
 
+EngineOptions with_defaults(EngineOptions options) {
+  if (options.block_tokens == 0) options.block_tokens = options.gpu_layers == 0 ? 8 : 64;
+  return options;
+}
+
 }  // namespace
 
 struct Engine::Digest {
@@ -43,13 +48,14 @@ struct Engine::Digest {
   Result<std::vector<BlockHash>> answer = std::vector<BlockHash>{};
 };
 
-Engine::Engine(const EngineOptions& options, Cache* cache) : options_(options), cache_(cache) {}
+Engine::Engine(const EngineOptions& options, Cache* cache) : options_(with_defaults(options)), cache_(cache) {}
 
 void Engine::log(const std::string& line) const {
   if (options_.log) options_.log(line);
 }
 
-Status Engine::check(const EngineOptions& options) {
+Status Engine::check(const EngineOptions& asked) {
+  const EngineOptions options = with_defaults(asked);
   if (options.slots < 1 || options.slots > 255) {
     return fail(
         ErrorCode::kInvalidArgument,
@@ -136,6 +142,7 @@ Status Engine::load() {
   batcher_ = std::make_unique<Batcher>(*text_, context_.get(),
                                        BatcherOptions{.slots = options_.slots,
                                                       .prompt_piece = options_.prompt_piece,
+                                                      .answers_apart = options_.gpu_layers == 0,
                                                       .keep_idle = options_.keep_idle,
                                                       .exact_reuse = options_.exact_reuse});
   return {};

@@ -38,7 +38,9 @@ struct EngineOptions {
   bool keep_idle = true;
   bool exact_reuse = false;
   std::size_t queue_capacity = 64;
-  std::uint32_t block_tokens = 64;
+  /// 0: 8 on processors, 64 with a GPU. Prompt tokens after the last whole block are computed again, which on a
+  /// processor costs far more than more blocks do; a GPU pays two transfers a layer for each block.
+  std::uint32_t block_tokens = 0;
   std::string digest_directory;                 ///< where digests of weights are kept; empty: nowhere
   std::function<void(const std::string&)> log;  ///< one line; may be empty
 };
@@ -64,7 +66,7 @@ struct EngineStats {
 class Engine {
  public:
   /// What start() checks first: values out of their ranges, a model file that is not there. Reads no file.
-  [[nodiscard]] static Status check(const EngineOptions& options);
+  [[nodiscard]] static Status check(const EngineOptions& asked);
 
   /// Loads the model. `cache` may be null: no reuse beyond the engine's own memory. It must outlive the engine.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options, Cache* cache);

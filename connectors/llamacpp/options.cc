@@ -26,7 +26,7 @@ std::unique_ptr<CLI::App> make_app(ServerOptions& options, int& drain_seconds) {
   app->add_option("--context", engine.context_tokens, "tokens of KV memory, shared by all slots (the model's)");
   app->add_option("--batch", engine.batch_tokens, "tokens of one decode call (512)");
   app->add_option("--prompt-piece", engine.prompt_piece,
-                  "prompt tokens computed between two tokens of other answers (0: 250 ms worth)");
+                  "prompt tokens computed between two tokens of other answers (0: 500 ms worth)");
   app->add_option("--threads", engine.threads, "threads that compute (the processors)");
   app->add_option("--gpu-layers", engine.gpu_layers, "layers on a GPU, -1 for all (0)");
   app->add_option("--kv-type", engine.kv_type, "type of the KV cache: f16, q8_0, ... (f16)");
@@ -40,7 +40,7 @@ std::unique_ptr<CLI::App> make_app(ServerOptions& options, int& drain_seconds) {
   app->add_option("--queue", engine.queue_capacity, "requests that may wait for a slot; more get status 429 (64)");
   app->add_option("--cache", options.cache_on, "on or off: off serves without Tiercel, for comparison (on)")
       ->transform(CLI::CheckedTransformer(kOnOff));
-  app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (64)");
+  app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (8; 64 with --gpu-layers)");
   app->add_option("--digest-directory", engine.digest_directory,
                   "where digests of model files are kept (~/.cache/tiercel)");
   app->add_option("--host", options.host, "address to listen on (127.0.0.1)");

@@ -1,6 +1,6 @@
 // restore_bench: restoring a prompt against computing it, through the adapter and a Cache, on a real model.
 //
-//   restore_bench MODEL.gguf [tokens]
+//   restore_bench MODEL.gguf [tokens [block_tokens]]
 //
 // Prints, for a prompt of 2,000 tokens: first token computed and restored, and per block the cost of keeping and of
 // restoring beside one memcpy of the same bytes between two places that are not in the processor's cache.
@@ -67,7 +67,7 @@ struct Bench {
   void forget() { llama_memory_seq_rm(llama_get_memory(context.get()), 0, -1, -1); }
 };
 
-int open(Bench& bench, const char* path, std::size_t tokens) {
+int open(Bench& bench, const char* path, std::size_t tokens, std::uint32_t block_tokens) {
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
   bench.model.reset(llama_model_load_from_file(path, llama_model_default_params()));
@@ -85,7 +85,8 @@ int open(Bench& bench, const char* path, std::size_t tokens) {
   if (!cache) return 1;
   bench.cache = std::make_unique<Cache>(std::move(*cache));
   auto adapter = Adapter::create(*bench.cache, bench.context.get(),
-                                 identify(bench.model.get(), params, params.n_ctx, {BlockHash{}}), {.scratch = 1});
+                                 identify(bench.model.get(), params, params.n_ctx, {BlockHash{}}),
+                                 {.scratch = 1, .block_tokens = block_tokens});
   if (!adapter) return 1;
   bench.adapter = std::move(*adapter);
   for (std::size_t i = 0; i < tokens; ++i) bench.prompt.push_back(static_cast<TokenId>(1000 + i % 5000));
@@ -104,9 +105,9 @@ double copy_ms(std::size_t bytes) {
   return median(times);
 }
 
-int run(const char* path, std::size_t tokens) {
+int run(const char* path, std::size_t tokens, std::uint32_t block_tokens) {
   Bench bench;
-  if (open(bench, path, tokens) != 0) {
+  if (open(bench, path, tokens, block_tokens) != 0) {
     std::fputs("the model, its context or the cache could not be opened\n", stderr);
     return 1;
   }
@@ -156,8 +157,11 @@ int run(const char* path, std::size_t tokens) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fputs("usage: restore_bench MODEL.gguf [tokens]\n", stderr);
+    std::fputs("usage: restore_bench MODEL.gguf [tokens [block_tokens]]\n", stderr);
     return 2;
   }
-  return tiercel::llamacpp::run(argv[1], argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 2000);
+  const auto number = [&](int at, unsigned long otherwise) {
+    return argc > at ? std::strtoul(argv[at], nullptr, 10) : otherwise;
+  };
+  return tiercel::llamacpp::run(argv[1], number(2, 2000), static_cast<std::uint32_t>(number(3, 64)));
 }

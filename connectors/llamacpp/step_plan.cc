@@ -1,6 +1,7 @@
 #include "connectors/llamacpp/step_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::llamacpp {
@@ -15,6 +16,15 @@ std::vector<std::size_t> prompts_by_arrival(std::span<const StepSlot> slots) {
   return order;
 }
 
+/// A remainder of less than half a piece is computed with it: in a call of its own it would cost as much as a piece.
+std::size_t room_beside_answers(std::span<const StepSlot> slots, std::span<const std::size_t> prompts,
+                                const StepLimits& limits) {
+  std::size_t left = 0;
+  for (const std::size_t i : prompts) left += slots[i].left;
+  const std::size_t piece = limits.prompt_beside_answers;
+  return left <= piece + piece / 2 ? left : piece;
+}
+
 }  // namespace
 
 std::vector<std::size_t> plan_step(std::span<const StepSlot> slots, const StepLimits& limits) {
@@ -27,8 +37,12 @@ std::vector<std::size_t> plan_step(std::span<const StepSlot> slots, const StepLi
   }
   std::vector<std::size_t> order = prompts_by_arrival(slots);
   if (order.empty()) return plan;
-  std::size_t room = limits.batch_tokens - answers;
-  if (answers > 0) room = std::min(room, limits.prompt_beside_answers);
+  if (limits.apart && answers > 0) {
+    if (!limits.prompts_turn) return plan;
+    std::fill(plan.begin(), plan.end(), 0);
+  }
+  std::size_t room = limits.batch_tokens - (limits.apart ? 0 : answers);
+  if (answers > 0) room = std::min(room, room_beside_answers(slots, order, limits));
 
   if (limits.aligned) {
     const StepSlot& oldest = slots[order.front()];
@@ -51,11 +65,20 @@ std::vector<std::size_t> plan_step(std::span<const StepSlot> slots, const StepLi
 }
 
 std::size_t prompt_piece(double tokens_per_second, std::size_t batch_tokens) {
-  constexpr double kSeconds = 0.25;
-  constexpr std::size_t kLeast = 32;
+  constexpr double kSeconds = 0.5;
   const double wanted = tokens_per_second * kSeconds;
   if (wanted >= static_cast<double>(batch_tokens)) return batch_tokens;
-  return std::min(batch_tokens, std::max(kLeast, static_cast<std::size_t>(wanted)));
+  const auto tiles = static_cast<std::size_t>(std::lround(wanted / static_cast<double>(kAttentionTile)));
+  return std::min(batch_tokens, std::max<std::size_t>(tiles, 1) * kAttentionTile);
+}
+
+std::chrono::duration<double> wait_for_company(std::size_t prompt_tokens, double tokens_per_second,
+                                               std::size_t batch_tokens) {
+  constexpr double kShare = 0.03;
+  constexpr std::chrono::duration<double> kLongest = std::chrono::milliseconds(10);
+  if (prompt_tokens >= batch_tokens || tokens_per_second <= 0) return {};
+  const std::chrono::duration<double> takes(static_cast<double>(prompt_tokens) / tokens_per_second);
+  return std::min(takes * kShare, kLongest);
 }
 
 }  // namespace tiercel::llamacpp

@@ -52,7 +52,10 @@ TEST(StepPlan, NeverMoreThanTheBatchAndNothingLeftIdle) {
       answers = answers || slot.kind == Kind::kAnswer;
       slots.push_back(slot);
     }
-    const StepLimits limits{.batch_tokens = *rc::gen::inRange<std::size_t>(1, 400), .prompt_beside_answers = 32};
+    const StepLimits limits{.batch_tokens = *rc::gen::inRange<std::size_t>(1, 400),
+                            .prompt_beside_answers = 32,
+                            .apart = *rc::gen::arbitrary<bool>(),
+                            .prompts_turn = *rc::gen::arbitrary<bool>()};
     const Plan shares = plan_step(slots, limits);
     const std::size_t total = std::accumulate(shares.begin(), shares.end(), std::size_t{0});
     RC_ASSERT(total <= limits.batch_tokens);
@@ -65,11 +68,35 @@ TEST(StepPlan, NeverMoreThanTheBatchAndNothingLeftIdle) {
   });
 }
 
-TEST(StepPlan, ThePieceFollowsTheSpeed) {
-  EXPECT_EQ(prompt_piece(0, 512), 32U);
-  EXPECT_EQ(prompt_piece(400, 512), 100U);
+TEST(StepPlan, ARemainderOfLessThanHalfAPieceIsComputedWithIt) {
+  const StepLimits limits{.prompt_beside_answers = 64};
+  EXPECT_EQ(plan({answer(), prompt(96, 1)}, limits), (Plan{1, 96}));
+  EXPECT_EQ(plan({answer(), prompt(97, 1)}, limits), (Plan{1, 64}));
+  EXPECT_EQ(plan({answer(), prompt(50, 1), prompt(46, 2)}, limits), (Plan{1, 50, 46}));
+}
+
+TEST(StepPlan, ApartAnswersAndPromptsTakeTurns) {
+  StepLimits limits{.batch_tokens = 256, .prompt_beside_answers = 64, .apart = true};
+  EXPECT_EQ(plan({answer(), prompt(2000, 1), answer()}, limits), (Plan{1, 0, 1}));
+  limits.prompts_turn = true;
+  EXPECT_EQ(plan({answer(), prompt(2000, 1), answer()}, limits), (Plan{0, 64, 0}));
+  EXPECT_EQ(plan({answer(), {}, answer()}, limits), (Plan{1, 0, 1}));
+  EXPECT_EQ(plan({prompt(2000, 1)}, limits), (Plan{256}));
+}
+
+TEST(StepPlan, ThePieceFollowsTheSpeedInWholeTiles) {
+  EXPECT_EQ(prompt_piece(0, 512), 64U);
+  EXPECT_EQ(prompt_piece(10, 512), 64U);
+  EXPECT_EQ(prompt_piece(250, 512), 128U);
   EXPECT_EQ(prompt_piece(1e6, 512), 512U);
   EXPECT_EQ(prompt_piece(10, 16), 16U);
+}
+
+TEST(StepPlan, APromptWaitsForCompanyAShareOfWhatItTakes) {
+  EXPECT_DOUBLE_EQ(wait_for_company(50, 1000, 512).count(), 0.0015);
+  EXPECT_DOUBLE_EQ(wait_for_company(50, 10, 512).count(), 0.010);
+  EXPECT_EQ(wait_for_company(512, 10, 512).count(), 0);
+  EXPECT_EQ(wait_for_company(50, 0, 512).count(), 0);
 }
 
 }  // namespace
