@@ -48,8 +48,6 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
   const std::uint64_t earlier = (opened.epoch << 40U) - 1;
   for (Burial& burial : progress.burials) burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
-  for (auto& [_, generation] : recovery_.deleted_blocks) generation = std::max(generation, earlier);
-  for (auto& [_, generation] : recovery_.deleted_namespaces) generation = std::max(generation, earlier);
   for (const Tombstone& tombstone : opened.tombstones) {
     auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                               : recovery_.deleted_namespaces[tombstone.fingerprint];
@@ -60,9 +58,10 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
 /// A delete while a directory is being indexed: what it covers may still come.
 void CacheCore::remember_delete(const Tombstone& tombstone) {
   if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
+  // Whatever is still to come was written before: it is covered, whichever directory numbered it.
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
-  deleted = std::max(deleted, tombstone.generation);
+  deleted = UINT64_MAX;
 }
 
 // ---- indexing

@@ -29,6 +29,9 @@ inline constexpr std::uint32_t kCheckpointSlotsPerPage = 1018;
 /// A generation is (boot epoch << kEpochShift) + counter; an epoch is below kEpochEnd.
 inline constexpr std::uint32_t kEpochShift = 40;
 inline constexpr std::uint64_t kEpochEnd = 1U << 24U;
+/// The directories of one cache share the highest of their epochs, so a header may be ahead of its own file by as many
+/// boots as another directory has seen more; by this many it is not.
+inline constexpr std::uint64_t kEpochsAhead = 1U << 16U;
 
 using PageSpan = std::span<std::byte, kPageBytes>;
 using ConstPageSpan = std::span<const std::byte, kPageBytes>;

@@ -78,13 +78,13 @@ class Metadata {
 
   // Headers.
   /// Writes the block's header into the image. Its namespace must be known, its slot be one of its extent, its
-  /// generation's epoch not above epoch(). Returns the page.
+  /// generation's epoch below epoch() + kEpochsAhead. Returns the page.
   std::uint32_t put(const DiskBlock& block);
   /// Removes a header, whatever it says. Returns the page.
   std::uint32_t clear(std::uint32_t slot);
   /// What the image has for a slot; kNone fills `to`.
   [[nodiscard]] Fault header(std::uint32_t slot, DiskBlock& to) const {
-    return examine({.slot = slot, .epochs = epoch() + 1}, to).fault;
+    return examine({.slot = slot, .epochs = epoch() + kEpochsAhead}, to).fault;
   }
   struct Question {
     std::uint32_t slot = 0;

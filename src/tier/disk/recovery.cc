@@ -7,7 +7,11 @@
 namespace tiercel::disk {
 
 RegionReader::RegionReader(std::shared_ptr<Metadata> metadata, IoPort& port, const Clock& clock, RecoverySink& sink)
-    : metadata_(std::move(metadata)), port_(port), clock_(clock), sink_(sink), epochs_(metadata_->epoch()) {
+    : metadata_(std::move(metadata)),
+      port_(port),
+      clock_(clock),
+      sink_(sink),
+      epochs_(metadata_->epoch() + kEpochsAhead) {
   named_.resize(std::size_t{metadata_->layout().shape().max_namespaces} + 1);
   batch_.reserve(kBatch);
 }

@@ -121,7 +121,7 @@ TEST_F(RecoveryTest, UnknownNamespacesAndBootsThatHaveNotBeen) {
   const std::span<std::byte, kHeaderBytes> future(header_bytes(3), kHeaderBytes);
   Header header;
   ASSERT_EQ(decode(std::span<const std::byte, kHeaderBytes>(future), header), Fault::kNone);
-  header.generation = 99ULL << kEpochShift;
+  header.generation = (99 + kEpochsAhead) << kEpochShift;
   encode(header, future);
   const Layout layout = disk_.metadata().layout();
   bytes()[layout.page_offset(layout.namespace_page(2)) + kNamespaceBytes + 9] ^= std::byte{1};

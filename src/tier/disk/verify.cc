@@ -49,7 +49,7 @@ class Verifier final : public RecoverySink {
     report_.clean = choice_.superblock.clean;
     if (!choice_.other_is_good) add("superblock_copy", true, "one of its two copies is damaged");
     RegionReader reader(metadata_, *port_, clock, *this);
-    reader.set_epochs(metadata_->epoch() + 1);
+    reader.set_epochs(metadata_->epoch() + kEpochsAhead);
     TIERCEL_TRY(drive(reader.read()));
     count("extent_head", true, reader.bad_heads());
     count("namespace_entry", true, reader.bad_namespaces());
