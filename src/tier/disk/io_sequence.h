@@ -88,7 +88,7 @@ class IoPort {
 template <class T>
 class Steps {
  public:
-  struct promise_type {
+  struct promise_type {  // NOLINT(readability-identifier-naming): the language asks for this name
     std::optional<T> value;
     std::coroutine_handle<> caller = std::noop_coroutine();
 

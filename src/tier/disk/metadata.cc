@@ -103,6 +103,7 @@ std::uint32_t Metadata::put(const DiskBlock& block) {
   TIERCEL_CHECK(layout_.position_of(block.slot) < layout_.slots_of(head.slot_bytes),
                 "a block in a slot beyond its extent");
   TIERCEL_CHECK(block.length > 0 && block.length <= head.slot_bytes, "a block that does not fit its slot");
+  TIERCEL_CHECK((block.generation >> kEpochShift) <= epoch(), "a block of a boot that has not been: recovery drops it");
   const auto id = namespace_id(block.fingerprint);
   TIERCEL_CHECK(id.has_value(), "a block of a namespace that the table does not have");
   const Header header{.group = block.group,

@@ -77,8 +77,8 @@ class Metadata {
   [[nodiscard]] Result<std::uint32_t> add_namespace(const BlockHash& fingerprint);
 
   // Headers.
-  /// Writes the block's header into the image. Its namespace must be known, its slot be one of its extent. Returns the
-  /// page.
+  /// Writes the block's header into the image. Its namespace must be known, its slot be one of its extent, its
+  /// generation's epoch not above epoch(). Returns the page.
   std::uint32_t put(const DiskBlock& block);
   /// Removes a header, whatever it says. Returns the page.
   std::uint32_t clear(std::uint32_t slot);

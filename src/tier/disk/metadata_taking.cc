@@ -89,6 +89,7 @@ std::vector<std::uint32_t> Metadata::take_checkpoint() {
     std::vector<std::uint32_t> slots;
     std::uint64_t sequence = 0;
     std::uint32_t pages = 1;
+    bool whole = false;
     for (std::uint32_t index = 0; index < std::min(pages, layout_.checkpoint_half_pages()); ++index) {
       CheckpointPage page;
       if (decode(this->page(first + index), page) != Fault::kNone) break;
@@ -99,8 +100,9 @@ std::vector<std::uint32_t> Metadata::take_checkpoint() {
       }
       if (page.sequence != sequence || page.pages != pages || page.index != index) break;
       slots.insert(slots.end(), page.slots.begin(), page.slots.begin() + page.count);
-      if (index + 1 == pages && sequence == checkpoint_sequence_) newest = std::move(slots);
+      whole = index + 1 == pages;
     }
+    if (whole && sequence == checkpoint_sequence_) newest = std::move(slots);
   }
   std::erase_if(newest, [&](std::uint32_t slot) { return slot >= layout_.slots(); });
   return newest;

@@ -75,7 +75,6 @@ TEST_F(OpeningTest, ALostCopyOfTheSuperblockLosesNoBootNumber) {
     ASSERT_TRUE(disk.open(test_request(4)));
     EXPECT_EQ(disk.metadata().epoch(), 4U);
     // Both are good again.
-    SuperblockChoice choice;
     const auto chosen = choose_superblock(
         std::span<const std::byte, 2 * kPageBytes>(files.bytes(kPath).data(), 2 * kPageBytes), "file");
     ASSERT_TRUE(chosen);

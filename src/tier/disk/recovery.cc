@@ -7,7 +7,7 @@
 namespace tiercel::disk {
 
 RegionReader::RegionReader(std::shared_ptr<Metadata> metadata, IoPort& port, const Clock& clock, RecoverySink& sink)
-    : metadata_(std::move(metadata)), port_(port), clock_(clock), sink_(sink) {
+    : metadata_(std::move(metadata)), port_(port), clock_(clock), sink_(sink), epochs_(metadata_->epoch()) {
   named_.resize(std::size_t{metadata_->layout().shape().max_namespaces} + 1);
   batch_.reserve(kBatch);
 }
@@ -111,7 +111,7 @@ void RegionReader::take_headers(PageRange range) {
 
 void RegionReader::take_header(std::uint32_t slot) {
   DiskBlock block;
-  const auto [fault, id] = metadata_->examine({.slot = slot, .epochs = metadata_->epoch()}, block);
+  const auto [fault, id] = metadata_->examine({.slot = slot, .epochs = epochs_}, block);
   if (fault == Fault::kEmpty) return;
   if (id < named_.size()) named_[id] = true;
   if (fault == Fault::kNone && !buried_.covers(block)) {

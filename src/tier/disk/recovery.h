@@ -41,6 +41,9 @@ class RegionReader {
   /// Errors: kTimeout; kIo where the file ends too early, or where more than kUnreadablePages cannot be read.
   [[nodiscard]] Steps<Status> read();
 
+  /// Boots whose blocks count: those below. The one that runs now, where nobody says otherwise.
+  void set_epochs(std::uint64_t epochs) noexcept { epochs_ = epochs; }
+
   /// Blocks that are found from now on are covered by this too: for a delete that comes while the table is read.
   void bury(const Tombstone& tombstone) { buried_.add(tombstone); }
   /// The log has been read: Metadata::append is possible.
@@ -77,6 +80,7 @@ class RegionReader {
   std::vector<bool> named_;  ///< namespaces, by id
   std::vector<DiskBlock> batch_;
   bool log_taken_ = false;
+  std::uint64_t epochs_;
   std::uint64_t bad_heads_ = 0;
   std::uint64_t bad_namespaces_ = 0;
   std::uint64_t bad_tombstones_ = 0;

@@ -117,9 +117,12 @@ TEST_F(RecoveryTest, ACutThatACrashTookAwayIsNotRepeated) {
 TEST_F(RecoveryTest, UnknownNamespacesAndBootsThatHaveNotBeen) {
   disk_.store(1, 1, kTestSlotBytes, 0);
   disk_.store(2, 2, kTestSlotBytes, 1);
-  DiskBlock future = disk_.store(3, 3, kTestSlotBytes, 0);
-  future.generation = 99ULL << kEpochShift;
-  disk_.write_page(disk_.metadata().put(future));
+  disk_.store(3, 3, kTestSlotBytes, 0);
+  const std::span<std::byte, kHeaderBytes> future(header_bytes(3), kHeaderBytes);
+  Header header;
+  ASSERT_EQ(decode(std::span<const std::byte, kHeaderBytes>(future), header), Fault::kNone);
+  header.generation = 99ULL << kEpochShift;
+  encode(header, future);
   const Layout layout = disk_.metadata().layout();
   bytes()[layout.page_offset(layout.namespace_page(2)) + kNamespaceBytes + 9] ^= std::byte{1};
   const auto found = restart();

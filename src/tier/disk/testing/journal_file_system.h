@@ -89,7 +89,9 @@ class JournalFileSystem final : public FileSystem {
     world_->journal.push_back({.kind = Event::Kind::kRemove, .path = path});
     return {};
   }
-  [[nodiscard]] Result<bool> exists(const std::string& path) override { return world_->files.contains(path); }
+  [[nodiscard]] Result<bool> exists(const std::string& path) override {
+    return world_->files.contains(path) || world_->locked.contains(path);
+  }
   [[nodiscard]] Result<std::unique_ptr<FileLock>> lock(const std::string& path) override {
     if (const int error = world_->errors["lock"]; error != 0) return fail(ErrorCode::kIo, path + ": no lock", error);
     if (world_->locked[path]) return fail(ErrorCode::kLimit, path + ": process 4711 has it");
