@@ -106,8 +106,8 @@ Status File::run(IoJob job) {
   std::optional<Status> outcome;
   job.done = [&outcome](const Status& status) { outcome = status; };
   const std::uint64_t deadline_ns = job.deadline_ns;
-  while (!submit(std::move(job))) {  // NOLINT(bugprone-use-after-move): a refused job is untouched
-    if (until(deadline_ns) == 0) return timeout(job);
+  while (!submit(std::move(job))) {                    // NOLINT(bugprone-use-after-move): a refused job is untouched
+    if (until(deadline_ns) == 0) return timeout(job);  // NOLINT(bugprone-use-after-move): untouched
     poll(until(deadline_ns));
   }
   while (!outcome) poll(UINT64_MAX);

@@ -19,7 +19,6 @@ using testing_io::all_variants;
 using testing_io::IoPlace;
 using testing_io::IoVariant;
 using testing_io::PageMemory;
-using testing_io::Storage;
 using testing_io::variant_name;
 
 constexpr std::uint64_t kPage = 4096;

@@ -61,13 +61,13 @@ Result<std::unique_ptr<FileLock>> lock_system_file(const std::string& path) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!fd) return system_error(path, errno);
-    if (const int error = flock_now(fd.get()); error == EWOULDBLOCK) {
+    const int error = flock_now(fd.get());
+    if (error == EWOULDBLOCK) {
       const int pid = holder(fd.get());
       const std::string who = pid > 0 ? fmt::format("process {}", pid) : "another process";
       return fail(ErrorCode::kLimit, fmt::format("{} is locked by {}", path, who), error);
-    } else if (error != 0) {
-      return system_error(path + ": flock", error);
     }
+    if (error != 0) return system_error(path + ": flock", error);
     if (!is_file_of_path(fd.get(), path)) continue;
     const std::string pid = fmt::format("{}\n", getpid());
     if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) != std::ssize(pid)) {

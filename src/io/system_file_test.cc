@@ -6,10 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
@@ -43,20 +43,13 @@ TEST_F(SystemFileTest, TheLogSaysWhichEngineServesAndWhy) {
   EXPECT_EQ(chosen.reason().empty(), std::string(chosen.engine()) == "io_uring");
 }
 
-TEST_F(SystemFileTest, WithoutDescriptorsForARingThreadsServe) {
+TEST_F(SystemFileTest, WhereARingIsRefusedThreadsServe) {
   SystemFileSystem files;
-  struct rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  const int next = dup(0);
-  ASSERT_GE(next, 0);
-  close(next);
-  // One more descriptor: the file gets it, the ring does not.
-  const struct rlimit tight{.rlim_cur = static_cast<rlim_t>(next) + 1, .rlim_max = before.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
-  auto opened = files.open(place_.path("file"), {.create = true, .depth = 2});
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  constexpr std::uint32_t kMoreThanARingHas = 40000;
+  auto opened = files.open(place_.path("file"), {.create = true, .depth = kMoreThanARingHas});
   ASSERT_TRUE(opened) << opened.error().message;
   EXPECT_STREQ((*opened)->name(), "threads");
+  EXPECT_EQ((*opened)->depth(), kMoreThanARingHas);
 }
 
 TEST_F(SystemFileTest, AnotherProcessIsNamedByItsId) {
@@ -174,6 +167,30 @@ TEST_F(SystemFileTest, MemoryBeyondTheLimitIsNotRegisteredAndTransfersGoOn) {
   IoJob job{.kind = IoKind::kWrite, .segment_count = 1};
   job.segments[0] = {memory.at(0), memory.bytes()};
   EXPECT_TRUE(file.run(job));
+}
+
+TEST_F(SystemFileTest, BuffersThatAreRegisteredInPartOrNotAtAllAreMovedTheSame) {
+  SystemFileSystem files;
+  if (!files.reason().empty()) GTEST_SKIP() << "this machine has no io_uring";
+  auto opened = files.open(place_.path("file"), {.create = true, .depth = 4});
+  ASSERT_TRUE(opened);
+  constexpr std::uint64_t kPage = 4096;
+  PageMemory memory(16);
+  const std::array<struct iovec, 2> regions{
+      {{.iov_base = memory.at(0), .iov_len = 4 * kPage}, {.iov_base = memory.at(4 * kPage), .iov_len = 4 * kPage}}};
+  ASSERT_TRUE((*opened)->register_memory(regions));
+  const SteadyClock clock;
+  File file(std::move(*opened), clock);
+  for (const std::uint64_t first : {0U, 2U, 6U, 12U}) {  // inside, over two regions, over the end, outside
+    IoJob job{.kind = IoKind::kWrite, .segment_count = 1};
+    job.segments[0] = {memory.at(first * kPage), 4 * kPage};
+    std::ranges::fill(memory.range(first * kPage, 4 * kPage), std::byte{7});
+    EXPECT_TRUE(file.run(job)) << first;
+    std::ranges::fill(memory.range(first * kPage, 4 * kPage), std::byte{0});
+    job.kind = IoKind::kRead;
+    EXPECT_TRUE(file.run(job)) << first;
+    EXPECT_THAT(memory.range(first * kPage, 4 * kPage), testing::Each(std::byte{7})) << first;
+  }
 }
 
 }  // namespace
