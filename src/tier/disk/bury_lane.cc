@@ -91,7 +91,8 @@ void BuryLane::part_done(std::uint32_t id, const Status& status) {
   pages_.sync([this, id](const Status& synced) { finish(id, synced); });
 }
 
-void BuryLane::finish(std::uint32_t id, const Status& status) {
+/// The status is a copy: the job that it may come from is gone when the caller hears it.
+void BuryLane::finish(std::uint32_t id, Status status) {  // NOLINT(performance-unnecessary-value-param)
   const auto found = jobs_.find(id);
   const BuryJob burial = std::move(found->second.burial);
   jobs_.erase(found);

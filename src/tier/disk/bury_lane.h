@@ -43,7 +43,7 @@ class BuryLane {
   void append(std::uint32_t id);
   void log_written(std::uint32_t id);
   void part_done(std::uint32_t id, const Status& status);
-  void finish(std::uint32_t id, const Status& status);
+  void finish(std::uint32_t id, Status status);
   void turn();
 
   Shared shared_;

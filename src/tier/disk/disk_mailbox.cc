@@ -98,7 +98,7 @@ void DiskMailbox::take(Mail& mail) {
   std::swap(mail, mail_);
 }
 
-void DiskMailbox::refuse(Mail mail, const Error& error) {
+void DiskMailbox::refuse(const Mail& mail, const Error& error) {
   const Status status = tl::unexpected<Error>(error);
   for (const DiskRead& read : mail.reads) {
     answered(Kind::kRead);

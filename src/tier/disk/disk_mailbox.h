@@ -70,7 +70,7 @@ class DiskMailbox {
   /// Everything that has come since the last call, in `mail` (which is empty).
   void take(Mail& mail);
   /// Answers everything in it so. Clears have nobody to tell.
-  void refuse(Mail mail, const Error& error);
+  void refuse(const Mail& mail, const Error& error);
   void answered(Kind kind) noexcept { count(kind).fetch_sub(1, std::memory_order_acq_rel); }
   /// Whom to wake while the driver waits for IO; nullptr: it waits here, or nowhere.
   void set_backend(IoBackend* backend) noexcept;

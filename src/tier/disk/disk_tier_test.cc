@@ -293,7 +293,11 @@ TEST(DiskTier, AMalformedWriteIsAnswered) {
   odd.slot_bytes = kSlotBytes + 1;
   const Answer wrong_size = rig.write(odd);
   const Answer no_place = rig.write(rig.block(3, kSlotsPerExtent - 1, 2 * kSlotBytes));
+  DiskBlock early = rig.block(4, 1);
+  early.generation += std::uint64_t{1} << kEpochShift;
+  const Answer of_a_later_boot = rig.write(early);
   rig.run();
+  EXPECT_TRUE(failed(of_a_later_boot, ErrorCode::kInvalidArgument));
   EXPECT_TRUE(failed(beyond, ErrorCode::kInvalidArgument));
   EXPECT_TRUE(failed(wrong_size, ErrorCode::kInvalidArgument));
   EXPECT_TRUE(failed(no_place, ErrorCode::kInvalidArgument));

@@ -88,7 +88,7 @@ void DiskTier::Engine::take_mail() {
   disk::Mail mail;
   mailbox_.take(mail);
   if (volume_ == nullptr) {
-    mailbox_.refuse(std::move(mail), {.code = ErrorCode::kIo, .message = "the disk tier has no file: " + cause_});
+    mailbox_.refuse(mail, {.code = ErrorCode::kIo, .message = "the disk tier has no file: " + cause_});
     return;
   }
   // What is deleted while the table is read does not come up from it later.

@@ -41,6 +41,10 @@ Status WriteLane::check(const DiskWrite& job) const {
                                                  " bytes does not go into a slot of " +
                                                  std::to_string(block.slot_bytes));
   }
+  if ((block.generation >> kEpochShift) > metadata_.epoch()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "generation " + std::to_string(block.generation) + " is of a boot that has not been yet");
+  }
   return {};
 }
 
@@ -250,7 +254,8 @@ void WriteLane::published(std::uint32_t id, const Status& status) {
   answer(id, status);
 }
 
-void WriteLane::answer(std::uint32_t id, const Status& status) {
+/// The status is a copy: the job that it may come from is gone when the caller hears it.
+void WriteLane::answer(std::uint32_t id, Status status) {  // NOLINT(performance-unnecessary-value-param)
   Job& job = jobs_.at(id);
   TIERCEL_CHECK(!job.answered, "a write is answered twice");
   job.answered = true;

@@ -78,7 +78,7 @@ class WriteLane {
   void part_done(std::uint32_t id, const Status& status);
   void publish(std::uint32_t id);
   void published(std::uint32_t id, const Status& status);
-  void answer(std::uint32_t id, const Status& status);
+  void answer(std::uint32_t id, Status status);
   void release(std::uint32_t id);
   [[nodiscard]] Status check(const DiskWrite& job) const;
   [[nodiscard]] std::uint64_t offset_of(const SlotJob& place) const;
