@@ -37,7 +37,7 @@ std::string first_line(std::string text) {
 }
 
 EngineOptions with_defaults(EngineOptions options) {
-  if (options.block_tokens == 0) options.block_tokens = options.gpu_layers == 0 ? 8 : 64;
+  if (options.block_tokens == 0) options.block_tokens = options.gpu_layers == 0 ? 16 : 64;
   return options;
 }
 

@@ -60,6 +60,17 @@ bool write_port_file(const std::string& path, int port) {
   return std::rename(part.c_str(), path.c_str()) == 0;
 }
 
+/// What a start waits for the disk tier to be indexed; what comes later is served as it comes.
+constexpr std::chrono::seconds kWarmStart{2};
+
+std::string describe(const DiskReport& disk) {
+  std::string line = fmt::format("disk {} {}", disk.directory, disk_state_name(disk.state));
+  if (!disk.cause.empty()) return line + ": " + disk.cause;
+  if (!disk.indexed) return line + ", being indexed";
+  return line + fmt::format(", {} blocks ({}) found warm ({:.1f} s)", disk.found_blocks, format_bytes(disk.found_bytes),
+                            static_cast<double>(disk.indexed_ns) / 1e9);
+}
+
 Result<std::optional<Cache>> open_cache(const ServerOptions& options) {
   if (!options.cache_on) {
     say("cache off: served without Tiercel");
@@ -70,6 +81,8 @@ Result<std::optional<Cache>> open_cache(const ServerOptions& options) {
   const Stats stats = cache->stats();
   say(fmt::format("host arena {}",
                   format_bytes(stats.tiers.at(static_cast<std::size_t>(TierId::kHost)).capacity_bytes)));
+  (void)cache->wait_for_disks(kWarmStart);
+  for (const DiskReport& disk : cache->disks()) say(describe(disk));
   return std::optional<Cache>(std::move(*cache));
 }
 

@@ -40,7 +40,7 @@ std::unique_ptr<CLI::App> make_app(ServerOptions& options, int& drain_seconds) {
   app->add_option("--queue", engine.queue_capacity, "requests that may wait for a slot; more get status 429 (64)");
   app->add_option("--cache", options.cache_on, "on or off: off serves without Tiercel, for comparison (on)")
       ->transform(CLI::CheckedTransformer(kOnOff));
-  app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (8; 64 with --gpu-layers)");
+  app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (16; 64 with --gpu-layers)");
   app->add_option("--digest-directory", engine.digest_directory,
                   "where digests of model files are kept (~/.cache/tiercel)");
   app->add_option("--host", options.host, "address to listen on (127.0.0.1)");

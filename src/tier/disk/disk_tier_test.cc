@@ -294,7 +294,7 @@ TEST(DiskTier, AMalformedWriteIsAnswered) {
   const Answer wrong_size = rig.write(odd);
   const Answer no_place = rig.write(rig.block(3, kSlotsPerExtent - 1, 2 * kSlotBytes));
   DiskBlock early = rig.block(4, 1);
-  early.generation += std::uint64_t{1} << kEpochShift;
+  early.generation += kEpochsAhead << kEpochShift;
   const Answer of_a_later_boot = rig.write(early);
   rig.run();
   EXPECT_TRUE(failed(of_a_later_boot, ErrorCode::kInvalidArgument));

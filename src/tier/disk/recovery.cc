@@ -85,6 +85,9 @@ Steps<Status> RegionReader::read_singly(PageRange range) {
     if (status) continue;
     if (status.error().code != ErrorCode::kIo || status.error().os_error == 0) co_return status;
     if (++unreadable_ > kUnreadablePages) co_return status;
+    const std::uint32_t log = metadata_->layout().log_begin();
+    if (page >= log && page - log < metadata_->layout().log_pages())
+      co_return status;  // what was deleted might come back
     std::memset(metadata_->page_memory(page), 0, kPageBytes);
     metadata_->repaired(page);
   }

@@ -41,7 +41,7 @@ Status WriteLane::check(const DiskWrite& job) const {
                                                  " bytes does not go into a slot of " +
                                                  std::to_string(block.slot_bytes));
   }
-  if ((block.generation >> kEpochShift) > metadata_.epoch()) {
+  if ((block.generation >> kEpochShift) >= metadata_.epoch() + kEpochsAhead) {
     return fail(ErrorCode::kInvalidArgument,
                 "generation " + std::to_string(block.generation) + " is of a boot that has not been yet");
   }
