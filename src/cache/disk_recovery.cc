@@ -47,22 +47,30 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   progress.adopted_blocks = progress.adopted_bytes = 0;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
   const std::uint64_t earlier = (opened.epoch << 40U) - 1;
-  for (Burial& burial : progress.burials) burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
   for (auto& [_, generation] : recovery_.deleted_blocks) generation = std::max(generation, earlier);
   for (auto& [_, generation] : recovery_.deleted_namespaces) generation = std::max(generation, earlier);
-  for (const Tombstone& tombstone : opened.tombstones) {
-    auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
-                                                              : recovery_.deleted_namespaces[tombstone.fingerprint];
-    deleted = std::max(deleted, tombstone.generation);
+  for (Tombstone& tombstone : deletes_under_way_) {
+    tombstone.generation = std::max(tombstone.generation, earlier);
+    cover(tombstone);
   }
+  for (Burial& burial : progress.burials) {
+    burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
+    cover(burial.tombstone);
+    burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
+  }
+  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone);
+}
+
+/// What it covers does not come back while a directory is indexed.
+void CacheCore::cover(const Tombstone& tombstone) {
+  auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
+                                                            : recovery_.deleted_namespaces[tombstone.fingerprint];
+  deleted = std::max(deleted, tombstone.generation);
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
 void CacheCore::remember_delete(const Tombstone& tombstone) {
-  if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
-  auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
-                                                            : recovery_.deleted_namespaces[tombstone.fingerprint];
-  deleted = std::max(deleted, tombstone.generation);
+  if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) cover(tombstone);
 }
 
 // ---- indexing
@@ -181,6 +189,7 @@ void CacheCore::settle_disks() {
     MutexLock lock(mutex_);
     disk_store_.count_orphans(orphans);
   }
+  for (const auto& disk : disks_) disk->tier().forget_deletes();
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
              fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));
