@@ -268,7 +268,8 @@ void CacheCore::close_disks(std::uint64_t end_ns) {
   environment_.executor.wait_until(
       [this] {
         MutexLock lock(mutex_);
-        return writes_in_flight_ == 0 && (demotions_.empty() || !disk_store_.takes_writes());
+        const bool opening = !std::ranges::all_of(disk_progress_, &DiskProgress::settled);
+        return writes_in_flight_ == 0 && (demotions_.empty() || (!opening && !disk_store_.takes_writes()));
       },
       end_ns);
   checkpoint_disks();
