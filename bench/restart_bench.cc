@@ -126,7 +126,7 @@ std::pair<std::uint64_t, std::uint64_t> make_file(const Arguments& arguments, co
   write_all(fd, metadata->page_memory(0), layout.meta_bytes(), layout.meta_begin());
   std::vector<std::byte> page(disk::kPageBytes);
   disk::encode(superblock, disk::PageSpan(page.data(), disk::kPageBytes));
-  for (const std::uint64_t copy : {0, 1}) write_all(fd, page.data(), page.size(), copy * disk::kPageBytes);
+  for (const std::uint64_t copy : {0U, 1U}) write_all(fd, page.data(), page.size(), copy * disk::kPageBytes);
   if (fsync(fd) != 0) give_up(std::strerror(errno));
   close(fd);
   return {layout.meta_begin(), layout.meta_bytes()};

@@ -183,9 +183,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
       TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                         std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
-  [[nodiscard]] static std::uint64_t covered_in(const std::map<BlockHash, std::uint64_t>& deleted,
-                                                const BlockHash& name);
-  [[nodiscard]] std::uint64_t covered_below(BlockId parent, const DiskBlock& block) const TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t covered_by_name(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t covered_with_namespace(const BlockHash& fingerprint) const TIERCEL_REQUIRES(mutex_);
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
   void checkpoint_disks();

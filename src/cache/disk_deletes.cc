@@ -58,7 +58,8 @@ void CacheCore::give_burials(std::uint32_t index) {
   {
     MutexLock lock(mutex_);
     DiskProgress& progress = disk_progress_[index];
-    if (progress.burials.empty() || now < progress.next_burial_ns) return;
+    // Not before the file is open: only then is it known up to which generation the delete must cover.
+    if (!progress.opened || progress.burials.empty() || now < progress.next_burial_ns) return;
     burials.swap(progress.burials);
   }
   for (std::size_t i = 0; i < burials.size(); ++i) {

@@ -124,36 +124,43 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   store_.raise_generation(block.generation);
   const bool first = block.parent == block.fingerprint;
   const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
-  if (!first && (parent == kNoBlock || !store_.table().has_copy(parent))) return Found::Result::kWaits;
-  if (parent == kNoBlock) return Found::Result::kUnwanted;  // no room for another namespace
-  const std::uint64_t covered = covered_below(parent, block);
+  std::uint64_t covered = covered_by_name(block.parent);
+  if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) {
+    covered = std::max(covered, up->second);
+  }
+  // A parent that was stored again since says nothing of the deletes above it: its own header does.
+  const bool known = parent != kNoBlock && store_.table().has_copy(parent) &&
+                     (recovery_.deleted_blocks.empty() || is_present(store_.table().state(parent, TierId::kDisk)));
+  if (!first && !known && block.generation > covered) return Found::Result::kWaits;
+  covered = std::max(covered, covered_by_name(block.hash));
   bool adopted = false;
-  if (block.generation > covered && block.generation > covered_in(recovery_.deleted_namespaces, block.fingerprint)) {
+  if (parent != kNoBlock && block.generation > std::max(covered, covered_with_namespace(block.fingerprint))) {
     std::optional<DiskPlace> old;
     adopted = disk_store_.adopt(index, block, parent, now_ns, old) == DiskStore::Adopted::kYes;
     if (old) replaced.push_back(*old);
     disk_progress_[index].adopted_blocks += adopted ? 1 : 0;
     disk_progress_[index].adopted_bytes += adopted ? block.length : 0;
   }
-  if (covered > 0) {
+  if (covered > 0) {  // by name too: what continues it may come when it is gone, or was stored again
+    std::uint64_t& below = recovery_.deleted_blocks[block.hash];
+    below = std::max(below, covered);
     if (const BlockId id = store_.table().find(block.hash, block.group); id != kNoBlock)
       recovery_.covered[id] = covered;
   }
   return adopted ? Found::Result::kAdopted : Found::Result::kUnwanted;
 }
 
-std::uint64_t CacheCore::covered_in(const std::map<BlockHash, std::uint64_t>& deleted, const BlockHash& name) {
-  if (deleted.empty()) return 0;
-  const auto found = deleted.find(name);
-  return found == deleted.end() ? 0 : found->second;
+/// Up to which generation the block, or one before it, is deleted; 0: not.
+std::uint64_t CacheCore::covered_by_name(const BlockHash& hash) const {
+  if (recovery_.deleted_blocks.empty()) return 0;
+  const auto found = recovery_.deleted_blocks.find(hash);
+  return found == recovery_.deleted_blocks.end() ? 0 : found->second;
 }
 
-/// Up to which generation a block below `parent` is deleted: itself, or with one before it.
-std::uint64_t CacheCore::covered_below(BlockId parent, const DiskBlock& block) const {
-  const std::uint64_t own = covered_in(recovery_.deleted_blocks, block.hash);
-  if (recovery_.covered.empty()) return own;
-  const auto up = recovery_.covered.find(parent);
-  return up == recovery_.covered.end() ? own : std::max(own, up->second);
+std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) const {
+  if (recovery_.deleted_namespaces.empty()) return 0;
+  const auto found = recovery_.deleted_namespaces.find(fingerprint);
+  return found == recovery_.deleted_namespaces.end() ? 0 : found->second;
 }
 
 /// Headers first, then the slots may be used again.
