@@ -45,7 +45,7 @@ struct AdapterOptions {
   std::uint64_t block_bytes = 0;       ///< of measure_block_bytes, if known; 0: create() measures
   std::uint32_t restore_multiple = 0;  ///< restore only up to a multiple of so many tokens; 0: of block_tokens
   std::string tenant;                  ///< empty: the default one
-  std::chrono::nanoseconds load_deadline = std::chrono::milliseconds(200);
+  std::chrono::nanoseconds load_deadline = std::chrono::seconds(1);
   /// Frees cells of the idlest sequence; false if there is none. Called at most once a block, when libllama refused it
   /// (the engine's cache is full); then the block is tried once more.
   std::function<bool()> evict_idlest;

@@ -65,10 +65,10 @@ bool write_port_file(const std::string& path, int port) {
 constexpr std::chrono::seconds kWarmStart{2};
 
 std::string describe(const DiskReport& disk) {
-  std::string line = fmt::format("disk {} {}", disk.directory, disk_state_name(disk.state));
-  if (!disk.cause.empty()) return line + ": " + disk.cause;
-  if (!disk.indexed) return line + ", being indexed";
-  return line + fmt::format(", {} blocks ({}) found warm ({:.1f} s)", disk.found_blocks, format_bytes(disk.found_bytes),
+  std::string line = "disk " + disk.directory;
+  if (!disk.cause.empty()) return line + fmt::format(" {}: {}", disk_state_name(disk.state), disk.cause);
+  if (!disk.indexed) return line + " is being indexed";
+  return line + fmt::format(", {} blocks found warm ({} MiB, {:.1f} s)", disk.found_blocks, disk.found_bytes >> 20U,
                             static_cast<double>(disk.indexed_ns) / 1e9);
 }
 

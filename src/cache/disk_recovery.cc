@@ -226,26 +226,6 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
     unsettled = !progress.settled && !reads;
     if (unsettled) progress.settled = true;
   }
-  const std::string& path = disks_[index]->path();
-  switch (state) {
-    case DiskState::kStarting:
-    case DiskState::kClosed:
-      break;
-    case DiskState::kOn:
-      log_line(LogLevel::kInfo, "disk_on", fmt::format("{}: the disk tier is on", path));
-      break;
-    case DiskState::kReadOnly:
-      log_line(LogLevel::kWarn, "disk_read_only",
-               fmt::format("{}: writes fail, so nothing new is kept there until they work again: {}", path, cause));
-      break;
-    case DiskState::kOff:
-      log_line(LogLevel::kWarn, "disk_off",
-               fmt::format("{}: switched off until the device answers again: {}", path, cause));
-      break;
-    case DiskState::kRefused:
-      log_line(LogLevel::kError, "disk_refused", fmt::format("{}: not used: {}", path, cause));
-      break;
-  }
   if (unsettled) settle_disks();
   if (state == DiskState::kOn) kick_demotion();
 }

@@ -177,10 +177,10 @@ void DiskTier::Engine::update_doors() {
 void DiskTier::Engine::set_state(DiskState state, const std::string& cause) {
   cause_ = cause;
   if (state_.load(std::memory_order_relaxed) == state) return;
-  const bool serves = state == DiskState::kStarting || state == DiskState::kOn;
+  const bool expected = state == DiskState::kStarting || state == DiskState::kOn || state == DiskState::kClosed;
   state_.store(state, std::memory_order_release);
   update_doors();
-  log_line(serves ? LogLevel::kInfo : LogLevel::kWarn, "disk_state",
+  log_line(expected ? LogLevel::kInfo : LogLevel::kWarn, "disk_state",
            options_.directory + ": " + state_name(state) + (cause.empty() ? "" : ": " + cause));
   events_.on_state(state, cause);
 }
