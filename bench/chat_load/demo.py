@@ -121,9 +121,10 @@ def restart(stage: Stage, demo: report.DemoResult, runner: Runner) -> second_act
     killed, conversations = second_act.kill_in_mid_load(runner, stage.kept, demo.shape.rounds, demo.shape.users)
     print(f"      kill -9 of the server in mid-load: {killed.under_way} answer{'s' * (killed.under_way != 1)} under way, {killed.disk_blocks:,} blocks on disk", flush=True)
     stage.kept = None
-    cold = _come_back(stage, demo.shape, "cold", stage.cold_disk, conversations, _cold_users(stage, demo))
+    shape = replace(demo.shape, rounds=demo.shape.rounds + demo.rounds_cut)  # as asked for: the servers are the same as before
+    cold = _come_back(stage, shape, "cold", stage.cold_disk, conversations, _cold_users(stage, demo))
     stage.cold_disk.remove()
-    warm = _come_back(stage, demo.shape, "warm", stage.disk, conversations, demo.shape.users)
+    warm = _come_back(stage, shape, "warm", stage.disk, conversations, demo.shape.users)
     return second_act.Restart(killed, cold, warm)
 
 
