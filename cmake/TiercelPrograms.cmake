@@ -1,5 +1,7 @@
 # Installs the programs that were built. They find libtiercel beside them, and libllama, which no system package brings,
 # in a folder of Tiercel's own, where it is in nobody's way.
+set_target_properties(tiercel-program PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+install(TARGETS tiercel-program COMPONENT programs)
 if(TARGET tiercel-llama)
   set_target_properties(tiercel-llama PROPERTIES
     INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};$ORIGIN/../${CMAKE_INSTALL_LIBDIR}/tiercel")

@@ -25,6 +25,7 @@ MODULES = {
     "policy": ["model"],
     "transfer": ["memory", "model"],
     "tier": ["memory", "io", "model"],
+    "inspect": ["config", "tier"],
     "cuda": ["transfer"],
     "cache": ["config", "index", "policy", "transfer", "tier"],
     "capi": ["cache", "config", "metrics"],

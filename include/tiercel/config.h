@@ -131,6 +131,10 @@ struct FlagsTaken {
 /// The help text of the cache's flags, one a line, for `--help` of a program that calls `take_flags`.
 [[nodiscard]] TIERCEL_API std::string flags_help();
 
+/// "; did you mean X?" with the candidate nearest to a mistyped name, or "" where none is near. For programs that read
+/// flags of their own.
+[[nodiscard]] TIERCEL_API std::string did_you_mean(std::string_view name, std::span<const std::string> candidates);
+
 /// "256KiB", "1.5GiB", "10GB", "4096" -> bytes. Units: B, KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB.
 [[nodiscard]] TIERCEL_API Result<std::uint64_t> parse_bytes(std::string_view text);
 

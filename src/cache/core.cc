@@ -413,12 +413,18 @@ void CacheCore::expire_pins() {
 
 // ---- deletes
 
-Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, Tombstone tombstone) {
+Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone) {
   HostStore::DropWork work;
+  std::list<Tombstone> staged;
+  if (!disks_.empty()) staged.push_back(tombstone);
+  const DeleteUnderWay mine = staged.begin();
   {
     MutexLock lock(mutex_);
-    tombstone.generation = store_.generation();  // covers what was stored until now, here or in an earlier run
-    remember_delete(tombstone);
+    if (!disks_.empty()) {
+      mine->generation = store_.generation();  // covers what was stored until now, here or in an earlier run
+      remember_delete(*mine);
+      deletes_under_way_.splice(deletes_under_way_.end(), staged);
+    }
     const BlockId top = find_top(store_);
     if (top != kNoBlock) store_.begin_drop(top, work);
   }
@@ -427,7 +433,7 @@ Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, T
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
   }
-  if (!disks_.empty()) bury(tombstone, work.places, work.done);
+  if (!disks_.empty()) bury(mine, work.places, work.done);
   return work.done;
 }
 

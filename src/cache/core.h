@@ -25,6 +25,7 @@
 
 #include <atomic>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -139,7 +140,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
   void add_disk_counters(Stats& stats) const;
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
-  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, Tombstone tombstone);
+  void cover(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone);
 
   // disk_promotion.cc
   struct Spare;
@@ -165,12 +167,25 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void end_write(const DiskCopy& copy, std::uint64_t started_ns, const Status& status) noexcept;
 
   // disk_deletes.cc
-  void bury(const Tombstone& tombstone, const std::vector<DiskPlace>& places, Dropped& done);
+  using DeleteUnderWay = std::list<Tombstone>::iterator;
+  void bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done);
   void give_burials(std::uint32_t index);
   void end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status);
 
   // disk_recovery.cc
-  void adopt_some(std::uint32_t index, std::vector<DiskBlock>& work, std::vector<DiskPlace>& unwanted);
+  struct Found {
+    enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted };
+    std::vector<Result> results;                                ///< of a slice
+    std::vector<DiskPlace> replaced;                            ///< older copies that gave way
+    std::vector<std::pair<std::uint32_t, DiskBlock>> children;  ///< with their directory: their parent has come
+  };
+  void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
+      TIERCEL_REQUIRES(orphans_mutex_);
+  [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
+                                        std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] static std::uint64_t covered_in(const std::map<BlockHash, std::uint64_t>& deleted,
+                                                const BlockHash& name);
+  [[nodiscard]] std::uint64_t covered_below(BlockId parent, const DiskBlock& block) const TIERCEL_REQUIRES(mutex_);
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
   void checkpoint_disks();
@@ -217,7 +232,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::unique_ptr<AdmissionPolicy> admission_ TIERCEL_GUARDED_BY(mutex_);
   std::vector<DiskProgress> disk_progress_ TIERCEL_GUARDED_BY(mutex_);
   Recovery recovery_ TIERCEL_GUARDED_BY(mutex_);
-  Mutex orphans_mutex_;  // taken before mutex_
+  std::list<Tombstone> deletes_under_way_ TIERCEL_GUARDED_BY(mutex_);  // begun, and not among the burials yet
+  Mutex orphans_mutex_;                                                // taken before mutex_
   std::map<BlockHash, std::vector<std::pair<std::uint32_t, DiskBlock>>> orphans_
       TIERCEL_GUARDED_BY(orphans_mutex_);  // by the block before them, with their directory
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;

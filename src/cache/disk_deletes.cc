@@ -11,12 +11,12 @@
 
 namespace tiercel::detail {
 
-void CacheCore::bury(const Tombstone& tombstone, const std::vector<DiskPlace>& places, Dropped& done) {
+void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done) {
   auto left = std::make_shared<std::atomic<std::uint64_t>>(disks_.size());
   {
     std::vector<Burial> burials;
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-      Burial& burial = burials.emplace_back(Burial{.tombstone = tombstone, .places = {}, .slots = {}, .left = left});
+      Burial& burial = burials.emplace_back(Burial{.tombstone = {}, .places = {}, .slots = {}, .left = left});
       for (const DiskPlace& place : places) {
         if (place.directory != index) continue;
         burial.places.push_back(place);
@@ -25,8 +25,15 @@ void CacheCore::bury(const Tombstone& tombstone, const std::vector<DiskPlace>& p
     }
     MutexLock lock(mutex_);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-      disk_progress_[index].burials.push_back(std::move(burials[index]));
+      Burial& burial = burials[index];
+      burial.tombstone = *tombstone;
+      // A file that was opened anew meanwhile is another one: the tombstone is all it needs.
+      std::erase_if(burial.slots, [&, i = std::size_t{0}](std::uint32_t) mutable {
+        return !disk_store_.is_current(burial.places[i++]);
+      });
+      disk_progress_[index].burials.push_back(std::move(burial));
     }
+    deletes_under_way_.erase(tombstone);
   }
   for (const auto& disk : disks_) disk->tier().wake();
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.io_deadline).count());

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace tiercel::detail {
@@ -47,83 +48,112 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   progress.adopted_blocks = progress.adopted_bytes = 0;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
   const std::uint64_t earlier = (opened.epoch << 40U) - 1;
-  for (Burial& burial : progress.burials) burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
-  for (const Tombstone& tombstone : opened.tombstones) {
-    auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
-                                                              : recovery_.deleted_namespaces[tombstone.fingerprint];
-    deleted = std::max(deleted, tombstone.generation);
+  for (Tombstone& tombstone : deletes_under_way_) {
+    tombstone.generation = std::max(tombstone.generation, earlier);
+    cover(tombstone);
   }
+  for (Burial& burial : progress.burials) {
+    burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
+    cover(burial.tombstone);
+    burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
+  }
+  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone);
+}
+
+/// What it covers does not come back while a directory is indexed.
+void CacheCore::cover(const Tombstone& tombstone) {
+  auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
+                                                            : recovery_.deleted_namespaces[tombstone.fingerprint];
+  deleted = std::max(deleted, tombstone.generation);
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
 void CacheCore::remember_delete(const Tombstone& tombstone) {
   if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
   // Whatever is still to come was written before: it is covered, whichever directory numbered it.
-  auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
-                                                            : recovery_.deleted_namespaces[tombstone.fingerprint];
-  deleted = UINT64_MAX;
+  Tombstone everything = tombstone;
+  everything.generation = UINT64_MAX;
+  cover(everything);
 }
 
 // ---- indexing
 
 void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> blocks) {
-  std::vector<DiskBlock> work(blocks.rbegin(), blocks.rend());  // taken from the back
-  std::vector<DiskPlace> unwanted;
-  while (!work.empty()) adopt_some(index, work, unwanted);
-  clear_places(unwanted);
+  const MutexLock orphans_lock(orphans_mutex_);
+  Found found;
+  found.results.reserve(kSlice);
+  for (std::size_t done = 0; done < blocks.size();) {
+    const auto slice = blocks.subspan(done, std::min(kSlice, blocks.size() - done));
+    adopt_slice(index, slice, found);
+    done += slice.size();
+    while (!found.children.empty()) {  // they waited for what has just come
+      const auto [directory, block] = found.children.back();
+      found.children.pop_back();
+      adopt_slice(directory, std::span(&block, 1), found);
+    }
+  }
+  clear_places(found.replaced);
 }
 
-/// One slice. Children that waited for an adopted block are put on `work`, if they are of this directory.
-void CacheCore::adopt_some(std::uint32_t index, std::vector<DiskBlock>& work, std::vector<DiskPlace>& unwanted) {
-  MutexLock orphans_lock(orphans_mutex_);
+void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found) {
   const std::uint64_t now = clock().now_ns();
-  std::vector<std::pair<std::uint32_t, DiskBlock>> next;
-  next.reserve(kSlice);
-  for (std::size_t i = 0; i < kSlice && !work.empty(); ++i) {
-    next.emplace_back(index, work.back());
-    work.pop_back();
+  found.results.clear();
+  found.replaced.reserve(found.replaced.size() + blocks.size());
+  {
+    MutexLock lock(mutex_);
+    for (const DiskBlock& block : blocks) store_.table().prefetch(block.hash, block.group);
+    for (const DiskBlock& block : blocks) found.results.push_back(adopt_one(index, block, now, found.replaced));
   }
-  while (!next.empty()) {
-    auto [directory, block] = next.back();
-    next.pop_back();
-    bool waits = false;
-    bool adopted = false;
-    std::optional<DiskPlace> replaced;
-    {
-      MutexLock lock(mutex_);
-      store_.raise_generation(block.generation);
-      const bool first = block.parent == block.fingerprint;
-      const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
-      waits = !first && (parent == kNoBlock || !store_.table().has_copy(parent));
-      if (!waits && parent != kNoBlock) {
-        std::uint64_t covered = 0;
-        if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) covered = up->second;
-        if (const auto own = recovery_.deleted_blocks.find(block.hash); own != recovery_.deleted_blocks.end()) {
-          covered = std::max(covered, own->second);
-        }
-        const auto space = recovery_.deleted_namespaces.find(block.fingerprint);
-        const std::uint64_t space_covered = space == recovery_.deleted_namespaces.end() ? 0 : space->second;
-        if (block.generation > std::max(covered, space_covered)) {
-          adopted = disk_store_.adopt(directory, block, parent, now, replaced) == DiskStore::Adopted::kYes;
-          disk_progress_[directory].adopted_blocks += adopted ? 1 : 0;
-          disk_progress_[directory].adopted_bytes += adopted ? block.length : 0;
-        }
-        const BlockId id = store_.table().find(block.hash, block.group);
-        if (covered > 0 && id != kNoBlock) recovery_.covered[id] = covered;
-      }
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const DiskBlock& block = blocks[i];
+    if (found.results[i] == Found::Result::kWaits) {
+      orphans_[block.parent].emplace_back(index, block);
+      continue;
     }
-    if (replaced) unwanted.push_back(*replaced);
-    if (waits) {
-      orphans_[block.parent].emplace_back(directory, block);
-    } else if (!adopted) {
-      disks_[directory]->tier().clear(block.slot);
-    }
-    if (waits) continue;
+    if (found.results[i] == Found::Result::kUnwanted) disks_[index]->tier().clear(block.slot);
     // Adopted, or known in a newer generation: what follows it can be reached.
+    if (orphans_.empty()) continue;
     if (auto children = orphans_.extract(block.hash)) {
-      for (auto& child : children.mapped()) next.push_back(child);
+      std::ranges::copy(children.mapped(), std::back_inserter(found.children));
     }
   }
+}
+
+CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
+                                              std::vector<DiskPlace>& replaced) {
+  store_.raise_generation(block.generation);
+  const bool first = block.parent == block.fingerprint;
+  const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
+  if (!first && (parent == kNoBlock || !store_.table().has_copy(parent))) return Found::Result::kWaits;
+  if (parent == kNoBlock) return Found::Result::kUnwanted;  // no room for another namespace
+  const std::uint64_t covered = covered_below(parent, block);
+  bool adopted = false;
+  if (block.generation > covered && block.generation > covered_in(recovery_.deleted_namespaces, block.fingerprint)) {
+    std::optional<DiskPlace> old;
+    adopted = disk_store_.adopt(index, block, parent, now_ns, old) == DiskStore::Adopted::kYes;
+    if (old) replaced.push_back(*old);
+    disk_progress_[index].adopted_blocks += adopted ? 1 : 0;
+    disk_progress_[index].adopted_bytes += adopted ? block.length : 0;
+  }
+  if (covered > 0) {
+    if (const BlockId id = store_.table().find(block.hash, block.group); id != kNoBlock)
+      recovery_.covered[id] = covered;
+  }
+  return adopted ? Found::Result::kAdopted : Found::Result::kUnwanted;
+}
+
+std::uint64_t CacheCore::covered_in(const std::map<BlockHash, std::uint64_t>& deleted, const BlockHash& name) {
+  if (deleted.empty()) return 0;
+  const auto found = deleted.find(name);
+  return found == deleted.end() ? 0 : found->second;
+}
+
+/// Up to which generation a block below `parent` is deleted: itself, or with one before it.
+std::uint64_t CacheCore::covered_below(BlockId parent, const DiskBlock& block) const {
+  const std::uint64_t own = covered_in(recovery_.deleted_blocks, block.hash);
+  if (recovery_.covered.empty()) return own;
+  const auto up = recovery_.covered.find(parent);
+  return up == recovery_.covered.end() ? own : std::max(own, up->second);
 }
 
 /// Headers first, then the slots may be used again.
@@ -180,6 +210,7 @@ void CacheCore::settle_disks() {
     MutexLock lock(mutex_);
     disk_store_.count_orphans(orphans);
   }
+  for (const auto& disk : disks_) disk->tier().forget_deletes();
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
              fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));

@@ -80,6 +80,11 @@ class DiskStore {
   [[nodiscard]] bool serves_any() const noexcept;
   /// Could a read of this copy be answered now?
   [[nodiscard]] bool serves(BlockId id) const noexcept;
+  /// Does the place lie in the file that its directory has open now?
+  [[nodiscard]] bool is_current(const DiskPlace& place) const noexcept {
+    const Directory& directory = directories_[place.directory];
+    return directory.slots && directory.incarnation == place.incarnation;
+  }
   [[nodiscard]] bool is_open(std::uint32_t directory) const noexcept {
     return directories_[directory].slots != nullptr;
   }

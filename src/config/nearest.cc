@@ -1,5 +1,7 @@
 #include "config/nearest.h"
 
+#include <tiercel/config.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -51,3 +53,11 @@ std::string did_you_mean(std::string_view name, std::span<const std::string> can
 }
 
 }  // namespace tiercel::config
+
+namespace tiercel {
+
+std::string did_you_mean(std::string_view name, std::span<const std::string> candidates) {
+  return config::did_you_mean(name, candidates);
+}
+
+}  // namespace tiercel

@@ -53,7 +53,8 @@ class TurningExecutor final : public Executor {
 class DiskWorld {
  public:
   DiskWorld() : DiskWorld(config()) {}
-  explicit DiskWorld(const Config& config) : config_(config) {
+  explicit DiskWorld(const Config& config, std::uint64_t block_bytes = kDiskBlockBytes)
+      : config_(config), block_bytes_(block_bytes) {
     for (const std::string& directory : config.disk.directories) memory_.make_directory(directory);
     start();
   }
@@ -75,7 +76,7 @@ class DiskWorld {
     core_ = *core;
     cache_.emplace(core_, nullptr);
     auto session = cache_->open_session(
-        {.model = {.name = "test", .kv_dtype = "f16"}, .block_tokens = 4, .layout = Layout::blob(kDiskBlockBytes)});
+        {.model = {.name = "test", .kv_dtype = "f16"}, .block_tokens = 4, .layout = Layout::blob(block_bytes_)});
     ASSERT_TRUE(session) << session.error().message;
     session_.emplace(std::move(*session));
   }
@@ -152,6 +153,8 @@ class DiskWorld {
   TierStats disk() { return stats().tiers[1]; }
   TierStats host() { return stats().tiers[0]; }
   Session& session() { return *session_; }
+  Cache& cache() { return *cache_; }
+  std::size_t run_tasks() { return executor_->run_all(); }
   detail::CacheCore& core() { return *core_; }
   MemoryFileSystem& memory() { return memory_; }
   const Clock& clock() const { return clock_; }
@@ -172,6 +175,7 @@ class DiskWorld {
   }
 
   Config config_;
+  const std::uint64_t block_bytes_;
   ManualClock clock_;
   MemoryFileSystem memory_;
   std::optional<WrappedFileSystem> wrapped_;

@@ -39,7 +39,12 @@ void BuryLane::add(BuryJob&& job) {
   waiting_.push_back(id);
 }
 
+void BuryLane::renew_log() noexcept {
+  renewal_wanted_ = metadata_.free_tombstones() < metadata_.layout().log_records();
+}
+
 void BuryLane::start() {
+  if (!turning_ && std::exchange(renewal_wanted_, false)) turn();
   while (!turning_ && !waiting_.empty()) {
     const std::uint32_t id = waiting_.front();
     if (jobs_.at(id).burial.tombstones.size() > metadata_.free_tombstones()) return turn();
@@ -118,6 +123,7 @@ void BuryLane::turn() {
 }
 
 void BuryLane::fail_waiting(const Error& error) {
+  renewal_wanted_ = false;
   for (const std::uint32_t id : std::exchange(waiting_, {})) part_done(id, tl::unexpected<Error>(error));
 }
 

@@ -27,11 +27,13 @@ class BuryLane {
 
   void add(BuryJob&& job);
   void start();
+  /// The log begins anew soon, if it holds anything: every header that it covers was cleared or is about to be.
+  void renew_log() noexcept;
   /// Answers what has not begun.
   void fail_waiting(const Error& error);
   /// The file is given up: answers everything. Nothing may be called after it.
   void drop(const Error& error);
-  [[nodiscard]] bool idle() const noexcept { return jobs_.empty() && !turning_; }
+  [[nodiscard]] bool idle() const noexcept { return jobs_.empty() && !turning_ && !renewal_wanted_; }
   [[nodiscard]] std::size_t unanswered() const noexcept { return jobs_.size(); }
 
  private:
@@ -54,7 +56,8 @@ class BuryLane {
   std::deque<std::uint32_t> waiting_;            // for room in the log
   std::unordered_map<std::uint32_t, Job> jobs_;  // not answered
   std::uint32_t next_id_ = 0;
-  bool turning_ = false;  // the log begins anew
+  bool turning_ = false;         // the log begins anew
+  bool renewal_wanted_ = false;  // it is to do so, full or not
 };
 
 }  // namespace tiercel::disk

@@ -63,6 +63,13 @@ DiskSubmit DiskMailbox::checkpoint(std::vector<std::uint32_t> coldest_first) {
   return DiskSubmit::kTaken;
 }
 
+void DiskMailbox::forget_deletes() noexcept {
+  const MutexLock lock(mutex_);
+  if (!doors_.clears) return;
+  mail_.forget_deletes = true;
+  rouse();
+}
+
 void DiskMailbox::wake() noexcept {
   const MutexLock lock(mutex_);
   woken_ = true;

@@ -37,6 +37,7 @@ struct Mail {
   std::vector<DiskRead> reads;
   std::vector<OrderedJob> ordered;
   std::optional<std::vector<std::uint32_t>> checkpoint;
+  bool forget_deletes = false;  ///< after all of it
 };
 
 class DiskMailbox {
@@ -50,6 +51,7 @@ class DiskMailbox {
   [[nodiscard]] DiskSubmit read(DiskRead&& job);
   [[nodiscard]] DiskSubmit write(DiskWrite&& job);
   void clear(std::uint32_t slot);
+  void forget_deletes() noexcept;
   [[nodiscard]] DiskSubmit bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
                                 std::function<void(const Status&)> done);
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
@@ -86,7 +88,7 @@ class DiskMailbox {
   }
   [[nodiscard]] bool room(Kind kind) noexcept { return count(kind).load(std::memory_order_acquire) < most_; }
   [[nodiscard]] bool mail_waits() const TIERCEL_REQUIRES(mutex_) {
-    return !mail_.reads.empty() || !mail_.ordered.empty() || mail_.checkpoint.has_value();
+    return !mail_.reads.empty() || !mail_.ordered.empty() || mail_.checkpoint.has_value() || mail_.forget_deletes;
   }
   void rouse() noexcept TIERCEL_REQUIRES(mutex_);
 

@@ -22,6 +22,8 @@ DiskSubmit DiskTier::bury(std::span<const Tombstone> tombstones, std::span<const
   return engine_->mailbox().bury(tombstones, slots, std::move(done));
 }
 
+void DiskTier::forget_deletes() noexcept { engine_->mailbox().forget_deletes(); }
+
 DiskSubmit DiskTier::checkpoint(std::vector<std::uint32_t> coldest_first) {
   return engine_->mailbox().checkpoint(std::move(coldest_first));
 }

@@ -145,6 +145,9 @@ class DiskTier {
   /// `done`. The slots may be used again after it. kBusy: call again.
   [[nodiscard]] DiskSubmit bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
                                 std::function<void(const Status&)> done);
+  /// Everything that deletes of earlier runs cover has been cleared or never comes: the log may forget them, so that
+  /// they do not cover what this run stored before it knew their generations. Advice.
+  void forget_deletes() noexcept;
   /// Advice for the next start: slots by last use, coldest first.
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
   [[nodiscard]] DiskState state() const noexcept;

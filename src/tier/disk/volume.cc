@@ -41,6 +41,7 @@ void Volume::take(Mail& mail) {
       held_.push_back(std::move(job));
     }
   }
+  if (mail.forget_deletes && recovered_) burials_.renew_log();
   if (!mail.checkpoint) return;
   if (recovered_) {
     begin_checkpoint(*mail.checkpoint);

@@ -1,0 +1,63 @@
+#include "sim/bounds.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace tiercel::sim {
+namespace {
+
+/// What the file of a tier may need beside its data: superblocks and the reserved front, tables, logs.
+constexpr std::uint64_t kDiskOverheadBytes = 16U << 20U;
+
+void at_most(History& history, std::string_view what, std::uint64_t value, std::uint64_t limit) {
+  if (value > limit)
+    history.fail(fmt::format("a bound is broken: {} is {}, at most {} is allowed", what, value, limit));
+}
+
+}  // namespace
+
+void check_bounds(World& world, History& history) {
+  if (world.crashed()) return;
+  const Config& config = world.core().config();
+  const Stats stats = world.cache().stats();
+  const TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
+  const TierStats& disk = stats.tiers[static_cast<std::size_t>(TierId::kDisk)];
+  at_most(history, "host used_bytes", host.used_bytes, config.host.capacity);
+  at_most(history, "host capacity_bytes", host.capacity_bytes, config.host.capacity);
+  at_most(history, "host quarantined_bytes", host.quarantined_bytes, config.host.capacity);
+  at_most(history, "host blocks in bytes", host.blocks * config.host.min_slot_bytes, host.used_bytes);
+  at_most(history, "disk used_bytes", disk.used_bytes, disk.capacity_bytes);
+  at_most(history, "disk capacity_bytes", disk.capacity_bytes, config.disk.capacity);
+  at_most(history, "bytes of files", world.files().used_bytes(),
+          config.disk.capacity == 0 ? 0 : 2 * (config.disk.capacity + kDiskOverheadBytes));
+  at_most(history, "index entries", stats.index_entries, stats.index_capacity);
+  at_most(history, "namespaces", stats.namespaces, config.limits.namespaces);
+  at_most(history, "sessions", stats.sessions, config.limits.sessions);
+  at_most(history, "extents_free", stats.extents_free, stats.extents);
+  at_most(history, "checksum failures without a disk", config.disk.capacity == 0 ? stats.checksum_failures : 0, 0);
+}
+
+void check_nothing_held(World& world, History& history) {
+  if (world.crashed() || history.failed()) return;
+  const Stats stats = world.cache().stats();
+  const TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
+  at_most(history, "copy pins while nothing is held", stats.copy_pins, 0);
+  at_most(history, "logical pins while nothing is held", stats.logical_pins, 0);
+  at_most(history, "slots in quarantine while nothing is held", host.quarantined_slots, 0);
+  world.core().check_consistency();
+}
+
+void check_empty(World& world, History& history) {
+  if (world.crashed() || history.failed()) return;
+  const Stats stats = world.cache().stats();
+  const TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
+  const TierStats& disk = stats.tiers[static_cast<std::size_t>(TierId::kDisk)];
+  at_most(history, "host used_bytes after everything was deleted", host.used_bytes, 0);
+  at_most(history, "host blocks after everything was deleted", host.blocks, 0);
+  at_most(history, "disk used_bytes after everything was deleted", disk.used_bytes, 0);
+  at_most(history, "disk blocks after everything was deleted", disk.blocks, 0);
+  at_most(history, "stubs after everything was deleted", stats.index_stubs, 0);
+}
+
+}  // namespace tiercel::sim

@@ -1,0 +1,182 @@
+#include "sim/simulation.h"
+
+#include "sim/bounds.h"
+#include "sim/workload.h"
+#include "sim/world.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace tiercel::sim {
+namespace {
+
+constexpr std::chrono::seconds kCloseDeadline{5};
+constexpr std::uint64_t kRecoveryLimitNs = 60'000'000'000;
+constexpr std::uint64_t kLongPauseNs = 120'000'000'000;  // more than any breaker needs to look again
+constexpr std::uint64_t kStepsPerBoundsCheck = 32;
+
+class Run {
+ public:
+  explicit Run(const SimulationOptions& options)
+      : options_(options),
+        random_(options.seed),
+        profile_(draw_profile(options.request, random_)),
+        world_({.faults = profile_.faults,
+                .disk_bytes = profile_.disk_bytes,
+                .seed = random_.next(),
+                .live_trace = options.live_trace}),
+        history_(world_.trace()),
+        workload_(world_, history_, profile_, options.plant, random_.next()) {}
+
+  Outcome run() {
+    history_.set_device_lied([this] { return world_.files().faults().has_lied(); });
+    start();
+    for (; outcome_.steps < options_.steps && going(); ++outcome_.steps) step();
+    if (going()) finish();
+    return conclude();
+  }
+
+ private:
+  [[nodiscard]] bool going() { return !history_.failed() && outcome_.crashes < options_.crash_points; }
+
+  void start() {
+    std::optional<World::CrashPlan> crash;
+    if (profile_.longest_to_crash != 0) {
+      // As many crashes while it starts as there are long after.
+      crash = {.events = 1 + random_.below(profile_.longest_to_crash >> (2 * random_.below(4))),
+               .style = draw_crash_style(options_.request, profile_.kills_only, random_)};
+    }
+    Config config = profile_.config;
+    if (profile_.resizes && outcome_.boots > 0)
+      config.disk.capacity = (2 + random_.below(3)) * config.host.extent_bytes;
+    ++outcome_.boots;
+    if (const Status booted = world_.boot(config, crash); !booted) {
+      return history_.fail("the cache did not start: " + booted.error().message);
+    }
+    if (const Status opened = workload_.open(); !opened) {
+      return history_.fail("a session did not open: " + opened.error().message);
+    }
+    if (outcome_.boots > 1) after_restart();
+  }
+
+  /// Recovery is over, or the device does not let it be: what is there is a set of runs from the root.
+  void after_restart() {
+    if (!kept_ && random_.below(3) == 0) return;  // serving while indexing
+    workload_.pause();  // what is stored meanwhile may lose its parent: that is no orphan of the restart
+    const bool settled = world_.recover(kRecoveryLimitNs);
+    if (settled && !world_.crashed()) check_what_was_found();
+    if (!world_.crashed()) workload_.go_on();
+  }
+
+  void check_what_was_found() {
+    outcome_.disk_blocks_found += world_.cache().stats().tiers[static_cast<std::size_t>(TierId::kDisk)].blocks;
+    if (kept_) workload_.check_kept(*kept_);
+    kept_.reset();
+    workload_.check_runs();
+    world_.settle();
+  }
+
+  void step() {
+    workload_.step();
+    if (const std::string wrong = world_.violation(); !wrong.empty()) return history_.fail(wrong);
+    if (!world_.crashed() && random_.below(1000) < profile_.crash_per_mille) {
+      world_.files().crash(draw_crash_style(options_.request, profile_.kills_only, random_));
+    }
+    if (world_.crashed()) return recover_from_crash();
+    if (random_.below(1000) < profile_.restart_per_mille) return restart();
+    if (outcome_.steps % kStepsPerBoundsCheck == 0) check_bounds(world_, history_);
+  }
+
+  void recover_from_crash() {
+    ++outcome_.crashes;
+    // A process that is killed on a healthy disk of the same size loses nothing that was acknowledged.
+    if (profile_.kills_only && profile_.faults.faults.bits == 0 && !profile_.resizes && !kept_) {
+      kept_ = workload_.leading_on_disk();
+      ++outcome_.kills_checked;
+    }
+    outcome_.io_events += world_.files().device().events();
+    workload_.leave();
+    world_.wind_down();
+    history_.restart();
+    if (going()) start();
+  }
+
+  void restart() {
+    outcome_.io_events += world_.files().device().events();
+    if (random_.below(2) == 0) workload_.leave();
+    const std::uint64_t began_ns = world_.clock().now_ns();
+    const Status closed = world_.close(kCloseDeadline);
+    if (!world_.crashed()) {
+      history_.check_wait("close", world_.clock().now_ns(),
+                          began_ns + static_cast<std::uint64_t>(std::chrono::nanoseconds(kCloseDeadline).count()));
+    }
+    workload_.leave();
+    world_.end();
+    history_.restart();
+    if (going()) start();
+  }
+
+  /// Faults end; the cache comes back by itself, and nothing has leaked.
+  void finish() {
+    world_.files().heal();
+    world_.files().cancel_crash();
+    workload_.finish_all();
+    if (world_.crashed() || history_.failed()) return;
+    world_.scheduler().run_for(kLongPauseNs);
+    check_bounds(world_, history_);
+    if (workload_.probe() == 0 && !history_.failed()) {
+      const Stats stats = world_.cache().stats();
+      history_.fail(
+          fmt::format("the cache is of no use any more: nothing that is stored can be loaded ({} copy pins, {} logical "
+                      "pins, {} slots "
+                      "in quarantine, {} of {} bytes used, {} of {} extents free, {} hand-overs failed, {} extents "
+                      "skipped as pinned)",
+                      stats.copy_pins, stats.logical_pins, stats.tiers[0].quarantined_slots, stats.tiers[0].used_bytes,
+                      stats.tiers[0].capacity_bytes, stats.extents_free, stats.extents, stats.handovers_failed,
+                      stats.handover_pinned_skips));
+    }
+    if (history_.failed()) return;
+    workload_.finish_all();
+    world_.scheduler().run_for(kLongPauseNs);
+    check_nothing_held(world_, history_);
+    workload_.drop_everything();
+    world_.scheduler().run_for(kLongPauseNs);
+    check_empty(world_, history_);
+    if (const std::string wrong = world_.violation(); !wrong.empty()) history_.fail(wrong);
+  }
+
+  Outcome conclude() {
+    outcome_.io_events += world_.files().device().events();
+    workload_.leave();
+    if (world_.running()) world_.wind_down();
+    outcome_.ok = !history_.failed();
+    outcome_.violation = history_.violation();
+    if (!outcome_.ok) outcome_.last_events = world_.trace().last();
+    outcome_.trace_hash = world_.trace().hash();
+    outcome_.events = world_.trace().events();
+    outcome_.faults = world_.files().faults().given();
+    outcome_.stored_blocks = workload_.stored_blocks();
+    outcome_.loaded_blocks = workload_.loaded_blocks();
+    outcome_.loaded_from_before = history_.blocks_from_before();
+    outcome_.deletes = history_.deletes();
+    return std::move(outcome_);
+  }
+
+  const SimulationOptions options_;
+  Random random_;
+  const Profile profile_;
+  World world_;
+  History history_;
+  Workload workload_;
+  std::optional<std::vector<std::size_t>> kept_;  // what must be found again
+  Outcome outcome_;
+};
+
+}  // namespace
+
+Outcome simulate(const SimulationOptions& options) { return Run(options).run(); }
+
+}  // namespace tiercel::sim

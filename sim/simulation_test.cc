@@ -1,0 +1,86 @@
+// Goal: a seed repeats its run to the last event, a healthy cache passes, and every planted error is reported.
+#include "sim/simulation.h"
+#include "base/log.h"
+#include "sim/campaign.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tiercel::sim {
+namespace {
+
+SimulationOptions with(std::uint64_t seed, bool disk = false) {
+  return {.seed = seed, .request = {.disk = disk, .crashes = true, .tears = true}};
+}
+
+class SimulationTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    set_log_sink([](LogLevel, std::string_view) {});
+  }
+  static void TearDownTestSuite() { set_log_sink({}); }
+  /// The first seed that reports `words`, with its sentence; an empty string if none of 60 does.
+  static std::string planted(Plant plant) {
+    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+      SimulationOptions options = with(seed);
+      options.plant = plant;
+      const Outcome outcome = simulate(options);
+      if (!outcome.ok) return outcome.violation;
+    }
+    return {};
+  }
+};
+
+TEST_F(SimulationTest, TheSameSeedIsTheSameRun) {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    const Outcome first = simulate(with(seed));
+    const Outcome second = simulate(with(seed));
+    EXPECT_TRUE(first.ok) << first.violation;
+    EXPECT_EQ(first.trace_hash, second.trace_hash) << "seed " << seed;
+    EXPECT_EQ(first.events, second.events);
+    EXPECT_NE(first.trace_hash, simulate(with(seed + 100)).trace_hash);
+  }
+}
+
+TEST_F(SimulationTest, ACampaignDoesNotDependOnItsJobs) {
+  CampaignOptions options{.run = with(1), .runs = 20};
+  const CampaignResult one = run_campaign(options);
+  options.jobs = 2;
+  const CampaignResult two = run_campaign(options);
+  EXPECT_EQ(one.sum.trace_hash, two.sum.trace_hash);
+  EXPECT_EQ(one.runs, 20U);
+  EXPECT_TRUE(one.failures.empty()) << describe(options, one);
+  EXPECT_GT(one.sum.crashes, 0U);
+  EXPECT_GT(one.sum.loaded_blocks, 0U);
+  EXPECT_GT(one.sum.deletes, 0U);
+}
+
+TEST_F(SimulationTest, WrongBytesAreReported) {
+  EXPECT_THAT(planted(Plant::kWrongBytes), testing::HasSubstr("wrong bytes"));
+}
+TEST_F(SimulationTest, AMixedBlockIsReported) {
+  EXPECT_THAT(planted(Plant::kMixedBlock), testing::HasSubstr("a mixed block"));
+}
+TEST_F(SimulationTest, AResurrectedDeleteIsReported) {
+  EXPECT_THAT(planted(Plant::kResurrected), testing::HasSubstr("a resurrected delete"));
+}
+TEST_F(SimulationTest, ADeadlineOverrunIsReported) {
+  EXPECT_THAT(planted(Plant::kLate), testing::HasSubstr("a deadline overrun"));
+}
+TEST_F(SimulationTest, AnOrphanAfterACrashIsReported) {
+  EXPECT_THAT(planted(Plant::kOrphan), testing::HasSubstr("an orphan"));
+}
+
+TEST_F(SimulationTest, AFailureSaysHowToSeeItAgain) {
+  CampaignOptions options{.run = with(1), .runs = 60};
+  options.run.plant = Plant::kOrphan;
+  const CampaignResult result = run_campaign(options);
+  ASSERT_FALSE(result.failures.empty());
+  const std::string text = describe(options, result);
+  EXPECT_THAT(text, testing::HasSubstr("FAILED: seed "));
+  EXPECT_THAT(text, testing::HasSubstr("--crashes --tears --no-disk --plant orphan --trace"));
+  EXPECT_THAT(text, testing::HasSubstr("VIOLATION"));
+}
+
+}  // namespace
+}  // namespace tiercel::sim

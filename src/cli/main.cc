@@ -1,0 +1,75 @@
+// tiercel: finds the command that the first word names, and runs it.
+#include "cli/commands.h"
+
+#include <tiercel/config.h>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tiercel::cli {
+namespace {
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;
+  int (*run)(std::span<const std::string>);
+};
+
+constexpr std::array kCommands = {
+    Command{"doctor", "can this machine run a cache, and what should be changed first?", run_doctor},
+    Command{"bench", "`tiercel bench disk`: the disk tier on a directory, beside fio", run_bench},
+    Command{"fsck", "verifies a file of the disk tier", run_fsck},
+};
+
+std::string help() {
+  std::string text = "usage: tiercel COMMAND [flags]\n\n";
+  for (const Command& command : kCommands) text += fmt::format("  {:<8} {}\n", command.name, command.summary);
+  return text + "\n`tiercel COMMAND --help` says more; `tiercel --version` which version this is.\n";
+}
+
+/// What the library logs for a service is noise between the lines of an answer, which say it too.
+void quieten_log() {
+  auto logger = spdlog::stderr_logger_mt("tiercel");
+  logger->set_level(spdlog::level::err);
+  logger->set_pattern("%l: %v");
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const std::string name = arguments.empty() ? "--help" : arguments.front();
+  if (name == "--help" || name == "-h" || name == "help") {
+    std::fputs(help().c_str(), arguments.empty() ? stderr : stdout);
+    return arguments.empty() ? kUsageStatus : 0;
+  }
+  if (name == "--version") {
+    say("tiercel " TIERCEL_VERSION "\n");
+    return 0;
+  }
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) {
+    if (command.name == name) return command.run(std::span(arguments).subspan(1));
+    names.emplace_back(command.name);
+  }
+  return complain({.message = fmt::format("unknown command {}{}", name, did_you_mean(name, names))}, kUsageStatus);
+}
+
+}  // namespace
+
+}  // namespace tiercel::cli
+
+int main(int argc, char** argv) {
+  try {
+    tiercel::cli::quieten_log();
+    return tiercel::cli::run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const std::exception& error) {
+    std::fputs(fmt::format("error: {}\n", error.what()).c_str(), stderr);
+    return 70;  // sysexits.h: an error of the program
+  }
+}
