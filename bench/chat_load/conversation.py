@@ -38,6 +38,7 @@ class LoadShape:
 
     users: int = 6
     rounds: int = 4
+    extra_rounds: int = 0  # questions and room for turns after the rounds: those of the demo's second act
     slots: int = 2
     history_tokens: int = 1200
     question_tokens: int = 48
@@ -63,7 +64,7 @@ class LoadShape:
 
     def context_tokens(self) -> int:
         """The KV cells a server gets: whole conversations of the resident users, in steps of 256."""
-        conversation = self.prompt_tokens(self.rounds - 1) + self.answer_tokens
+        conversation = self.prompt_tokens(self.rounds + self.extra_rounds - 1) + self.answer_tokens
         return -(-self.resident_users * conversation // 256) * 256
 
 
@@ -123,4 +124,4 @@ def _questions(shape: LoadShape, document: str, rng: random.Random) -> tuple[str
     quotes = openings(document, max_chars=budget - longest_frame)
     if not quotes:
         raise ValueError(f"questions of {shape.question_tokens} tokens leave no room for a quotation from {document[:30]!r}...")
-    return tuple(rng.choice(_QUESTIONS).format(quote=rng.choice(quotes)) for _ in range(shape.rounds))
+    return tuple(rng.choice(_QUESTIONS).format(quote=rng.choice(quotes)) for _ in range(shape.rounds + shape.extra_rounds))

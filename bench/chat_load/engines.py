@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from chat_load.disk_directory import DiskDirectory
 from chat_load.server import Server, free_port
 
 
@@ -21,12 +22,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def tiercel_server(binary: Path, settings: EngineSettings, name: str, host_capacity: str | None, keep: bool = False) -> Server:
-    """tiercel-llama; host_capacity None is the run without Tiercel."""
+def tiercel_server(binary: Path, settings: EngineSettings, name: str, host_capacity: str | None, keep: bool = False,
+                   disk: DiskDirectory | None = None) -> Server:
+    """tiercel-llama; host_capacity None is the run without Tiercel, disk None the one without a disk tier."""
     port_file = settings.output / f"{name}.port"
     command = [str(binary), "--model", str(settings.model), "--slots", str(settings.slots), "--context", str(settings.context_tokens),
                "--threads", str(processors()), "--port", "0", "--port-file", str(port_file)]
     command += ["--cache", "off"] if host_capacity is None else ["--host-capacity", host_capacity]
+    if disk:
+        command += ["--disk", str(disk.path), "--disk-capacity", disk.capacity]
     return Server(f"tiercel-llama ({name})", command, settings.output / f"{name}.log", port_file=port_file, keep=keep)
 
 

@@ -31,14 +31,15 @@ def nice_ceiling(value: float) -> tuple[float, float]:
     return math.ceil(value / step - 1e-9) * step, step
 
 
-def ttft_plot(series: Sequence[Series], users: int, rounds: int) -> str:
-    """Bars by user within each round; a line and a figure mark each run's median of the round."""
+def ttft_plot(series: Sequence[Series], users: int, rounds: int, labels: Sequence[tuple[str, str]] | None = None) -> str:
+    """Bars by user within each round; a line and a figure mark each run's median of the round. labels: two lines under each round."""
     times = [turn.answer.ttft_s for one in series for turn in one.result.turns]
     top, step = nice_ceiling(max(times, default=1.0) * 1.05)
     plot = _Plot(top, users, rounds, len(series))
     parts = [_open(), _legend(series), *plot.axis(step)]
     for round_index in range(rounds):
-        parts += plot.round_label(round_index)
+        label = labels[round_index] if labels else (f"round {round_index + 1}", "first visit" if round_index == 0 else "users return")
+        parts += plot.round_label(round_index, *label)
         for number, one in enumerate(series):
             parts += plot.bars(round_index, number, one.result)
         parts += plot.medians(round_index, [one.result for one in series])
@@ -68,14 +69,13 @@ class _Plot:
             parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick * step:.{digits}f} s</text>')
         return parts
 
-    def round_label(self, round_index: int) -> list[str]:
+    def round_label(self, round_index: int, label: str, remark: str) -> list[str]:
         x0 = self._round_x(round_index)
         middle = x0 + self._slot * self._users / 2
-        remark = "first visit" if round_index == 0 else "users return"
         parts = [f'<text x="{x0 + self._slot * (user + 0.5):.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle" class="small">{user + 1}</text>'
                  for user in range(self._users)]
-        return parts + [f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 34}" text-anchor="middle" class="strong">round {round_index + 1}</text>',
-                        f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 50}" text-anchor="middle" class="small">{remark}</text>']
+        return parts + [f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 34}" text-anchor="middle" class="strong">{escape(label)}</text>',
+                        f'<text x="{middle:.1f}" y="{HEIGHT - BOTTOM + 50}" text-anchor="middle" class="small">{escape(remark)}</text>']
 
     def bars(self, round_index: int, number: int, result: RunResult) -> list[str]:
         parts = []

@@ -13,6 +13,7 @@ from chat_load.equality import Equality
 from chat_load.latency import Latency
 from chat_load.plot import Series, ttft_plot
 from chat_load.runner import RunResult, differing_answers
+from chat_load.second_act import Restart, in_one_round
 from chat_load.sizing import Speed
 from chat_load.terminal import seconds, size
 
@@ -44,6 +45,8 @@ class DemoResult:
     equality_note: str = "not run"
     rounds_cut: int = 0  # of those asked for; shape.rounds is what ran
     wall_s: float = 0.0
+    restart: Restart | None = None
+    restart_note: str = "not run"
 
     @property
     def differing(self) -> int:
@@ -96,7 +99,35 @@ def remarks(demo: DemoResult) -> list[tuple[str, str]]:
         said.append(("MACHINE NOT STEADY", "first visits, where nothing can be reused, differ too much between the runs: do not rely on the ratios, run it again"))
     if demo.rounds_cut:
         said.append(("rounds left out", f"{demo.rounds_cut} of each run: the machine became slower than measured, and the time budget goes first"))
+    if not demo.restart:
+        said.append(("kill -9 and start again", demo.restart_note))
     return said
+
+
+RESTART_HEADER = ("after kill -9", "before", "cold start", "warm start", "")
+
+
+def restart_rows(restart: Restart) -> list[tuple[str, str, str, str, str]]:
+    """Before the kill, after a start with an empty disk, after a start on the disk that the kill left."""
+    before, cold, warm = restart.killed.before, restart.cold.result, restart.warm.result
+    rows = []
+    for name in ("p50", "p95"):
+        figures = [getattr(one.ttft, name) for one in (before, cold, warm)]
+        note = _ratio(figures[1], figures[2])
+        rows.append((f"first token {name}", *(seconds(figure) for figure in figures), f"{note} than cold" if note else ""))
+    rows.append(("users that come back", *(str(len(one.turns)) for one in (before, cold, warm)), "one turn each"))
+    rows.append(("prompt tokens reused", *(_share(one.reused_tokens, one.prompt_tokens) for one in (before, cold, warm)), ""))
+    rows.append(("blocks read from disk", "-", *(f"{one.count('tiercel_promoted_blocks_total'):,}" for one in (restart.cold, restart.warm)), ""))
+    rows.append(("ready after", "-", seconds(restart.cold.ready_s), seconds(restart.warm.ready_s), "from exec; the model is loaded in it"))
+    return rows
+
+
+def restart_sentence(restart: Restart) -> str:
+    known = restart.killed.disk_blocks
+    later = restart.found_blocks - known  # written between the last look and the kill
+    more = f" (and {later:,} written in the last moment)" if later > 0 else ""
+    return (f"Then the server was killed (kill -9) and started again: first token p50 {seconds(restart.warm.result.ttft.p50)}, "
+            f"{min(restart.found_blocks, known):,} of {known:,} blocks found on disk{more}, {restart.failed_verification:,} failed verification.")
 
 
 def as_json(demo: DemoResult) -> dict[str, Any]:
@@ -117,6 +148,8 @@ def as_json(demo: DemoResult) -> dict[str, Any]:
         "answers_differ": demo.differing,
         "equality": demo.equality.as_json() if demo.equality else None,
         "equality_note": None if demo.equality else demo.equality_note,
+        "restart": demo.restart.as_json() if demo.restart else None,
+        "restart_note": None if demo.restart else demo.restart_note,
         "rounds_cut": demo.rounds_cut,
         "wall_s": demo.wall_s,
     }
@@ -152,10 +185,23 @@ def _page(demo: DemoResult) -> str:
 <h2>Result</h2>
 <div class="scroll"><table class="figures"><tr><td></td><th>without</th><th>with</th><td></td></tr>{rows}</table></div>
 <ul>{said}</ul>
+{_restart_part(demo.restart, shape) if demo.restart else ""}
 <h2>Settings and machine</h2>
 <div class="scroll"><table class="settings">{settings}</table></div>
 </main></body></html>
 """
+
+
+def _restart_part(restart: Restart, shape: LoadShape) -> str:
+    series = [Series("before the kill", restart.killed.before), Series("after a cold start", restart.cold.result),
+              Series("after the warm start", restart.warm.result)]
+    plot = ttft_plot([Series(one.name, in_one_round(one.result)) for one in series], shape.users, 1, [("each user's next turn", "before: the last turn")])
+    head, *columns, _ = RESTART_HEADER
+    rows = "".join(f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>" for row in restart_rows(restart))
+    return f"""<h2>Killed in mid-load and started again</h2>
+<p>{escape(restart_sentence(restart))}</p>
+<figure>{plot}</figure>
+<div class="scroll"><table class="figures"><tr><td>{escape(head)}</td>{"".join(f"<th>{escape(column)}</th>" for column in columns)}<td></td></tr>{rows}</table></div>"""
 
 
 def _settings(demo: DemoResult) -> dict[str, str]:
@@ -168,6 +214,7 @@ def _settings(demo: DemoResult) -> dict[str, str]:
                 f"greedy, seed {shape.seed}, closed loop with {shape.slots} in flight",
         "without": demo.without.command,
         "with": demo.with_tiercel.command,
+        **({"after the kill": f"{demo.restart.cold.command}; {demo.restart.warm.command}"} if demo.restart else {}),
         "time to first token": "measured by the client, from before the connection to the first piece of text; percentiles by linear interpolation",
         "whole demo": seconds(demo.wall_s),
     }
@@ -187,6 +234,10 @@ def _ratio(without: float | None, with_tiercel: float | None, less: str = "soone
     if quotient is None:
         return ""
     return f"{quotient:.1f}x {less}" if quotient >= 1 else f"{1 / quotient:.1f}x {more}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"
 
 
 def _bytes(value: float | None) -> str:

@@ -13,6 +13,7 @@ from chat_load.conversation import LoadShape
 from chat_load.equality import Equality
 from chat_load.plot import Series, nice_ceiling, ttft_plot
 from chat_load.runner import RunResult, Turn
+from chat_load.second_act import Killed, Restart, Return
 from chat_load.sizing import Speed
 from chat_load.terminal import table
 
@@ -38,6 +39,44 @@ def demo(equality: Equality | None = ALL_EQUAL) -> report.DemoResult:
     with_tiercel = report.ServerRun(run(0.1, 900, 20.0, "no"), "tiercel-llama", 500 << 20,
                                     {'tiercel_llama_moved_bytes_total{direction="restored"}': 5 << 20, 'tiercel_llama_moved_bytes_total{direction="kept"}': 7 << 20})
     return report.DemoResult(SHAPE, 2048, Speed(200.0, 0.03, 3.6), MACHINE, "Model & Co", without, with_tiercel, equality, "not run", 0, 100.0)
+
+
+def restart(found: int = 98, failed: int = 0, read: int = 60) -> Restart:
+    """Three users before the kill and on the warm server, two on the cold one."""
+
+    def one_each(users: int, ttft: float, cached: int) -> RunResult:
+        return RunResult([Turn(user, 3, 0.0, Answer("yes", ttft, ttft + 1, 1000, cached, 24, "length")) for user in range(users)])
+
+    counted = {"tiercel_disk_recovered_blocks_total": float(found), "tiercel_disk_checksum_failures_total": float(failed), "tiercel_promoted_blocks_total": float(read)}
+    return Restart(Killed(one_each(3, 0.2, 900), 1, 100), Return(one_each(2, 4.0, 100), 1.5, "tiercel-llama --disk cold", 1 << 20, {}),
+                   Return(one_each(3, 0.5, 950), 2.0, "tiercel-llama --disk warm", 1 << 20, counted))
+
+
+class RestartTest(unittest.TestCase):
+    def test_figures(self) -> None:
+        rows = {row[0]: row[1:] for row in report.restart_rows(restart())}
+        self.assertEqual(rows["first token p50"], ("0.20 s", "4.0 s", "0.50 s", "8.0x sooner than cold"))
+        self.assertEqual(rows["users that come back"], ("3", "2", "3", "one turn each"))
+        self.assertEqual(rows["prompt tokens reused"], ("90%", "10%", "95%", ""))
+        self.assertEqual(rows["blocks read from disk"], ("-", "0", "60", ""))
+        self.assertEqual(rows["ready after"][:3], ("-", "1.5 s", "2.0 s"))
+
+    def test_the_sentence_counts_what_was_found(self) -> None:
+        said = report.restart_sentence(restart(failed=2))
+        self.assertIn("first token p50 0.50 s, 98 of 100 blocks found on disk, 2 failed verification.", said)
+        self.assertIn("100 of 100 blocks found on disk (and 3 written in the last moment)", report.restart_sentence(restart(found=103)))
+
+    def test_when_it_holds(self) -> None:
+        self.assertTrue(restart().holds)
+        for broken in (restart(found=0), restart(read=0), restart(failed=1)):
+            self.assertFalse(broken.holds)
+
+    def test_left_out_it_is_a_remark(self) -> None:
+        result = demo()
+        result.restart_note = "left out, as asked for"
+        self.assertIn(("kill -9 and start again", "left out, as asked for"), report.remarks(result))
+        result.restart = restart()
+        self.assertNotIn("kill -9 and start again", dict(report.remarks(result)))
 
 
 class TableTest(unittest.TestCase):
@@ -103,8 +142,21 @@ class FilesTest(unittest.TestCase):
         for word in ("<script", "src=", "href=", "@import", "url("):
             self.assertNotIn(word, page)
 
+    def test_json_has_the_second_act(self) -> None:
+        result = demo()
+        self.assertIsNone(self.write(result)[1]["restart"])
+        result.restart = restart()
+        data = self.write(result)[1]["restart"]
+        assert isinstance(data, dict)
+        self.assertEqual([len(data[name]["requests"]) for name in ("before", "cold", "warm")], [3, 2, 3])
+        self.assertEqual((data["found_blocks"], data["before"]["disk_blocks"], data["holds"]), (98, 100, True))
+
     def test_page_is_well_formed_and_escaped(self) -> None:
-        page, _ = self.write(demo())
+        result = demo()
+        result.restart = restart()
+        page, _ = self.write(result)
+        self.assertEqual(page.count("<svg"), 2)
+        self.assertIn("98 of 100 blocks found on disk", page)
         self.assertIn("A &lt;fast&gt; CPU", page)
         self.assertIn("Model &amp; Co", page)
         open_tags: list[str] = []

@@ -87,9 +87,28 @@ class Runner:
         self._deadline = deadline  # on time.monotonic()
         self._messages = [[{"role": "system", "content": SYSTEM_PROMPT}] for _ in load.users]
         self._busy = [threading.Lock() for _ in load.users]  # held while a user's request is under way
-        self._mutex = threading.Lock()  # guards result
+        self._mutex = threading.Lock()  # guards result and _under_way
         self.result = RunResult()
+        self._under_way = 0
         self._origin: float | None = None
+
+    def branch(self, endpoint: Endpoint, progress: Progress | None = None) -> Runner:
+        """The same users with the same histories, with a result of its own, against this server. A question that got no answer is forgotten.
+
+        Only between runs; the conversations of both go on independently.
+        """
+        other = Runner(self._load, endpoint, progress, self._deadline)
+        other._messages = [history[:-1] if history[-1]["role"] == "user" else list(history) for history in self._messages]
+        return other
+
+    @property
+    def under_way(self) -> int:
+        """Requests without a whole answer so far. Meant for a progress function, which is called when its own request has been counted out."""
+        return self._under_way
+
+    def next_round(self, user: int) -> int:
+        """The first round (from 0) whose question this user has no answer to."""
+        return sum(1 for message in self._messages[user] if message["role"] == "assistant")
 
     def run_rounds(self, rounds: Iterable[int] | None = None) -> RunResult:
         """Rounds (from 0) in order; all of them by default. May be called again for later rounds.
@@ -97,7 +116,13 @@ class Runner:
         The next round is taken from the iterable when the last request of the one before has been sent, so a generator can end the run early.
         """
         wanted = range(self._load.shape.rounds) if rounds is None else rounds
-        turns = ((user, round_index) for round_index in wanted for user in range(len(self._load.users)))
+        return self._run((user, round_index) for round_index in wanted for user in range(len(self._load.users)))
+
+    def run_one_turn_each(self, users: Iterable[int]) -> RunResult:
+        """Each of these users (from 0) asks the next question of the own conversation."""
+        return self._run((user, self.next_round(user)) for user in list(users))
+
+    def _run(self, turns: Iterator[tuple[int, int]]) -> RunResult:
         begin = time.monotonic()
         if self._origin is None:
             self._origin = begin
@@ -135,7 +160,13 @@ class Runner:
         messages.append({"role": "user", "content": self._load.users[user].user_message(round_index)})
         start = time.monotonic() - self._origin
         shape = self._load.shape
-        answer = chat(self._endpoint, messages, shape.answer_tokens, shape.seed)
+        with self._mutex:
+            self._under_way += 1
+        try:
+            answer = chat(self._endpoint, messages, shape.answer_tokens, shape.seed)
+        finally:
+            with self._mutex:
+                self._under_way -= 1
         messages.append({"role": "assistant", "content": answer.text})
         with self._mutex:
             self.result.turns.append(Turn(user, round_index, start, answer))

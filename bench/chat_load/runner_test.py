@@ -78,9 +78,7 @@ class RunnerTest(unittest.TestCase):
 
         def cut_the_third(number: int) -> str:
             if number > 3:  # answered only when the run knows of the failure: how fast it notices is not the question
-                for _ in range(1000):
-                    if runners[0].result.failures:
-                        break
+                while not runners[0].result.failures:  # the client's own limit is one of them, so this ends
                     threading.Event().wait(0.01)
             return "cut" if number == 3 else "whole"
 
@@ -116,6 +114,44 @@ class RunnerTest(unittest.TestCase):
             runner.run_rounds([round_index])
         self.assertEqual(len(runner.result.turns), 12)
         self.assertEqual(len(server.requests[-1]["messages"]), 6)
+
+    def test_a_branch_goes_on_with_the_conversations_and_leaves_the_first_run_alone(self) -> None:
+        first, second = self.serve(), self.serve()
+        runner = self.runner(first)
+        runner.run_rounds([0, 1])
+        result = runner.branch(Endpoint("127.0.0.1", second.port, timeout_s=20)).run_one_turn_each([0, 2])
+        self.assertEqual(sorted((turn.user, turn.round) for turn in result.turns), [(0, 2), (2, 2)])
+        self.assertEqual([len(request["messages"]) for request in second.requests], [6, 6])
+        self.assertEqual((len(runner.result.turns), runner.next_round(0), len(first.requests)), (8, 2, 8))
+
+    def test_a_branch_asks_again_what_was_not_answered(self) -> None:
+        shape = LoadShape(users=2, rounds=2, slots=1, history_tokens=200)
+        runner = self.runner(self.serve(lambda number: "cut" if number == 4 else "whole"), shape)
+        runner.run_rounds()
+        self.assertEqual([runner.next_round(user) for user in range(2)], [2, 1])
+        again = self.serve()
+        runner.branch(Endpoint("127.0.0.1", again.port, timeout_s=20)).run_one_turn_each([1])
+        self.assertEqual([message["role"] for message in again.requests[0]["messages"]], ["system", "user", "assistant", "user"])
+
+    def test_requests_under_way_are_those_of_the_others(self) -> None:
+        both = threading.Barrier(2, timeout=20)
+        done = threading.Event()
+        seen: list[int] = []
+
+        def first_answered_alone(number: int) -> str:
+            if number <= 2:
+                both.wait()
+            if number == 2:
+                done.wait(20)
+            return "whole"
+
+        def progress(result: RunResult) -> None:
+            seen.append(runner.under_way)
+            done.set()
+
+        runner = self.runner(self.serve(first_answered_alone), LoadShape(users=2, rounds=1, slots=2, history_tokens=200), progress=progress)
+        self.assertEqual(runner.run_rounds().failures, [])
+        self.assertEqual(seen, [1, 0])
 
     def test_progress_is_told_after_each_answer(self) -> None:
         seen: list[int] = []

@@ -55,11 +55,13 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._peak_rss_bytes = 0
         self.exit_code: int | None = None
+        self.started_at = 0.0  # on time.monotonic()
 
     def __enter__(self) -> Server:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self._port_file:
             self._port_file.unlink(missing_ok=True)
+        self.started_at = time.monotonic()
         try:
             with self.log_path.open("wb") as log:
                 self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -127,6 +129,13 @@ class Server:
                 process.wait()
                 raise
         self.exit_code = process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL, to see what a crash leaves behind. The process is gone when this returns."""
+        assert self._process is not None
+        self.peak_rss_bytes()
+        self._process.kill()
+        self.exit_code = self._process.wait()
 
     def log_tail(self, lines: int = 15) -> str:
         try:

@@ -5,14 +5,16 @@ Two requests in flight share the machine, so their costs add up.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chat_load.client import Endpoint, chat
 from chat_load.conversation import SYSTEM_PROMPT, TEMPLATE_TOKENS_A_MESSAGE, LoadShape
 from chat_load.corpus import Document, excerpt
 
-BLOCK_TOKENS = 64
+BLOCK_TOKENS = 16  # tiercel-llama's on processors
 SMALLEST_HISTORY = 256
+RESTARTS_S = 10.0  # two servers that are started and ended
 _WARM_UP_CHARS = 200
 _MEASURED_CHARS = 1800
 
@@ -41,7 +43,7 @@ def _single_question(text: str) -> list[dict[str, str]]:
 
 def run_seconds(shape: LoadShape, speed: Speed, reuse: bool) -> float:
     """Predicted time of one run; with reuse a returning user computes the new turn and, on average, half a block of the old one."""
-    new_tokens = shape.question_tokens + shape.answer_tokens + 2 * TEMPLATE_TOKENS_A_MESSAGE + BLOCK_TOKENS / 2
+    new_tokens = _new_tokens(shape)
     computed = 0.0
     for round_index in range(shape.rounds):
         computed += new_tokens if reuse and round_index > 0 else shape.prompt_tokens(round_index)
@@ -50,15 +52,31 @@ def run_seconds(shape: LoadShape, speed: Speed, reuse: bool) -> float:
     return prefill + decode
 
 
-def fit(wanted: LoadShape, speed: Speed, budget_s: float) -> LoadShape:
-    """The wanted shape, or a smaller one that should fit the budget for a run without and one with reuse.
+def second_act_seconds(shape: LoadShape, speed: Speed, cold_users: int) -> float:
+    """Predicted time of killing and starting again: a round cut short, its users back on a warm server, some of them also on a cold one."""
+    answer = shape.answer_tokens * speed.decode_s_per_token
+    returning = _new_tokens(shape) / speed.prefill_tokens_per_s + answer
+    return 2 * shape.users * returning + cold_users * cold_turn_seconds(shape, speed) + RESTARTS_S
+
+
+def cold_turn_seconds(shape: LoadShape, speed: Speed) -> float:
+    """Of one user whose whole conversation is computed again."""
+    return shape.prompt_tokens(shape.rounds) / speed.prefill_tokens_per_s + shape.answer_tokens * speed.decode_s_per_token
+
+
+def _new_tokens(shape: LoadShape) -> float:
+    return shape.question_tokens + shape.answer_tokens + 2 * TEMPLATE_TOKENS_A_MESSAGE + BLOCK_TOKENS / 2
+
+
+def fit(wanted: LoadShape, speed: Speed, budget_s: float, also_s: Callable[[LoadShape], float] = lambda _: 0.0) -> LoadShape:
+    """The wanted shape, or a smaller one that should fit the budget for a run without and one with reuse, and what also_s says comes after them.
 
     Gives way in this order: shorter histories, fewer rounds, fewer users (as long as twice as many remain as fit the engine).
     """
     shape = replace(wanted, chars_per_token=speed.chars_per_token)
 
     def seconds(candidate: LoadShape) -> float:
-        return run_seconds(candidate, speed, reuse=False) + run_seconds(candidate, speed, reuse=True)
+        return run_seconds(candidate, speed, reuse=False) + run_seconds(candidate, speed, reuse=True) + also_s(candidate)
 
     fewest_users = min(shape.users, 2 * shape.resident_users)
     sizes = [(shape.users, rounds) for rounds in range(shape.rounds, 1, -1)] + [(users, 2) for users in range(shape.users - 1, fewest_users - 1, -1)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from chat_load.client import Endpoint
 from chat_load.conversation import LoadShape
 from chat_load.corpus import read_documents
-from chat_load.sizing import SMALLEST_HISTORY, Speed, fit, measure_speed, one_more_round_s, run_seconds
+from chat_load.sizing import SMALLEST_HISTORY, Speed, fit, measure_speed, one_more_round_s, run_seconds, second_act_seconds
 from chat_load.testing.fake_openai import FakeOpenAi
 
 NORMAL = Speed(prefill_tokens_per_s=200.0, decode_s_per_token=0.03, chars_per_token=3.7)
@@ -57,6 +57,18 @@ class FitTest(unittest.TestCase):
 
     def test_reuse_saves_most_of_a_run(self) -> None:
         self.assertLess(run_seconds(LoadShape(), NORMAL, reuse=True), 0.5 * run_seconds(LoadShape(), NORMAL, reuse=False))
+
+
+class SecondActTest(unittest.TestCase):
+    def test_a_user_on_a_cold_server_costs_the_whole_conversation(self) -> None:
+        shape = LoadShape()
+        one = second_act_seconds(shape, NORMAL, 3) - second_act_seconds(shape, NORMAL, 2)
+        self.assertAlmostEqual(one, shape.prompt_tokens(4) / 200 + 24 * 0.03)
+
+    def test_the_load_gives_way_to_what_comes_after_it(self) -> None:
+        alone, beside = (fit(LoadShape(), NORMAL, 180.0, lambda _: also) for also in (0.0, 60.0))
+        self.assertLess(beside.history_tokens, alone.history_tokens)
+        self.assertLessEqual(both(beside, NORMAL) + 60.0, 180.0)
 
 
 class OneMoreRoundTest(unittest.TestCase):

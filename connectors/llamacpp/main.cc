@@ -48,6 +48,7 @@ sigset_t block_end_signals() {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a disk file above the limit of this user is an error of the disk tier
   return signals;
 }
 

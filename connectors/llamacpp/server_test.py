@@ -26,9 +26,9 @@ STORY = "The lighthouse keeper climbed the stairs every evening and wrote the we
 
 
 class Server:
-    """One tiercel-llama process."""
+    """One tiercel-llama process. prepare: called in it before the server is."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, prepare=None):
         self.directory = tempfile.TemporaryDirectory()
         port_file = os.path.join(self.directory.name, "port")
         self.log_path = os.path.join(self.directory.name, "log")
@@ -37,6 +37,7 @@ class Server:
                 [SERVER, "--model", MODEL, "--port", "0", "--port-file", port_file, *flags],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=prepare,
                 # Threads that wait do not spin: the tests share the machine with others.
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
             )

@@ -8,6 +8,7 @@ FAKE_ENGINE says how it behaves:
   hang:N:FIFO  never answers the N-th chat request; opens FIFO for writing when it arrives
   stubborn     ignores SIGTERM
   bad_exit     exits with 7 after SIGTERM
+  forget       starts with an empty disk, whatever lies there
 It writes its process id to <port file>.pid and its arguments to <port file>.args. The behaviour counts from the pass named in FAKE_ENGINE_PASS on,
 if that is set (the stem of the port file, or llama-server).
 """
@@ -45,7 +46,10 @@ def main() -> int:
         return "whole"
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread starts: the signal waits for sigwait below
-    server = FakeOpenAi(behaviour, port)
+    disk = Path(arguments[arguments.index("--disk") + 1], "tiercel.kv") if "--disk" in arguments else None
+    if disk and kind == "forget":
+        disk.unlink(missing_ok=True)
+    server = FakeOpenAi(behaviour, port, disk)
     server.start()
     if port_file:
         port_file.with_suffix(".pid").write_text(str(os.getpid()))

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 WORDS = ("Down", " the", " Rabbit", "-Hole", " and", " on")
@@ -19,14 +20,16 @@ class FakeOpenAi(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, behaviour: Callable[[int], str] | None = None, port: int = 0):
+    def __init__(self, behaviour: Callable[[int], str] | None = None, port: int = 0, disk: Path | None = None):
         super().__init__(("127.0.0.1", port), _Handler)
         self.behaviour = behaviour or (lambda _: "whole")
         self.requests: list[dict[str, Any]] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self.restored_bytes = 0
-        self._prompts: list[str] = []
+        self._disk = disk  # a file that keeps the prompts beyond this process, a line each
+        self._prompts: list[str] = [json.loads(line) for line in disk.read_text().splitlines()] if disk and disk.exists() else []
+        self.recovered = len(self._prompts)
         self.mutex = threading.Lock()
 
     def start(self) -> None:
@@ -55,10 +58,21 @@ class FakeOpenAi(ThreadingHTTPServer):
             self.requests.append(body)
             cached = max((_common(prompt, earlier) for earlier in self._prompts), default=0) // 4
             self._prompts.append(prompt)
+            if self._disk:
+                with self._disk.open("a") as file:
+                    file.write(json.dumps(prompt) + "\n")
             self.restored_bytes += 100 * cached
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
             return len(self.requests), len(prompt) // 4, min(cached, len(prompt) // 4 - 1)
+
+    def metrics(self) -> str:
+        text = f'tiercel_llama_moved_bytes_total{{direction="restored"}} {self.restored_bytes}\n'
+        if self._disk:
+            text += (f'tiercel_tier_blocks{{tier="disk"}} {len(self._prompts)}\ntiercel_disk_directories{{state="starting"}} 0\n'
+                     f"tiercel_disk_recovered_blocks_total {self.recovered}\ntiercel_disk_checksum_failures_total 0\n"
+                     f"tiercel_promoted_blocks_total {min(self.recovered, len(self.requests))}\n")
+        return text
 
     def leave(self) -> None:
         with self.mutex:
@@ -78,20 +92,22 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet: a test's output is its result."""
 
     def do_GET(self) -> None:
-        text = f'tiercel_llama_moved_bytes_total{{direction="restored"}} {self.server.restored_bytes}\n' if self.path == "/metrics" else "{}"
+        text = self.server.metrics() if self.path == "/metrics" else "{}"
         self._send(200, text.encode())
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         number, prompt_tokens, cached = self.server.admit(body)
+        # Counted out before the last byte goes out: a client that has a whole answer may come again before this thread runs again.
         try:
             behaviour = self.server.behaviour(number)
-            if behaviour == "busy":
-                self._send(429, b'{"error":{"message":"the queue is full"}}')
-            else:
-                self._stream(behaviour, int(body["max_tokens"]), prompt_tokens, cached)
+            whole = behaviour != "busy" and self._stream(behaviour, int(body["max_tokens"]), prompt_tokens, cached)
         finally:
             self.server.leave()
+        if behaviour == "busy":
+            self._send(429, b'{"error":{"message":"the queue is full"}}')
+        elif whole:
+            self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -99,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, behaviour: str, tokens: int, prompt_tokens: int, cached: int) -> None:
+    def _stream(self, behaviour: str, tokens: int, prompt_tokens: int, cached: int) -> bool:
+        """All but the end of the body; False where the connection breaks off instead."""
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -108,11 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         for number in range(0 if behaviour == "empty" else tokens):
             if number == tokens // 2 and behaviour == "cut":
                 self.close_connection = True
-                return
+                return False
             if number == tokens // 2 and behaviour in ("error_chunk", "not_json"):
                 self._event({"error": {"message": "out of cells"}} if behaviour == "error_chunk" else "half a chu")
                 self.close_connection = True
-                return
+                return False
             self._event({"choices": [{"index": 0, "delta": {"content": WORDS[number % len(WORDS)]}, "finish_reason": None}]})
         if behaviour != "no_finish":
             self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter" if behaviour == "filtered" else "length"}]})
@@ -122,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
                                                   "prompt_tokens_details": {"cached_tokens": cached}}})
         if behaviour != "no_done":
             self._event("[DONE]")
-        self.wfile.write(b"0\r\n\r\n")
+        return True
 
     def _event(self, data: dict[str, Any] | str) -> None:
         text = data if isinstance(data, str) else json.dumps(data)
