@@ -339,42 +339,6 @@ void CacheCore::record_load(std::uint64_t ns, std::size_t blocks) noexcept {
   load_ns_per_block_.store(before == 0 ? now : (7 * before + now) / 8, std::memory_order_relaxed);
 }
 
-// ---- deletes
-
-Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone) {
-  HostStore::DropWork work;
-  std::list<Tombstone> staged;
-  if (!disks_.empty()) staged.push_back(tombstone);
-  const DeleteUnderWay mine = staged.begin();
-  {
-    MutexLock lock(mutex_);
-    if (!disks_.empty()) {
-      mine->generation = store_.generation();  // covers what was stored until now, here or in an earlier run
-      remember_delete(*mine);
-      deletes_under_way_.splice(deletes_under_way_.end(), staged);
-    }
-    const BlockId top = find_top(store_);
-    if (top != kNoBlock) store_.begin_drop(top, work);
-  }
-  for (bool more = true; more;) {
-    if (!disks_.empty()) work.places.reserve(work.places.size() + kSlice);
-    MutexLock lock(mutex_);
-    more = !store_.drop_some(work, static_cast<int>(kSlice));
-  }
-  if (!disks_.empty()) bury(mine, work.places, work.done);
-  return work.done;
-}
-
-Dropped CacheCore::drop_subtree(const BlockHash& fingerprint, const BlockHash& hash) {
-  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); },
-                    {.kind = Tombstone::Kind::kBlock, .fingerprint = fingerprint, .hash = hash});
-}
-
-Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
-  return drop_below([&](const HostStore& store) { return store.find_root(fingerprint); },
-                    {.kind = Tombstone::Kind::kNamespace, .fingerprint = fingerprint});
-}
-
 // ---- stats
 
 Stats CacheCore::stats() {

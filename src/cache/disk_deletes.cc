@@ -1,4 +1,5 @@
-// Deletes on disk: a tombstone in the log of every directory, and the headers and bytes of what lay there.
+// Deletes: in index and memory in slices; on disk a tombstone in the log of every directory, and the headers and bytes
+// of what lay there.
 //
 // A delete returns when each directory has synced its log and overwritten its slots, or at disk.io_deadline: then it
 // says how much is pending, and the rest is tried until it is done (in this process: what a crash takes before a
@@ -10,6 +11,40 @@
 #include <utility>
 
 namespace tiercel::detail {
+
+Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone) {
+  HostStore::DropWork work;
+  std::list<Tombstone> staged;
+  if (!disks_.empty()) staged.push_back(tombstone);
+  const DeleteUnderWay mine = staged.begin();
+  {
+    MutexLock lock(mutex_);
+    if (!disks_.empty()) {
+      mine->generation = store_.generation();  // covers what was stored until now, here or in an earlier run
+      remember_delete(*mine);
+      deletes_under_way_.splice(deletes_under_way_.end(), staged);
+    }
+    const BlockId top = find_top(store_);
+    if (top != kNoBlock) store_.begin_drop(top, work);
+  }
+  for (bool more = true; more;) {
+    if (!disks_.empty()) work.places.reserve(work.places.size() + kSlice);
+    MutexLock lock(mutex_);
+    more = !store_.drop_some(work, static_cast<int>(kSlice));
+  }
+  if (!disks_.empty()) bury(mine, work.places, work.done);
+  return work.done;
+}
+
+Dropped CacheCore::drop_subtree(const BlockHash& fingerprint, const BlockHash& hash) {
+  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); },
+                    {.kind = Tombstone::Kind::kBlock, .fingerprint = fingerprint, .hash = hash});
+}
+
+Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
+  return drop_below([&](const HostStore& store) { return store.find_root(fingerprint); },
+                    {.kind = Tombstone::Kind::kNamespace, .fingerprint = fingerprint});
+}
 
 void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done) {
   auto left = std::make_shared<std::atomic<std::uint64_t>>(disks_.size());
