@@ -45,18 +45,19 @@ void CacheCore::touch_later(std::span<const HeldBlock> head_first) noexcept {
         self->store_.touch(slice, now);
         self->touch_disk(slice, now);
       }
+      self->reconsider_demotions(tail_first);
     });
   } catch (const std::bad_alloc&) {  // a touch is advice
   }
   if (!taken) counters_.touches_shed.add(head_first.size());
 }
 
-void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
+void CacheCore::touch_chain_later(std::vector<BlockHash> head_first, std::size_t used_again) noexcept {
   if (head_first.empty()) return;
   const std::uint64_t count = head_first.size();
   bool taken = false;
   try {
-    taken = submit([self = shared_from_this(), hashes = std::move(head_first)] {
+    taken = submit([self = shared_from_this(), hashes = std::move(head_first), used_again] {
       const std::uint64_t now = self->clock().now_ns();
       for (std::size_t left = hashes.size(); left > 0;) {
         MutexLock lock(self->mutex_);
@@ -68,6 +69,7 @@ void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
           self->touch_disk(std::span(&name, 1), now);
         }
       }
+      self->reconsider_demotions(std::span(hashes).first(std::min(used_again, hashes.size())));
     });
   } catch (const std::bad_alloc&) {
   }
@@ -79,10 +81,12 @@ void CacheCore::touch_chain_later(std::vector<BlockHash> head_first) noexcept {
 void CacheCore::verify(const Verification& work) noexcept {
   const BlockIdentity claim{.fingerprint = work.fingerprint, .hash = work.hash, .generation = work.fill.generation};
   const std::uint64_t checksum = block_checksum(claim, {data(work.fill.slot), work.length});
-  MutexLock lock(mutex_);
-  if (store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum)) {
+  {
+    MutexLock lock(mutex_);
+    if (!store_.finish_verify({.id = work.fill.id, .generation = work.fill.generation}, checksum)) return;
     consider_demotion(work.fill.id);
   }
+  kick_demotion();
 }
 
 void CacheCore::verify_later(const Verification& work) noexcept {

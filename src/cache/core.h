@@ -88,8 +88,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] LoadOutcome acquire(const AcquireRequest& request, std::vector<Acquired>& acquired);
   /// Of loaded blocks, given head first. Without memory for it the touch is shed.
   void touch_later(std::span<const HeldBlock> head_first) noexcept;
-  /// Of the blocks of a chain, given head first.
-  void touch_chain_later(std::vector<BlockHash> head_first) noexcept;
+  /// Of the blocks of a chain, given head first; the first `used_again` of them were there before.
+  void touch_chain_later(std::vector<BlockHash> head_first, std::size_t used_again) noexcept;
   void drop_corrupt(BlockName name);
   [[nodiscard]] Result<std::shared_ptr<PinRecord>> pin(std::span<const BlockHash> hashes, std::uint64_t expires_ns);
   void unpin(PinRecord& record);
@@ -159,6 +159,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   // disk_demotion.cc
   void consider_demotion(BlockId id) TIERCEL_REQUIRES(mutex_);
   void touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) TIERCEL_REQUIRES(mutex_);
+  void reconsider_demotions(std::span<const BlockName> tail_first) noexcept;
+  void reconsider_demotions(std::span<const BlockHash> head_first) noexcept;
   void kick_demotion() noexcept;
   void run_demotion() noexcept;
   struct Demotion;

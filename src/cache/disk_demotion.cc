@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -42,14 +43,35 @@ void CacheCore::consider_demotion(BlockId id) {
   if (!demotions_.push({.name = {.id = id, .generation = entry.generation}})) counters_.demotions_shed.add();
 }
 
-/// A use keeps the copy on disk young, and gives a block that has none another chance.
+/// A use keeps the copy on disk young.
 void CacheCore::touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) {
   if (disks_.empty()) return;
   for (const BlockName& name : used) {
-    if (!store_.knows(name)) continue;
-    disk_store_.touch(name.id, now_ns);
-    consider_demotion(name.id);
+    if (store_.knows(name)) disk_store_.touch(name.id, now_ns);
   }
+}
+
+/// A use gives a block that has no copy on disk another chance. Parents first, as they are to be written.
+void CacheCore::reconsider_demotions(std::span<const BlockName> tail_first) noexcept {
+  if (disks_.empty()) return;
+  for (std::size_t left = tail_first.size(); left > 0;) {
+    MutexLock lock(mutex_);
+    for (const std::size_t end = left - std::min(left, kSlice); left > end; --left) {
+      if (store_.knows(tail_first[left - 1])) consider_demotion(tail_first[left - 1].id);
+    }
+  }
+  kick_demotion();
+}
+
+void CacheCore::reconsider_demotions(std::span<const BlockHash> head_first) noexcept {
+  if (disks_.empty()) return;
+  for (std::size_t done = 0; done < head_first.size();) {
+    MutexLock lock(mutex_);
+    for (const std::size_t end = std::min(done + kSlice, head_first.size()); done < end; ++done) {
+      if (const BlockId id = store_.table().find(head_first[done], 0); id != kNoBlock) consider_demotion(id);
+    }
+  }
+  kick_demotion();
 }
 
 void CacheCore::kick_demotion() noexcept {

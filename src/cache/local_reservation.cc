@@ -127,7 +127,8 @@ void LocalReservation::finish() noexcept {
     if (std::exchange(committed_any_, false)) used = std::move(hashes_);
   }
   if (engine_) engine_->remove(id_);
-  core_->touch_chain_later(std::move(used));
+  const auto stored = std::ranges::find_if(outcomes_, [](Reserved outcome) { return outcome != Reserved::kExists; });
+  core_->touch_chain_later(std::move(used), first_ + static_cast<std::size_t>(stored - outcomes_.begin()));
 }
 
 void LocalReservation::revoke() noexcept {

@@ -153,6 +153,7 @@ void DiskTier::Engine::recovered() {
   recovery_.reset();
   phase_ = Phase::kUp;
   volume_->recovered();
+  judge();  // who is told that all is indexed finds the state that goes with it
   events_.on_recovered(report);
 }
 

@@ -1,0 +1,229 @@
+// Goal: several directories, admission, paranoid mode, the share of loads and a changed capacity: each does what its
+// setting says. Method: a small cache turned by hand over files in memory.
+#include "cache/testing/disk_world.h"
+#include "cache/testing/raw_file.h"
+
+#include <gtest/gtest.h>
+
+namespace tiercel {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::DiskWorld;
+using testing::RawFile;
+
+constexpr std::uint64_t kBlock = testing::kDiskBlockBytes;
+
+Config quick(Config config) {
+  config.disk.io_deadline = 1000ms;
+  config.disk.probe_interval = 100ms;
+  return config;
+}
+
+class DiskDirectories : public ::testing::Test {
+ protected:
+  static Config config() {
+    Config config = quick(DiskWorld::config());
+    config.disk.directories = {"/a", "/b", "/c"};
+    config.disk.capacity = 24_MiB;
+    return config;
+  }
+  /// Operations on the files of /b can be held back.
+  void put_gate() {
+    world_.stop();
+    world_.wrap([this](const std::string& path, std::unique_ptr<IoBackend> file) -> std::unique_ptr<IoBackend> {
+      if (!path.starts_with("/b/")) return file;
+      return std::make_unique<DelayedBackend>(std::move(file), gate_);
+    });
+    world_.start();
+    world_.settle();
+  }
+  void pass(int turns = 20) {
+    for (int i = 0; i < turns; ++i) {
+      world_.advance(100ms);
+      world_.settle(20);
+    }
+  }
+  std::size_t blocks_in(const std::string& directory) {
+    std::size_t headers = 0;
+    RawFile file(world_.memory(), directory + "/tiercel.kv");
+    for (const auto& [_, page] : file.header_pages()) {
+      for (std::size_t at = 0; at < testing::kRawPage; at += testing::kRawHeader) {
+        headers += std::memcmp(&page[at], "TKVH", 4) == 0 ? 1U : 0U;
+      }
+    }
+    return headers;
+  }
+
+  DiskWorld world_{config()};
+  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
+};
+
+TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
+  world_.settle();
+  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(world_.store(world_.chain(30, 1), 1), 30U);
+  world_.settle();
+  for (const char* directory : {"/a", "/b", "/c"}) {
+    EXPECT_GE(blocks_in(directory), 8U) << directory;
+    EXPECT_LE(blocks_in(directory), 12U) << directory;
+  }
+  world_.restart();
+  EXPECT_EQ(world_.stats().disk_recovered_blocks, 30U);
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, 0U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);  // parents are in other directories
+}
+
+TEST_F(DiskDirectories, one_fails_and_comes_back) {
+  put_gate();
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.restart();
+  gate_->hold_all();
+  pass();
+  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOff)], 1U);
+  EXPECT_LT(world_.load(world_.chain(30, 1), 1), 30U);
+  const std::size_t in_b = blocks_in("/b");
+  EXPECT_EQ(world_.store(world_.chain(12, 2), 2), 12U);  // the others take it
+  pass(5);
+  EXPECT_EQ(blocks_in("/b"), in_b);
+  EXPECT_EQ(world_.disk().stored_blocks, 12U);
+  gate_->release_all();
+  pass();
+  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  world_.restart();
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(12, 2), 2), 12U);
+}
+
+TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
+  world_.settle();
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.restart();
+  RawFile(world_.memory(), "/b/tiercel.kv").truncate(0);
+  pass(40);
+  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  const std::size_t found = world_.load(world_.chain(30, 1), 1);
+  EXPECT_LT(found, 30U);
+  EXPECT_GT(world_.stats().disk_lost_blocks, 0U);
+  EXPECT_EQ(world_.store(world_.chain(30, 1), 1), world_.stats().disk_lost_blocks);
+  pass();
+  world_.restart();
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+}
+
+TEST(DiskAdmission, second_sight_writes_what_was_used_again) {
+  Config config = DiskWorld::config();
+  config.disk.admission = Admission::kSecondSight;
+  DiskWorld world(config);
+  world.settle();
+  (void)world.store(world.chain(6, 1), 1);
+  world.settle();
+  EXPECT_EQ(world.disk().blocks, 0U);
+  EXPECT_EQ(world.stats().demotions_not_admitted, 6U);
+  EXPECT_EQ(world.load(world.chain(4, 1), 1), 4U);
+  world.settle();
+  EXPECT_EQ(world.disk().blocks, 4U);
+  world.restart();
+  EXPECT_EQ(world.load(world.chain(6, 1), 1), 4U);
+}
+
+TEST(DiskParanoid, blocks_are_verified_at_commit_in_memory_and_from_disk) {
+  Config config = DiskWorld::config();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  DiskWorld world(config);
+  world.settle();
+  EXPECT_EQ(world.store(world.chain(8, 1), 1), 8U);
+  world.settle();
+  EXPECT_EQ(world.disk().blocks, 8U);
+  EXPECT_EQ(world.load(world.chain(8, 1), 1), 8U);
+  world.restart();
+  EXPECT_EQ(world.load(world.chain(8, 1), 1), 8U);
+  EXPECT_EQ(world.load(world.chain(8, 1), 1), 8U);  // from memory, verified with the checksum from disk
+  {
+    Load load = world.session().load(world.chain(8, 1), 8, 1s);
+    ASSERT_EQ(load.wait().size(), 8U);
+    const_cast<std::byte&>(load.wait()[5].bytes()[3]) ^= std::byte{1};
+  }
+  const std::size_t found = world.load(world.chain(8, 1), 1);
+  EXPECT_EQ(found, 5U);
+  EXPECT_EQ(world.stats().checksum_failures, 1U);
+  world.settle();
+  EXPECT_EQ(world.load(world.chain(8, 1), 1), 8U);  // the copy on disk was never wrong
+}
+
+TEST(DiskParanoid, what_changed_in_memory_does_not_go_to_disk) {
+  Config config = DiskWorld::config();
+  config.integrity.mode = IntegrityMode::kParanoid;
+  config.disk.admission = Admission::kSecondSight;  // so that there is time between commit and write
+  DiskWorld world(config);
+  world.settle();
+  (void)world.store(world.chain(1, 1), 1);
+  world.settle();
+  {
+    Load load = world.session().load(world.chain(1, 1), 1, 1s);
+    ASSERT_EQ(load.wait().size(), 1U);
+    const_cast<std::byte&>(load.wait()[0].bytes()[3]) ^= std::byte{1};
+  }
+  world.settle();
+  EXPECT_EQ(world.disk().blocks, 0U);
+  EXPECT_EQ(world.stats().checksum_failures, 1U);
+  EXPECT_EQ(world.load(world.chain(1, 1), 1), 0U);
+}
+
+TEST(DiskLoadPercent, stores_that_are_being_written_leave_room_for_loads) {
+  Config config = DiskWorld::config();
+  config.limits.load_percent = 25;  // of 64 slots: 16
+  DiskWorld world(config);
+  world.settle();
+  (void)world.store(world.chain(10, 1), 1);
+  world.settle();
+  world.restart();
+  Reservation greedy = world.session().reserve(world.chain(64, 2), 0);
+  std::size_t writers = 0;
+  for (std::size_t i = 0; i < greedy.size(); ++i) writers += greedy.outcome(i) == Reserved::kYes ? 1U : 0U;
+  EXPECT_EQ(writers, 48U);
+  EXPECT_EQ(greedy.outcome(48), Reserved::kBusy);
+  EXPECT_EQ(world.load(world.chain(10, 1), 1), 10U);
+}
+
+class DiskCapacity : public ::testing::TestWithParam<std::uint64_t> {};
+
+TEST_P(DiskCapacity, a_restart_with_another_capacity_keeps_what_has_room) {
+  DiskWorld world;  // 16 MiB: 8 extents
+  world.settle();
+  for (TokenId seed = 1; seed <= 6; ++seed) {
+    world.advance(1s);
+    (void)world.store(world.chain(30, seed), seed);
+    world.settle();
+  }
+  ASSERT_EQ(world.disk().blocks, 180U);
+  world.stop();
+  world.configuration().disk.capacity = GetParam();
+  world.start();
+  world.settle();
+  EXPECT_EQ(world.disk().capacity_bytes, GetParam());
+  const std::uint64_t room = GetParam() / kBlock;
+  if (room >= 192) {
+    EXPECT_EQ(world.disk().blocks, 180U);
+  }
+  EXPECT_LE(world.disk().blocks, room);
+  for (TokenId seed = 1; seed <= 6; ++seed) {
+    const std::size_t matched = world.session().match(world.chain(30, seed)).blocks();
+    EXPECT_EQ(world.load(world.chain(30, seed), seed), matched);
+  }
+  EXPECT_EQ(world.store(world.chain(30, 9), 9), 30U);
+  world.settle();
+  world.stop();
+  world.configuration().disk.capacity = 16_MiB;
+  world.start();
+  world.settle();
+  EXPECT_EQ(world.load(world.chain(30, 9), 9), 30U);
+}
+INSTANTIATE_TEST_SUITE_P(Bytes, DiskCapacity, ::testing::Values(32_MiB, 12_MiB, 6_MiB, 4_MiB),
+                         [](const auto& bytes) { return std::to_string(bytes.param >> 20U) + "MiB"; });
+
+}  // namespace
+}  // namespace tiercel
