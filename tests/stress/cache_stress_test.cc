@@ -6,7 +6,9 @@
 // while a CopyPin lives, which then goes on writing or reading. Usage: cache_stress_test [--operations N] [--seed N].
 #include "base/random.h"
 #include "cache/core.h"
+#include "cache/disk_drivers.h"
 #include "cache/local_session.h"
+#include "io/memory_file_system.h"
 #include "transfer/host_copy_engine.h"
 
 #include <gtest/gtest.h>
@@ -82,24 +84,55 @@ class FastClock final : public Clock {
   SteadyClock steady_;
 };
 
+struct Kind {
+  const char* name;
+  IntegrityMode mode = IntegrityMode::kNormal;
+  bool disk = false;
+};
+
+Config config(const Kind& kind) {
+  Config config{.host = {.capacity = 16_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = kSmallBytes},
+                .index = {.blocks = kind.disk ? 6'000U : 3'000U},
+                .integrity = {.mode = kind.mode},
+                .limits = {.namespaces = 8, .pinned_percent = 30, .handover_deadline = 60'000ms}};
+  if (!kind.disk) return config;
+  config.disk.directories = {"/a", "/b"};
+  config.disk.capacity = 24_MiB;
+  config.disk.io_deadline = 3'600'000ms;  // of the fast clock
+  return config;
+}
+
+std::shared_ptr<MemoryFileSystem> disk_files() {
+  auto files = std::make_shared<MemoryFileSystem>();
+  files->make_directory("/a");
+  files->make_directory("/b");
+  return files;
+}
+
 struct Shared {
-  explicit Shared(IntegrityMode mode)
-      : executor({.threads = 2, .queue_capacity = 256}, clock),
+  explicit Shared(const Kind& kind)
+      : files(disk_files()),
+        executor({.threads = 2, .queue_capacity = 256}, clock),
         copies(executor),
         core(*detail::CacheCore::create(
-            {.host = {.capacity = 16_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = kSmallBytes},
-             .index = {.blocks = 3'000},
-             .integrity = {.mode = mode},
-             .limits = {.namespaces = 8, .pinned_percent = 30, .handover_deadline = 60'000ms}},
-            {.clock = clock, .executor = executor, .copies = copies, .seed = arguments.seed})),
-        cache(core, nullptr) {}
-  ~Shared() { (void)cache.close(0ns); }
+            config(kind),
+            {.clock = clock, .executor = executor, .copies = copies, .seed = arguments.seed, .files = files.get()})),
+        cache(core, nullptr) {
+    drivers.start(core, files);
+    (void)cache.wait_for_disks(6'000s);
+  }
+  ~Shared() {
+    (void)cache.close(0ns);
+    (void)drivers.stop(20s);
+  }
 
   FastClock clock;
+  std::shared_ptr<MemoryFileSystem> files;
   ThreadedExecutor executor;
   HostCopyEngine copies;
   std::shared_ptr<detail::CacheCore> core;
   Cache cache;
+  detail::DiskDrivers drivers;
   std::atomic<std::int64_t> left{0};  // operations; relaxed: a countdown
   std::atomic<std::uint64_t> loaded{0};
   std::atomic<std::uint64_t> stored{0};
@@ -245,7 +278,7 @@ class Worker {
   std::vector<Pin> pins_;
 };
 
-class CacheStress : public testing::TestWithParam<IntegrityMode> {};
+class CacheStress : public testing::TestWithParam<Kind> {};
 
 TEST_P(CacheStress, every_load_is_one_commit_and_nothing_leaks) {
   RecordProperty("seed", static_cast<int>(arguments.seed));
@@ -282,6 +315,13 @@ TEST_P(CacheStress, every_load_is_one_commit_and_nothing_leaks) {
   EXPECT_GT(stats.aborted_blocks, 0U);
   EXPECT_GT(stats.dropped_blocks, 0U);
   EXPECT_GT(stats.handovers, 0U);
+  if (GetParam().disk) {
+    EXPECT_EQ(stats.disk_checksum_failures, 0U);
+    EXPECT_EQ(stats.disk_unreadable_blocks, 0U);
+    EXPECT_GT(stats.promoted_blocks, 0U);
+    EXPECT_GT(stats.tiers[1].stored_blocks, 0U);
+    EXPECT_GT(stats.tiers[1].evicted_blocks, 0U);
+  }
   RecordProperty("handovers", static_cast<int>(stats.handovers));
   RecordProperty("moved_blocks", static_cast<int>(stats.moved_blocks));
   // And everything that is left can be deleted down to the last byte.
@@ -294,10 +334,14 @@ TEST_P(CacheStress, every_load_is_one_commit_and_nothing_leaks) {
   }
   EXPECT_EQ(shared.cache.stats().tiers[0].used_bytes, 0U);
   EXPECT_EQ(shared.cache.stats().index_stubs, 0U);
+  EXPECT_EQ(shared.cache.stats().tiers[1].used_bytes, 0U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, CacheStress, testing::Values(IntegrityMode::kNormal, IntegrityMode::kParanoid),
-                         [](const auto& mode) { return mode.param == IntegrityMode::kNormal ? "normal" : "paranoid"; });
+INSTANTIATE_TEST_SUITE_P(Modes, CacheStress,
+                         testing::Values(Kind{.name = "normal"},
+                                         Kind{.name = "paranoid", .mode = IntegrityMode::kParanoid},
+                                         Kind{.name = "with_disk", .disk = true}),
+                         [](const auto& kind) { return kind.param.name; });
 
 }  // namespace
 }  // namespace tiercel
