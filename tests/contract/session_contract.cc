@@ -12,7 +12,7 @@ TEST_P(Contract, what_was_stored_is_loaded_byte_for_byte) {
   const Match match = session_->match(c);
   EXPECT_EQ(match.blocks(), 5U);
   EXPECT_EQ(match.blocks_in(TierId::kHost), 5U);
-  EXPECT_EQ(match.blocks_in(TierId::kDisk), 0U);
+  EXPECT_EQ(match.blocks_in(TierId::kDisk), world_->has_disk() ? 5U : 0U);
   EXPECT_EQ(load(c), 5U);
   EXPECT_TRUE(session_->match(c).predicted_load_time());
   expect_nothing_held();
@@ -109,7 +109,7 @@ TEST_P(Contract, the_arena_is_bounded_and_the_tail_of_the_oldest_goes_first) {
   world_->settle();
   EXPECT_EQ(store(chain(4, 3), 3), 4U);
   EXPECT_EQ(session_->match(a).blocks(), slots / 2) << "used last";
-  EXPECT_EQ(session_->match(b).blocks(), slots / 2 - 4) << "its tail went, its head stays";
+  EXPECT_EQ(session_->match(b).blocks_in(TierId::kHost), slots / 2 - 4) << "its tail went, its head stays";
   EXPECT_EQ(host().evicted_blocks, 4U);
   EXPECT_LE(host().used_bytes, 4_MiB);
   expect_nothing_held();
@@ -223,7 +223,8 @@ TEST_P(Contract, a_block_deleted_while_it_is_written_is_not_published) {
   const auto dropped = session_->drop(c, 0);
   ASSERT_TRUE(dropped);
   EXPECT_EQ(dropped->blocks, 2U);
-  EXPECT_EQ(dropped->pending, 1U);
+  EXPECT_GE(dropped->pending, 1U);
+  EXPECT_LE(dropped->pending, world_->has_disk() ? 2U : 1U);  // the block before it may be on its way down
   EXPECT_EQ(room.writer(1).commit().error().code, ErrorCode::kDropped);
   room = {};
   EXPECT_EQ(session_->match(c).blocks(), 0U);

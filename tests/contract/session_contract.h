@@ -20,6 +20,8 @@ class World {
   virtual void settle() = 0;
   /// Lets time pass; false where time cannot be turned.
   [[nodiscard]] virtual bool advance(std::chrono::nanoseconds) { return false; }
+  /// Blocks have a second copy, on disk, and what the arena gives up is served from there.
+  [[nodiscard]] virtual bool has_disk() const { return false; }
   /// Ends the cache, sessions open or not.
   virtual void close() = 0;
 };

@@ -21,6 +21,7 @@ constexpr std::uint64_t kDiskBytes = 16_MiB;
 Config on_disk(Config config, const std::string& directory) {
   config.disk.directories = {directory};
   config.disk.capacity = kDiskBytes;
+  config.limits.load_percent = 0;  // as where there is no disk: the tests fill the arena to its last slot
   return config;
 }
 
@@ -50,6 +51,7 @@ class ThreadedDiskWorld final : public World {
     std::filesystem::remove_all(directory_);
   }
   Result<Session> open(const SessionOptions& options) override { return cache_.open_session(options); }
+  [[nodiscard]] bool has_disk() const override { return true; }
   Stats stats() override { return cache_.stats(); }
   void settle() override {
     // Tasks queue tasks and writes, whose ends queue tasks: quiet is when there is nothing of either, several times.
@@ -102,6 +104,7 @@ class ManualDiskWorld final : public World {
     for (int i = 0; i < 1000 && core_->step_disk(0, 0); ++i) executor_.run_all();
   }
   Result<Session> open(const SessionOptions& options) override { return cache_.open_session(options); }
+  [[nodiscard]] bool has_disk() const override { return true; }
   Stats stats() override { return cache_.stats(); }
   void settle() override {
     for (int i = 0; i < 100; ++i) {

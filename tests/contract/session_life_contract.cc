@@ -135,8 +135,11 @@ TEST_P(Contract, block_sizes_share_the_arena) {
   EXPECT_EQ(large.match(theirs).blocks(), 2U);
   EXPECT_EQ(load(small, 1), slots / 2) << "the head of the other conversation stays, whole";
   const Stats stats = world_->stats();
-  EXPECT_EQ(stats.handovers, 1U);
-  EXPECT_GT(stats.moved_blocks, 0U);
+  EXPECT_GE(stats.handovers, 1U);
+  if (!world_->has_disk()) {
+    EXPECT_EQ(stats.handovers, 1U);
+    EXPECT_GT(stats.moved_blocks, 0U);  // with a disk they may go instead: there is a copy
+  }
   expect_nothing_held();
 }
 

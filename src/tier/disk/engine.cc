@@ -63,7 +63,9 @@ DiskTier::Engine::~Engine() {
 
 DiskCounters DiskTier::Engine::counters() const {
   const MutexLock lock(published_mutex_);
-  return published_;
+  DiskCounters now = published_;
+  now.queued = mailbox_.unanswered();  // also what came since the last step
+  return now;
 }
 
 bool DiskTier::Engine::idle() const noexcept {
