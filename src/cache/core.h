@@ -154,7 +154,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void end_read(const std::shared_ptr<Promotion>& promotion, const Status& status) noexcept;
   void verify_promotion(const std::shared_ptr<Promotion>& promotion) noexcept;
   void finish_promotion(const std::shared_ptr<Promotion>& promotion, Promotion::State state) noexcept;
-  void lose_disk_copy(BlockName name) noexcept;
+  [[nodiscard]] bool lose_disk_copy(BlockName name) noexcept;
 
   // disk_demotion.cc
   void consider_demotion(BlockId id) TIERCEL_REQUIRES(mutex_);

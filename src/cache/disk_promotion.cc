@@ -150,8 +150,10 @@ void CacheCore::end_read(const std::shared_ptr<Promotion>& promotion, const Stat
     const ErrorCode code = status.error().code;
     if (code == ErrorCode::kTimeout) return finish_promotion(promotion, Promotion::State::kDeadline);
     if (code == ErrorCode::kIo || code == ErrorCode::kCorrupt) {
-      counters_.disk_unreadable.add();
-      lose_disk_copy({.id = promotion->block.id, .generation = promotion->block.generation});
+      // One that was deleted meanwhile has lost its header, and nothing is wrong.
+      if (lose_disk_copy({.id = promotion->block.id, .generation = promotion->block.generation})) {
+        counters_.disk_unreadable.add();
+      }
     }
     return finish_promotion(promotion, Promotion::State::kMiss);
   }
@@ -170,12 +172,15 @@ void CacheCore::verify_promotion(const std::shared_ptr<Promotion>& promotion) no
   if (block_checksum(claim, {data(block.slot), block.length}) == block.checksum) {
     return finish_promotion(promotion, Promotion::State::kReady);
   }
+  // One that was deleted meanwhile may have been overwritten already.
+  if (!lose_disk_copy({.id = block.id, .generation = block.generation})) {
+    return finish_promotion(promotion, Promotion::State::kMiss);
+  }
   counters_.disk_checksum_failures.add();
   log_line(LogLevel::kError, "checksum_disk",
            fmt::format("{}: a block on disk no longer has the checksum that it was written with; it was dropped and "
                        "counts as a miss (a failing device, or a crash that tore its last write)",
                        disks_[promotion->copy.place.directory]->path()));
-  lose_disk_copy({.id = block.id, .generation = block.generation});
   finish_promotion(promotion, Promotion::State::kCorrupt);
 }
 
@@ -196,16 +201,17 @@ void CacheCore::finish_promotion(const std::shared_ptr<Promotion>& promotion, Pr
   wake();
 }
 
-/// The header goes before the slot may be used again.
-void CacheCore::lose_disk_copy(BlockName name) noexcept {
+/// The header goes before the slot may be used again. False: the copy is not there any more.
+bool CacheCore::lose_disk_copy(BlockName name) noexcept {
   std::optional<DiskPlace> place;
   {
     MutexLock lock(mutex_);
-    if (!store_.knows(name)) return;
+    if (!store_.knows(name)) return false;
     place = disk_store_.give_up(name.id);
     if (place) disk_store_.count_lost();
   }
   if (place) clear_places(std::span(&*place, 1));
+  return place.has_value();
 }
 
 }  // namespace tiercel::detail

@@ -97,7 +97,7 @@ Config config(const Kind& kind) {
                 .limits = {.namespaces = 8, .pinned_percent = 30, .handover_deadline = 60'000ms}};
   if (!kind.disk) return config;
   config.disk.directories = {"/a", "/b"};
-  config.disk.capacity = 24_MiB;
+  config.disk.capacity = 8_MiB;
   config.disk.io_deadline = 600'000ms;  // of the fast clock: 0.6 s
   return config;
 }
