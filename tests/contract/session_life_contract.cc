@@ -195,8 +195,9 @@ TEST_P(Contract, paranoid_mode_finds_a_flipped_bit) {
   load = {};
   world_->settle();
   EXPECT_EQ(world_->stats().checksum_failures, 1U);
-  EXPECT_EQ(session_->match(c).blocks(), 9U) << "the bad copy was dropped";
-  EXPECT_EQ(store(c, 1, 9), 1U) << "it can be stored again; what continues it is still there";
+  // On disk there is another copy, which is right.
+  EXPECT_EQ(session_->match(c).blocks(), world_->has_disk() ? 12U : 9U) << "the bad copy was dropped";
+  EXPECT_EQ(store(c, 1, 9), world_->has_disk() ? 0U : 1U) << "it can be stored again; what continues it is still there";
   EXPECT_EQ(this->load(c, 1), 12U);
   world_->settle();  // a checking task may still be letting go
   expect_nothing_held();

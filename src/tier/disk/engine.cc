@@ -57,7 +57,8 @@ DiskTier::Engine::Engine(DiskOptions options, FileSystem& files, const Clock& cl
 DiskTier::Engine::~Engine() {
   mailbox_.close();
   take_mail();
-  give_up_file({.code = ErrorCode::kClosed, .message = "the disk tier is closed"});
+  // One that was closed has nothing left to give up, and may outlive clock and files: handles keep their cache's core.
+  if (phase_ != Phase::kClosed) give_up_file({.code = ErrorCode::kClosed, .message = "the disk tier is closed"});
   if (opening_ != nullptr && opening_->in_flight() > 0) disk::abandon(std::shared_ptr<void>(std::move(opening_)));
 }
 
