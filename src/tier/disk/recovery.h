@@ -48,6 +48,7 @@ class RegionReader {
 
   /// Blocks that are found from now on are covered by this too: for a delete that comes while the table is read.
   void bury(const Tombstone& tombstone) { buried_.add(tombstone); }
+  [[nodiscard]] const TombstoneIndex& buried() const noexcept { return buried_; }
   /// The log has been read: Metadata::append is possible.
   [[nodiscard]] bool log_taken() const noexcept { return log_taken_; }
   [[nodiscard]] const DiskRecovery& report() const noexcept { return report_; }

@@ -132,6 +132,8 @@ class Resizer {
   /// Namespaces, heads and headers of the extents that stay where they are.
   void carry_over(Metadata& region) {
     region.copy_namespaces(*old_);
+    // What a delete of a block covers below it is known to the owner alone: the deletes stay in the log.
+    for (const Tombstone& tombstone : reader_.buried().names()) region.append(tombstone);
     const std::uint32_t extents = std::min(region.layout().extents(), old_->layout().extents());
     for (std::uint32_t extent = 0; extent < extents; ++extent) {
       region.set_head(extent, old_->extent(extent));

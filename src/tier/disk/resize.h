@@ -1,10 +1,10 @@
 // Change of size: another number of extents for a file that exists, without losing what still fits.
 //
-// The old region is read (tombstones applied), a new one is made in memory, written to a place that nothing uses, and
-// the superblock switches to it; log and checkpoint begin empty. When extents are cut off, the fullest of them are
-// first copied into free ones below. Everything before the switch writes only where the old state has nothing, so that
-// a crash leaves the old state or the new one. A smaller file's region is then moved down by a second switch, so that
-// the end can be truncated (which the caller does). Data of blocks moves 1 MiB at a time.
+// The old region is read (tombstones applied, and kept), a new one is made in memory, written to a place that nothing
+// uses, and the superblock switches to it; the checkpoint begins empty. When extents are cut off, the fullest of them
+// are first copied into free ones below. Everything before the switch writes only where the old state has nothing, so
+// that a crash leaves the old state or the new one. A smaller file's region is then moved down by a second switch, so
+// that the end can be truncated (which the caller does). Data of blocks moves 1 MiB at a time.
 #pragma once
 
 #include "tier/disk/io_sequence.h"
