@@ -204,7 +204,7 @@ std::size_t Client::leading_on_disk(const Conversation& conversation) {
   return blocks;
 }
 
-void Client::check_kept(const Conversation& conversation, std::size_t blocks) {
+void Client::check_kept(const Conversation& conversation, std::size_t blocks, std::uint64_t process) {
   const auto unsettled =
       std::ranges::find_if(conversation.keys, [this](KeyId key) { return !history_.is_settled(key); });
   blocks = std::min(blocks, static_cast<std::size_t>(unsettled - conversation.keys.begin()));
@@ -222,7 +222,10 @@ void Client::check_kept(const Conversation& conversation, std::size_t blocks) {
   const auto loaded = load.wait();
   if (world_.crashed()) return;
   for (std::size_t i = 0; i < loaded.size(); ++i) history_.check_block(conversation.keys[i], loaded[i].bytes(), began);
-  if (loaded.size() < blocks && (load.outcome() == LoadOutcome::kMiss || load.outcome() == LoadOutcome::kCorrupt)) {
+  if (loaded.size() == blocks) return;
+  const bool damaged = load.outcome() == LoadOutcome::kCorrupt;
+  if (damaged && !history_.was_seen_by(conversation.keys[loaded.size()], process)) return;
+  if (damaged || load.outcome() == LoadOutcome::kMiss) {
     history_.fail(
         fmt::format("a killed process lost what was acknowledged: of conversation {}, with {} leading blocks on "
                     "disk, {} could be loaded (outcome {})",

@@ -29,7 +29,7 @@ KeyId History::key(const BlockHash& hash, std::optional<KeyId> parent) {
 
 History::Fill History::begin_fill(KeyId key) {
   ++events_;
-  commits_.push_back({.key = key, .process = restarts_});
+  commits_.push_back({.key = key, .process = restarts_, .seen_in = restarts_});
   return {.key = key, .sequence = commits_.size(), .began = events_};
 }
 
@@ -95,6 +95,11 @@ bool History::is_settled(KeyId key) const {
                               [this](std::uint64_t sequence) { return commit(sequence).deleted == Deleted::kPerhaps; });
 }
 
+bool History::was_seen_by(KeyId key, std::uint64_t process) const {
+  return std::ranges::any_of(at(key).commits,
+                             [&](std::uint64_t sequence) { return commit(sequence).seen_in >= process; });
+}
+
 std::size_t History::possible_commits(KeyId key) const {
   return static_cast<std::size_t>(std::ranges::count_if(at(key).commits, [this](std::uint64_t sequence) {
     const Deleted deleted = commit(sequence).deleted;
@@ -141,6 +146,7 @@ void History::check_block(KeyId key, std::span<const std::byte> bytes, std::uint
   }
   if (!of.committed) return fail(fmt::format("wrong bytes: {} gave sequence {}, never committed", where(), sequence));
   if (of.process != restarts_) ++blocks_from_before_;
+  commits_[sequence - 1].seen_in = restarts_;
   const bool lost = of.deleted_in != restarts_ && device_lied_ && device_lied_();
   const bool holds = of.deleted == Deleted::kForThisBoot || (of.deleted == Deleted::kForEver && !lost);
   if (holds && of.deleted_at <= load_began) {

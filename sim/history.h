@@ -80,6 +80,11 @@ class History {
 
   /// No delete of the key is in the air: begun and not answered, or pending when the process ended.
   [[nodiscard]] bool is_settled(KeyId key) const;
+  /// The number of the running process, which restart() raises.
+  [[nodiscard]] std::uint64_t process() const noexcept { return restarts_; }
+  /// Did that process, or a later one, store the block or read it whole? A block that a start only found may be one
+  /// whose slot was being written again when an earlier process was killed: its header is intact, its bytes are not.
+  [[nodiscard]] bool was_seen_by(KeyId key, std::uint64_t process) const;
   /// Commits of a key that a load that begins now may answer.
   [[nodiscard]] std::size_t possible_commits(KeyId key) const;
   [[nodiscard]] std::uint64_t fills() const noexcept { return commits_.size(); }
@@ -100,6 +105,7 @@ class History {
     std::uint64_t writer = 0;
     std::uint64_t bytes = 0;  // 0: nothing was written yet
     std::uint64_t process = 0;
+    std::uint64_t seen_in = 0;  // the last process that stored or read it
     bool committed = false;
     Deleted deleted = Deleted::kNo;
     std::uint64_t deleted_at = 0;

@@ -73,7 +73,7 @@ class Run {
 
   void check_what_was_found() {
     outcome_.disk_blocks_found += world_.cache().stats().tiers[static_cast<std::size_t>(TierId::kDisk)].blocks;
-    if (kept_) workload_.check_kept(*kept_);
+    if (kept_) workload_.check_kept(*kept_, kept_by_);
     kept_.reset();
     workload_.check_runs();
     world_.settle();
@@ -95,6 +95,7 @@ class Run {
     // A process that is killed on a healthy disk of the same size loses nothing that was acknowledged.
     if (profile_.kills_only && profile_.faults.faults.bits == 0 && !profile_.resizes && !kept_) {
       kept_ = workload_.leading_on_disk();
+      kept_by_ = history_.process();
       ++outcome_.kills_checked;
     }
     outcome_.io_events += world_.files().device().events();
@@ -172,6 +173,7 @@ class Run {
   History history_;
   Workload workload_;
   std::optional<std::vector<std::size_t>> kept_;  // what must be found again
+  std::uint64_t kept_by_ = 0;                     // the process that had it
   Outcome outcome_;
 };
 

@@ -167,13 +167,13 @@ std::vector<std::size_t> Workload::leading_on_disk() {
   return blocks;
 }
 
-void Workload::check_kept(const std::vector<std::size_t>& blocks) {
+void Workload::check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process) {
   auto expected = blocks.begin();
   for (std::size_t i = 0; i < clients_.size(); ++i) {
     for (const Namespace& space : namespaces_[i]) {
       for (const Conversation& conversation : space.conversations) {
         if (world_.crashed() || history_.failed()) return;
-        client(i).check_kept(conversation, *expected++);
+        client(i).check_kept(conversation, *expected++, process);
       }
     }
   }

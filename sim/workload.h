@@ -31,7 +31,7 @@ class Workload {
   /// Of every conversation: how many leading blocks are on disk, as the cache says.
   [[nodiscard]] std::vector<std::size_t> leading_on_disk();
   /// The same blocks are still there, and can be loaded.
-  void check_kept(const std::vector<std::size_t>& blocks);
+  void check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process);
   /// Ends what is open and judges it.
   void finish_all();
   /// Deletes everything that anybody stored.
