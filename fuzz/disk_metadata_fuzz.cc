@@ -48,7 +48,7 @@ class Sink final : public RecoverySink {
 
 /// A file with a block in it, made once.
 [[nodiscard]] const Bytes& seed_file() {
-  static const Bytes seed = [] {
+  static const Bytes kSeed = [] {
     JournalFileSystem files;
     const ManualClock clock;
     Opening opening(request_of(4), files, clock);
@@ -70,7 +70,7 @@ class Sink final : public RecoverySink {
     }
     return bytes;
   }();
-  return seed;
+  return kSeed;
 }
 
 /// Takes numbers off the front of the input; zeros once it is empty.

@@ -50,6 +50,7 @@ class Campaign {
     for (std::uint32_t i = 1; i < options_.jobs; ++i) threads.emplace_back([this] { work(); });
     work();
     for (std::thread& thread : threads) thread.join();
+    const MutexLock lock(mutex_);  // of nobody else any more
     std::ranges::sort(result_.failures, {}, &std::pair<std::uint64_t, Outcome>::first);
     return std::move(result_);
   }

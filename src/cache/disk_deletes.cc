@@ -63,9 +63,10 @@ void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& pla
       Burial& burial = burials[index];
       burial.tombstone = *tombstone;
       // A file that was opened anew meanwhile is another one: the tombstone is all it needs.
-      std::erase_if(burial.slots, [&, i = std::size_t{0}](std::uint32_t) mutable {
-        return !disk_store_.is_current(burial.places[i++]);
-      });
+      burial.slots.clear();
+      for (const DiskPlace& place : burial.places) {
+        if (disk_store_.is_current(place)) burial.slots.push_back(place.slot);  // it had room for all of them
+      }
       disk_progress_[index].burials.push_back(std::move(burial));
     }
     deletes_under_way_.erase(tombstone);

@@ -100,10 +100,9 @@ void BuryLane::part_done(std::uint32_t id, const Status& status) {
 void BuryLane::finish(std::uint32_t id, Status status) {  // NOLINT(performance-unnecessary-value-param)
   const auto found = jobs_.find(id);
   const BuryJob burial = std::move(found->second.burial);
-  const Status answer = status;  // which may be the job's own
   jobs_.erase(found);
   shared_.mailbox.answered(DiskMailbox::Kind::kBury);
-  burial.done(answer);
+  burial.done(status);
 }
 
 void BuryLane::turn() {
