@@ -9,7 +9,7 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-constexpr std::size_t kRestoreBlocksAtOnce = 8;               // between two looks at the clock
+constexpr std::size_t kRestoreBlocksAtOnce = 8;               // between two looks at the clock, or two answered tokens
 constexpr auto kRestoreTime = std::chrono::milliseconds(50);  // what answers under way are made to wait
 constexpr double kAnswersShare = 0.25;  // of the time of a prompt's call, for the answers after it
 constexpr std::size_t kKeepTokensAStep = 1024;
@@ -156,11 +156,13 @@ void Batcher::reap() {
   }
 }
 
+/// A turn: where an answer waits for it, as many blocks as one look at the clock; else as many as the time allows.
 bool Batcher::restore_some() {
+  const bool answers = std::ranges::any_of(slots_, [](const Slot& slot) { return slot.phase == Phase::kAnswer; });
   const SteadyTime end = std::chrono::steady_clock::now() + kRestoreTime;
   bool worked = false;
   for (Slot& slot : slots_) {
-    while (slot.phase == Phase::kRestore && std::chrono::steady_clock::now() < end) {
+    while (slot.phase == Phase::kRestore && std::chrono::steady_clock::now() < end && !(worked && answers)) {
       const Restore::Step step = slot.restore->step(kRestoreBlocksAtOnce);
       if (step == Restore::Step::kWaiting) break;
       worked = true;
