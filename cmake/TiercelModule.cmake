@@ -15,7 +15,8 @@ function(tiercel_module name)
 endfunction()
 
 # tiercel_test(NAME SOURCES ... DEPS ... LABELS fast|ci|soak ... [TIMEOUT seconds])
-#   A GoogleTest binary, one ctest entry, labelled. DEPS are modules (tiercel_ is put before each).
+#   A GoogleTest binary, one ctest entry, labelled. DEPS are modules (tiercel_ is put before each). The timeout is for
+#   an ordinary build; under a sanitizer it is four times as long.
 function(tiercel_test name)
   if(NOT TIERCEL_TESTS)
     return()
@@ -33,6 +34,9 @@ function(tiercel_test name)
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
+  endif()
+  if(TIERCEL_SANITIZE)  # what is instrumented runs up to 30 times as long
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 4")
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
 endfunction()
