@@ -5,6 +5,7 @@
 // mapping of the same bytes and page kind in the same run.
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/prefault.h"
 #include "memory/arena.h"
 
 #include <sys/mman.h>
@@ -44,12 +45,13 @@ void run_arena(const Case& test) {
   }
   const double created = seconds_since(clock, start);
   ThreadedExecutor executor({.threads = test.threads}, clock);
-  (*arena)->start_prefault(executor, host.extent_bytes);
+  const auto prefault =
+      Prefault::start({.mappings = {(*arena)->shared_mapping()}, .piece_bytes = host.extent_bytes}, executor);
   const std::uint64_t deadline_ns = clock.now_ns() + 120'000'000'000;
-  while ((*arena)->prefaulted_bytes() < test.bytes && clock.now_ns() < deadline_ns) {
+  while (prefault->bytes() < test.bytes && clock.now_ns() < deadline_ns) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  const bool done = (*arena)->prefaulted_bytes() == test.bytes;
+  const bool done = prefault->bytes() == test.bytes;
   std::printf("  arena: serves after %.1f ms, all pages after %.2f s%s\n", created * 1e3, seconds_since(clock, start),
               done ? "" : " (NOT ALL: gave up)");
 }

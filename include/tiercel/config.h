@@ -40,7 +40,7 @@ struct HostConfig {
   std::uint64_t capacity = 0;  ///< bytes; 0: a quarter of what is free under the cgroup's limit
   HugePages huge_pages = HugePages::kAuto;
   ArenaKind arena = ArenaKind::kAnonymous;
-  bool prefault = true;                    ///< touch all pages from open on: resident memory becomes `capacity`
+  bool prefault = true;                    ///< touch all pages of index and arena from open on: they are resident then
   std::uint64_t extent_bytes = 64_MiB;     ///< a multiple of 2 MiB
   std::uint64_t min_slot_bytes = 256_KiB;  ///< a multiple of 4 KiB, at most a quarter of an extent
 };

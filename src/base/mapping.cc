@@ -122,6 +122,11 @@ Result<Mapping> Mapping::create(const Options& options) {
   return mapping;
 }
 
+Result<std::shared_ptr<const Mapping>> Mapping::share(const Options& options) {
+  TIERCEL_TRY_ASSIGN(Mapping mapping, create(options));
+  return std::make_shared<const Mapping>(std::move(mapping));
+}
+
 Mapping::Mapping(Mapping&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),

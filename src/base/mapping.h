@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -29,6 +30,8 @@ class Mapping {
   };
 
   [[nodiscard]] static Result<Mapping> create(const Options& options);
+  /// The same, for what must live as long as the last who uses the pages. Throws std::bad_alloc.
+  [[nodiscard]] static Result<std::shared_ptr<const Mapping>> share(const Options& options);
 
   Mapping() = default;
   Mapping(Mapping&& other) noexcept;

@@ -80,6 +80,8 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                                                            .huge_pages = resolved.host.huge_pages == HugePages::kOff
                                                                              ? HugePages::kOff
                                                                              : HugePages::kAuto}));
+  auto pages = table.mappings();  // first: stores touch them under the writer's lock
+  pages.push_back(arena->shared_mapping());
   HostStore store({.table = std::move(table),
                    .slots = {.extents = static_cast<std::uint32_t>(resolved.host.capacity / resolved.host.extent_bytes),
                              .extent_bytes = resolved.host.extent_bytes,
@@ -92,7 +94,10 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                                             : resolved.host.capacity * (100 - resolved.limits.load_percent) / 100});
   auto core = std::make_shared<CacheCore>(
       Parts{.config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
-  if (resolved.host.prefault) core->arena_->start_prefault(environment.executor, resolved.host.extent_bytes);
+  if (resolved.host.prefault) {
+    core->prefault_ = Prefault::start({.mappings = std::move(pages), .piece_bytes = resolved.host.extent_bytes},
+                                      environment.executor);
+  }
   return core;
 }
 
@@ -173,7 +178,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   for (const auto& [_, weak] : sessions) {
     if (const auto session = weak.lock()) session->close();
   }
-  arena_->stop_prefault();
+  if (prefault_) prefault_->stop();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
   close_disks(end_ns);

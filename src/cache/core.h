@@ -11,6 +11,7 @@
 #include "base/function_ref.h"
 #include "base/gate.h"
 #include "base/mutex.h"
+#include "base/prefault.h"
 #include "cache/counters.h"
 #include "cache/disk_side.h"
 #include "cache/disk_store.h"
@@ -209,6 +210,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   const Config config_;
   const Environment environment_;
   const std::shared_ptr<Arena> arena_;
+  std::shared_ptr<Prefault> prefault_;  // set before the core is shared; none without host.prefault
   Counters counters_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
   std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic

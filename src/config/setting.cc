@@ -76,8 +76,8 @@ constexpr std::array kSettings = {
         {.key = "host.prefault",
          .kind = ValueKind::kBoolean,
          .range = {.high = 1},
-         .meaning = "touch all of the arena's pages from the start on, by several threads, so that the process "
-                    "then holds host.capacity of RAM; false: each page at its first use"}),
+         .meaning = "touch all pages of the index and the arena from the start on, by several threads, so that the "
+                    "process then holds index and host.capacity in RAM; false: each page at its first use"}),
     row<&Config::host, &HostConfig::extent_bytes>(
         {.key = "host.extent_bytes",
          .kind = ValueKind::kBytes,

@@ -14,15 +14,21 @@ Result<BlockTable> BlockTable::create(const Options& options) {
       table.directory_,
       Directory::create({.capacity = options.capacity, .seed = options.seed, .huge_pages = options.huge_pages}));
   const auto map = [&](std::uint64_t bytes) {
-    return Mapping::create({.bytes = bytes, .huge_pages = options.huge_pages, .name = "index.blocks"});
+    return Mapping::share({.bytes = bytes, .huge_pages = options.huge_pages, .name = "index.blocks"});
   };
   TIERCEL_TRY_ASSIGN(table.entries_mapping_, map(options.capacity * sizeof(BlockEntry)));
   TIERCEL_TRY_ASSIGN(table.links_mapping_, map(options.capacity * sizeof(BlockLinks)));
-  table.entries_ = reinterpret_cast<BlockEntry*>(table.entries_mapping_.data());
-  table.links_ = reinterpret_cast<BlockLinks*>(table.links_mapping_.data());
+  table.entries_ = reinterpret_cast<BlockEntry*>(table.entries_mapping_->data());
+  table.links_ = reinterpret_cast<BlockLinks*>(table.links_mapping_->data());
   table.capacity_ = options.capacity;
   table.cut_cascades_.reserve(kCutCascades);
   return table;
+}
+
+std::vector<std::shared_ptr<const Mapping>> BlockTable::mappings() const {
+  auto mappings = directory_.mappings();
+  mappings.insert(mappings.end(), {entries_mapping_, links_mapping_});
+  return mappings;
 }
 
 BlockId BlockTable::find(const BlockHash& hash, GroupId group) const {

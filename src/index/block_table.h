@@ -19,6 +19,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -121,9 +122,11 @@ class BlockTable {
   [[nodiscard]] std::uint64_t pinned_blocks() const noexcept { return pinned_; }
   /// Bytes reserved for entries, links and directory.
   [[nodiscard]] std::uint64_t bytes() const noexcept {
-    return entries_mapping_.bytes() + links_mapping_.bytes() + directory_.bytes();
+    return entries_mapping_->bytes() + links_mapping_->bytes() + directory_.bytes();
   }
-  [[nodiscard]] const Mapping& entries_mapping() const noexcept { return entries_mapping_; }
+  [[nodiscard]] const Mapping& entries_mapping() const noexcept { return *entries_mapping_; }
+  /// All that it lies in, for base/prefault.h.
+  [[nodiscard]] std::vector<std::shared_ptr<const Mapping>> mappings() const;
 
   /// Walks everything and aborts on a contradiction. For tests.
   void check_consistency() const;
@@ -147,8 +150,8 @@ class BlockTable {
   std::vector<BlockId> cut_cascades_;
   BlockId walk_end_ = 0;  // collect() still looks at the entries [walk_, walk_end_)
   BlockId walk_ = 0;
-  Mapping entries_mapping_;
-  Mapping links_mapping_;
+  std::shared_ptr<const Mapping> entries_mapping_;
+  std::shared_ptr<const Mapping> links_mapping_;
   BlockEntry* entries_ = nullptr;
   BlockLinks* links_ = nullptr;
   Directory directory_;

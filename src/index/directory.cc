@@ -48,14 +48,14 @@ Result<Directory> Directory::create(const Options& options) {
   }
   Directory directory;
   directory.key_.line_count = options.capacity * 8 / 35 + 2;  // 4.375 keys a line
-  TIERCEL_TRY_ASSIGN(directory.mapping_, Mapping::create({.bytes = directory.key_.line_count * sizeof(Line),
-                                                          .huge_pages = options.huge_pages,
-                                                          .name = "index.blocks"}));
+  TIERCEL_TRY_ASSIGN(directory.mapping_, Mapping::share({.bytes = directory.key_.line_count * sizeof(Line),
+                                                         .huge_pages = options.huge_pages,
+                                                         .name = "index.blocks"}));
   TIERCEL_TRY_ASSIGN(
       directory.passed_mapping_,
-      Mapping::create({.bytes = directory.key_.line_count, .huge_pages = options.huge_pages, .name = "index.blocks"}));
-  directory.lines_ = reinterpret_cast<Line*>(directory.mapping_.data());  // zero bytes are empty lines
-  directory.passed_ = reinterpret_cast<std::uint8_t*>(directory.passed_mapping_.data());
+      Mapping::share({.bytes = directory.key_.line_count, .huge_pages = options.huge_pages, .name = "index.blocks"}));
+  directory.lines_ = reinterpret_cast<Line*>(directory.mapping_->data());  // zero bytes are empty lines
+  directory.passed_ = reinterpret_cast<std::uint8_t*>(directory.passed_mapping_->data());
   Random random(options.seed);
   for (std::uint64_t& word : directory.key_.seed) word = random.next();
   return directory;

@@ -21,7 +21,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <vector>
 
 namespace tiercel {
 
@@ -63,8 +65,10 @@ class Directory {
   /// The tiers of each of `hashes`.
   void lookup(std::span<const BlockHash> hashes, GroupId group, std::span<TierSet> tiers) const noexcept;
 
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return mapping_.bytes() + passed_mapping_.bytes(); }
-  [[nodiscard]] const Mapping& mapping() const noexcept { return mapping_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return mapping_->bytes() + passed_mapping_->bytes(); }
+  [[nodiscard]] const Mapping& mapping() const noexcept { return *mapping_; }
+  /// All that it lies in, for base/prefault.h.
+  [[nodiscard]] std::vector<std::shared_ptr<const Mapping>> mappings() const { return {mapping_, passed_mapping_}; }
   /// Lines that a reader touches for this key, from its home on. For benchmarks and tests.
   [[nodiscard]] std::uint64_t lines_touched(const Place& place, BlockId id) const noexcept;
 
@@ -121,8 +125,8 @@ class Directory {
     }
   };
 
-  Mapping mapping_;
-  Mapping passed_mapping_;
+  std::shared_ptr<const Mapping> mapping_;
+  std::shared_ptr<const Mapping> passed_mapping_;
   Line* lines_ = nullptr;
   std::uint8_t* passed_ = nullptr;  // the writer's: keys whose cell lies beyond each line
   Key key_;
