@@ -36,10 +36,9 @@ Status sync_directory(const std::string& directory) {
 }  // namespace
 
 SystemFileSystem::SystemFileSystem(IoEngine engine) {
-  constexpr std::uint32_t kTrialDepth = 1;
   if (engine == IoEngine::kThreads) {
     reason_ = "configured";
-  } else if (const Result<UringPointer> trial = make_uring(kTrialDepth); trial) {
+  } else if (const Status trial = try_uring(); trial) {
     uring_ = true;
   } else {
     reason_ = trial.error().message;

@@ -1,11 +1,14 @@
 #include "io/uring_backend.h"
 
 #include "base/check.h"
+#include "base/try.h"
 #include "io/completion_queue.h"
 
 #include <fmt/format.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -34,12 +37,30 @@ tl::unexpected<Error> refuse(const std::string& what, int error) {
               error);
 }
 
-/// Without interrupts of the running thread for each completion where the kernel knows how (5.19).
+#ifndef IORING_SETUP_DEFER_TASKRUN
+constexpr unsigned IORING_SETUP_DEFER_TASKRUN = 1U << 13U;  // NOLINT: the kernel's name; headers before 6.1 lack it
+#endif
+
+/// What completes does not interrupt the running thread: it is posted when the thread asks, several at once (6.1), or
+/// at its next system call (5.19), as far as the kernel knows how. A ring of the first kind belongs to one thread: it
+/// begins disabled, and whoever uses it first enables it.
 int open_ring(std::uint32_t entries, struct io_uring& ring) {
-  struct io_uring_params params{};
-  params.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-  const int result = io_uring_queue_init_params(entries, &ring, &params);
-  return result == -EINVAL ? io_uring_queue_init(entries, &ring, 0) : result;
+  constexpr std::array<unsigned, 3> kWays = {
+      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED, IORING_SETUP_R_DISABLED};
+  int result = -EINVAL;
+  for (const unsigned flags : kWays) {
+    struct io_uring_params params{};
+    params.flags = flags;
+    result = io_uring_queue_init_params(entries, &ring, &params);
+    if (result != -EINVAL) break;
+  }
+  return result;
+}
+
+/// 0, or errno. The library declares a function for it, which its 2.3 does not export.
+int enable_ring(const struct io_uring& ring) {
+  return syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) < 0 ? errno : 0;
 }
 
 Status check_operations(struct io_uring& ring) {
@@ -95,12 +116,18 @@ Result<UringPointer> make_uring(std::uint32_t depth) {
   if (const int error = open_ring(depth + 1, made->ring); error != 0) return refuse("io_uring_setup", -error);
   UringPointer ring(made.release());
   if (const Status usable = check_operations(ring->ring); !usable) return tl::unexpected<Error>(usable.error());
+  return ring;
+}
+
+Status try_uring() {
+  TIERCEL_TRY_ASSIGN(const UringPointer ring, make_uring(1));
+  if (const int error = enable_ring(ring->ring); error != 0) return refuse("io_uring_register", error);
   io_uring_prep_nop(io_uring_get_sqe(&ring->ring));
   if (const int count = io_uring_submit_and_wait(&ring->ring, 1); count != 1) return refuse("io_uring_enter", -count);
   struct io_uring_cqe* entry = nullptr;
   if (const int error = io_uring_peek_cqe(&ring->ring, &entry); error != 0) return refuse("io_uring", -error);
   io_uring_cqe_seen(&ring->ring, entry);
-  return ring;
+  return {};
 }
 
 UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth)
@@ -111,7 +138,11 @@ UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t dep
   arm_wake();
 }
 
-UringBackend::~UringBackend() { TIERCEL_CHECK(in_flight_ == 0, "a ring is destroyed while operations are in flight"); }
+UringBackend::~UringBackend() {
+  TIERCEL_CHECK(in_flight_ == 0, "a ring is destroyed while operations are in flight");
+  // The end of the ring would do it too, but later: the pages count against the limit until then.
+  if (has_table_) (void)io_uring_unregister_buffers(&ring_->ring);
+}
 
 bool UringBackend::start(const IoOperation& operation) {
   if (in_flight_ == depth_) return false;
@@ -135,25 +166,26 @@ bool UringBackend::start(const IoOperation& operation) {
   return true;
 }
 
-/// The registered piece that holds all of an operation's only buffer, or -1.
+/// The registered region that holds all of an operation's only buffer, or -1.
 int UringBackend::registered_index(std::span<const struct iovec> buffers) const noexcept {
   if (buffers.size() != 1) return -1;
-  const struct iovec& buffer = buffers.front();
-  const auto* begin = static_cast<const std::byte*>(buffer.iov_base);
-  for (std::size_t i = 0; i < registered_.size(); ++i) {
-    if (begin >= registered_[i].begin && begin < registered_[i].end) {
-      return buffer.iov_len <= static_cast<std::size_t>(registered_[i].end - begin) ? static_cast<int>(i) : -1;
-    }
-  }
-  return -1;
+  const auto* begin = static_cast<const std::byte*>(buffers.front().iov_base);
+  const auto after = std::ranges::upper_bound(registered_, begin, {}, &Registered::begin);
+  if (after == registered_.begin()) return -1;
+  const Registered& region = *std::prev(after);
+  const bool inside = begin < region.end && buffers.front().iov_len <= static_cast<std::size_t>(region.end - begin);
+  return inside ? region.index : -1;
 }
 
 std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) {
+  enable();
   std::size_t count = drain(reaped);
   if (count > 0 || wait_ns == 0) {
     woken_.store(false, std::memory_order_relaxed);
-    if (io_uring_sq_ready(&ring_->ring) > 0) {
-      (void)io_uring_submit(&ring_->ring);  // what it does not take now stays and is offered again
+    const bool kernel_waits = (std::atomic_ref(*ring_->ring.sq.kflags).load(std::memory_order_relaxed) &
+                               (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    if (kernel_waits || io_uring_sq_ready(&ring_->ring) > 0) {
+      check_thread(io_uring_submit_and_get_events(&ring_->ring));
       count += drain(reaped.subspan(count));
     }
     return count;
@@ -166,30 +198,43 @@ std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns
   return drain(reaped);
 }
 
+/// By the thread that uses the ring first, which it then belongs to.
+void UringBackend::enable() {
+  if (std::exchange(enabled_, true)) return;
+  TIERCEL_CHECK(enable_ring(ring_->ring) == 0, "a ring that was made cannot be enabled");
+}
+
+/// What was not submitted stays and is offered again, so other errors (EINTR, EAGAIN, ETIME) mean: nothing yet.
+void UringBackend::check_thread(int result) {
+  TIERCEL_CHECK(result != -EEXIST, "a ring is used by another thread than the one that used it first");
+}
+
 void UringBackend::submit_and_wait(std::uint64_t wait_ns) {
+  if (wait_ns == 0) return check_thread(io_uring_submit_and_get_events(&ring_->ring));
   struct io_uring_cqe* entry = nullptr;
-  if (wait_ns == 0) {
-    (void)io_uring_submit(&ring_->ring);
-    return;
-  }
   struct __kernel_timespec timeout{};
   timeout.tv_sec = static_cast<std::int64_t>(wait_ns / 1'000'000'000U);
   timeout.tv_nsec = static_cast<long long>(wait_ns % 1'000'000'000U);
-  // ETIME, EINTR and EAGAIN all mean: nothing yet. What was not submitted stays and is offered again.
-  (void)io_uring_submit_and_wait_timeout(&ring_->ring, &entry, 1, &timeout, nullptr);
+  check_thread(io_uring_submit_and_wait_timeout(&ring_->ring, &entry, 1, &timeout, nullptr));
 }
 
+/// What lies in the ring, without a system call.
 std::size_t UringBackend::drain(std::span<IoReaped> reaped) {
   std::size_t count = 0;
+  unsigned seen = 0;
+  unsigned head = 0;
   struct io_uring_cqe* entry = nullptr;
-  while (count < reaped.size() && io_uring_peek_cqe(&ring_->ring, &entry) == 0) {
+  io_uring_for_each_cqe(&ring_->ring, head, entry) {
     if (entry->user_data == kWakeData) {
       wake_armed_ = false;
+    } else if (count == reaped.size()) {
+      break;
     } else {
       reaped[count++] = {.id = static_cast<std::uint32_t>(entry->user_data), .result = entry->res};
     }
-    io_uring_cqe_seen(&ring_->ring, entry);
+    ++seen;
   }
+  io_uring_cq_advance(&ring_->ring, seen);
   in_flight_ -= static_cast<std::uint32_t>(count);
   if (!wake_armed_) arm_wake();
   return count;
@@ -211,25 +256,42 @@ void UringBackend::wake() noexcept {
 }
 
 Status UringBackend::register_memory(std::span<const struct iovec> memory) {
-  TIERCEL_CHECK(registered_.empty() && in_flight_ == 0, "memory is registered once, before the first operation");
-  std::vector<struct iovec> pieces;
   for (const struct iovec& region : memory) {
     for (std::size_t offset = 0; offset < region.iov_len; offset += kOneTransfer) {
-      pieces.push_back({.iov_base = static_cast<std::byte*>(region.iov_base) + offset,
-                        .iov_len = std::min<std::size_t>(kOneTransfer, region.iov_len - offset)});
+      const Status registered =
+          register_region({.iov_base = static_cast<std::byte*>(region.iov_base) + offset,
+                           .iov_len = std::min<std::size_t>(kOneTransfer, region.iov_len - offset)});
+      if (!registered) return registered;
     }
   }
-  const int error = io_uring_register_buffers(&ring_->ring, pieces.data(), static_cast<unsigned>(pieces.size()));
-  if (error != 0) {
+  return {};
+}
+
+/// The table is made of empty places, which are filled one after the other: the kernel leaves what is in flight alone.
+Status UringBackend::register_region(const struct iovec& region) {
+  if (registered_.size() == kMostRegions) {
+    return fail(ErrorCode::kLimit,
+                fmt::format("{} regions of memory are registered, which is the limit", kMostRegions));
+  }
+  int result = 0;
+  if (registered_.empty() && !has_table_) {
+    const std::vector<struct iovec> empty(kMostRegions);  // from 5.13 on
+    result = io_uring_register_buffers(&ring_->ring, empty.data(), kMostRegions);
+    has_table_ = result == 0;
+  }
+  const auto index = static_cast<int>(registered_.size());
+  if (result == 0) {
+    result = io_uring_register_buffers_update_tag(&ring_->ring, static_cast<unsigned>(index), &region, nullptr, 1);
+  }
+  if (result < 0) {
     return fail(ErrorCode::kUnsupported,
-                fmt::format("io_uring takes no registered buffers: {}{}", std::system_category().message(-error),
-                            error == -ENOMEM ? " (the memlock limit: ulimit -l)" : ""),
-                -error);
+                fmt::format("io_uring takes no registered buffers: {}{}", std::system_category().message(-result),
+                            result == -ENOMEM ? " (the memlock limit: ulimit -l)" : ""),
+                -result);
   }
-  for (const struct iovec& piece : pieces) {
-    const auto* begin = static_cast<const std::byte*>(piece.iov_base);
-    registered_.push_back({.begin = begin, .end = begin + piece.iov_len});
-  }
+  const auto* begin = static_cast<const std::byte*>(region.iov_base);
+  const auto place = std::ranges::upper_bound(registered_, begin, {}, &Registered::begin);
+  registered_.insert(place, {.begin = begin, .end = begin + region.iov_len, .index = index});
   return {};
 }
 
