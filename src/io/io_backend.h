@@ -1,7 +1,7 @@
 // IoBackend: how bytes of one open file are read and written: io_uring, threads with preadv, or memory. File (file.h)
 // puts deadlines, continued short transfers and ownership of buffers on top, the same for all of them.
 //
-// start() and reap() belong to the thread that called one of them first; the rest but wake() to one thread at a time.
+// Used by one thread at a time, but for wake().
 // Decorators (faulty, delayed, counting) wrap a backend and are one. Offsets, buffers and lengths are multiples of
 // alignment(); others are answered with -EINVAL or done, as the system likes. Operations are named by the caller: an id
 // below depth() that is not in flight. A thread that started operations must not end before they have, and nothing may

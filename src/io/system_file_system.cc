@@ -36,9 +36,10 @@ Status sync_directory(const std::string& directory) {
 }  // namespace
 
 SystemFileSystem::SystemFileSystem(IoEngine engine) {
+  constexpr std::uint32_t kTrialDepth = 1;
   if (engine == IoEngine::kThreads) {
     reason_ = "configured";
-  } else if (const Status trial = try_uring(); trial) {
+  } else if (const Result<UringPointer> trial = make_uring(kTrialDepth); trial) {
     uring_ = true;
   } else {
     reason_ = trial.error().message;

@@ -1,17 +1,13 @@
 #include "io/uring_backend.h"
 
 #include "base/check.h"
-#include "base/try.h"
 #include "io/completion_queue.h"
 
 #include <fmt/format.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -37,30 +33,13 @@ tl::unexpected<Error> refuse(const std::string& what, int error) {
               error);
 }
 
-#ifndef IORING_SETUP_DEFER_TASKRUN
-constexpr unsigned IORING_SETUP_DEFER_TASKRUN = 1U << 13U;  // NOLINT: the kernel's name; headers before 6.1 lack it
-#endif
-
-/// What completes does not interrupt the running thread: it is posted when the thread asks, several at once (6.1), or
-/// at its next system call (5.19), as far as the kernel knows how. A ring of the first kind belongs to one thread: it
-/// begins disabled, and whoever uses it first enables it.
+/// Without interrupts of the running thread for each completion where the kernel knows how (5.19). Leaving them until
+/// the thread asks (DEFER_TASKRUN, 6.1) took as many system calls and would bind the ring to one thread.
 int open_ring(std::uint32_t entries, struct io_uring& ring) {
-  constexpr std::array<unsigned, 3> kWays = {
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
-      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED, IORING_SETUP_R_DISABLED};
-  int result = -EINVAL;
-  for (const unsigned flags : kWays) {
-    struct io_uring_params params{};
-    params.flags = flags;
-    result = io_uring_queue_init_params(entries, &ring, &params);
-    if (result != -EINVAL) break;
-  }
-  return result;
-}
-
-/// 0, or errno. The library declares a function for it, which its 2.3 does not export.
-int enable_ring(const struct io_uring& ring) {
-  return syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) < 0 ? errno : 0;
+  struct io_uring_params params{};
+  params.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  const int result = io_uring_queue_init_params(entries, &ring, &params);
+  return result == -EINVAL ? io_uring_queue_init(entries, &ring, 0) : result;
 }
 
 Status check_operations(struct io_uring& ring) {
@@ -116,18 +95,12 @@ Result<UringPointer> make_uring(std::uint32_t depth) {
   if (const int error = open_ring(depth + 1, made->ring); error != 0) return refuse("io_uring_setup", -error);
   UringPointer ring(made.release());
   if (const Status usable = check_operations(ring->ring); !usable) return tl::unexpected<Error>(usable.error());
-  return ring;
-}
-
-Status try_uring() {
-  TIERCEL_TRY_ASSIGN(const UringPointer ring, make_uring(1));
-  if (const int error = enable_ring(ring->ring); error != 0) return refuse("io_uring_register", error);
   io_uring_prep_nop(io_uring_get_sqe(&ring->ring));
   if (const int count = io_uring_submit_and_wait(&ring->ring, 1); count != 1) return refuse("io_uring_enter", -count);
   struct io_uring_cqe* entry = nullptr;
   if (const int error = io_uring_peek_cqe(&ring->ring, &entry); error != 0) return refuse("io_uring", -error);
   io_uring_cqe_seen(&ring->ring, entry);
-  return {};
+  return ring;
 }
 
 UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth)
@@ -178,14 +151,14 @@ int UringBackend::registered_index(std::span<const struct iovec> buffers) const 
 }
 
 std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) {
-  enable();
   std::size_t count = drain(reaped);
   if (count > 0 || wait_ns == 0) {
     woken_.store(false, std::memory_order_relaxed);
     const bool kernel_waits = (std::atomic_ref(*ring_->ring.sq.kflags).load(std::memory_order_relaxed) &
                                (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
     if (kernel_waits || io_uring_sq_ready(&ring_->ring) > 0) {
-      check_thread(io_uring_submit_and_get_events(&ring_->ring));
+      // What it does not take now stays and is offered again.
+      (void)io_uring_submit_and_get_events(&ring_->ring);
       count += drain(reaped.subspan(count));
     }
     return count;
@@ -198,24 +171,17 @@ std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns
   return drain(reaped);
 }
 
-/// By the thread that uses the ring first, which it then belongs to.
-void UringBackend::enable() {
-  if (std::exchange(enabled_, true)) return;
-  TIERCEL_CHECK(enable_ring(ring_->ring) == 0, "a ring that was made cannot be enabled");
-}
-
-/// What was not submitted stays and is offered again, so other errors (EINTR, EAGAIN, ETIME) mean: nothing yet.
-void UringBackend::check_thread(int result) {
-  TIERCEL_CHECK(result != -EEXIST, "a ring is used by another thread than the one that used it first");
-}
-
 void UringBackend::submit_and_wait(std::uint64_t wait_ns) {
-  if (wait_ns == 0) return check_thread(io_uring_submit_and_get_events(&ring_->ring));
+  if (wait_ns == 0) {
+    (void)io_uring_submit_and_get_events(&ring_->ring);
+    return;
+  }
   struct io_uring_cqe* entry = nullptr;
   struct __kernel_timespec timeout{};
   timeout.tv_sec = static_cast<std::int64_t>(wait_ns / 1'000'000'000U);
   timeout.tv_nsec = static_cast<long long>(wait_ns % 1'000'000'000U);
-  check_thread(io_uring_submit_and_wait_timeout(&ring_->ring, &entry, 1, &timeout, nullptr));
+  // ETIME, EINTR and EAGAIN all mean: nothing yet. What was not submitted stays and is offered again.
+  (void)io_uring_submit_and_wait_timeout(&ring_->ring, &entry, 1, &timeout, nullptr);
 }
 
 /// What lies in the ring, without a system call.

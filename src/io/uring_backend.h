@@ -2,7 +2,7 @@
 //
 // Owns the file and the ring. start() only fills a place of the submission queue; reap() takes what lies in the ring
 // without a system call, else submits all that was started, collects what has ended and waits in one, so a busy driver
-// makes one call for many operations. Starts and reaps are one thread's for good: the kernel collects for it alone.
+// makes one call for many operations.
 // wake() is an eventfd that the ring reads; it costs a system call only while reap() sleeps. Nothing may be in flight
 // at destruction (checked: the kernel would go on writing into the buffers).
 #pragma once
@@ -17,7 +17,7 @@
 
 namespace tiercel {
 
-/// A ring of io_uring. Opaque, so that liburing stays inside one file.
+/// A ring that has shown that it works. Opaque, so that liburing stays inside one file.
 class Uring;
 struct UringDeleter {
   void operator()(Uring* ring) const noexcept;
@@ -25,11 +25,8 @@ struct UringDeleter {
 using UringPointer = std::unique_ptr<Uring, UringDeleter>;
 
 /// Room for `depth` operations and the wake. kUnsupported with a sentence where the kernel or the container has no
-/// io_uring, or one without what is needed here (5.11). Of the thread that uses it first.
+/// io_uring, or one without what is needed here (5.11).
 [[nodiscard]] Result<UringPointer> make_uring(std::uint32_t depth);
-
-/// Makes a ring and moves something through it: what make_uring says, and whether rings work at all.
-[[nodiscard]] Status try_uring();
 
 class UringBackend final : public IoBackend {
  public:
@@ -66,15 +63,12 @@ class UringBackend final : public IoBackend {
   [[nodiscard]] std::size_t drain(std::span<IoReaped> reaped);
   void arm_wake();
   void submit_and_wait(std::uint64_t wait_ns);
-  void enable();
-  static void check_thread(int result);
 
   const SystemFile file_;
   const std::uint32_t depth_;
   FileDescriptor wake_fd_;
   std::uint64_t wake_value_ = 0;  // where the kernel puts what the eventfd held
   bool wake_armed_ = false;
-  bool enabled_ = false;
   bool file_registered_ = false;
   bool has_table_ = false;              // of registered memory
   std::vector<Registered> registered_;  // by address; the kernel's table is made with the first
