@@ -55,10 +55,11 @@ class TIERCEL_API DiskBench {
     std::string directory;              ///< must exist
     std::uint64_t file_bytes = 4_GiB;   ///< of blocks; at least two extents of 64 MiB
     std::uint64_t block_bytes = 1_MiB;  ///< a multiple of 4 KiB from 4 KiB to 16 MiB
-    std::uint32_t depth = 32;           ///< operations in flight
+    std::uint32_t depth = 32;           ///< operations in flight at the device
     DiskIo io = DiskIo::kAuto;
     bool direct = true;
     HugePages huge_pages = HugePages::kAuto;     ///< of the blocks' memory, as in an arena
+    bool register_memory = true;                 ///< with io_uring, as an arena's is
     std::chrono::milliseconds deadline{30'000};  ///< of one block; then the measurement fails
     const std::atomic<bool>* cancel = nullptr;   ///< set to true: what runs ends soon, with kClosed
   };
@@ -69,7 +70,7 @@ class TIERCEL_API DiskBench {
   DiskBench& operator=(DiskBench&&) noexcept;
   ~DiskBench();
 
-  /// Keeps `depth` blocks in flight for `duration`.
+  /// Keeps `depth` operations in flight at the device for `duration`, and as many blocks again before and behind them.
   [[nodiscard]] Result<DiskSpeed> measure(DiskDirection direction, std::chrono::milliseconds duration);
   /// Keeps `in_flight` loads in flight for `duration`; with `writes`, `depth` writes beside them, which begin a quarter
   /// of a second sooner.

@@ -35,13 +35,16 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
 constexpr std::size_t kQueuedDemotions = 65'536;
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
-DiskOptions disk_options(const Config& config, std::uint32_t index) {
+DiskOptions disk_options(const Config& config, std::uint32_t index, const std::shared_ptr<Arena>& arena) {
   const std::uint64_t directories = config.disk.directories.size();
   const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
   const std::uint64_t mine = extents / directories + (index < extents % directories ? 1 : 0);
   const auto ns = [](std::chrono::milliseconds time) {
     return static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count());
   };
+  // Without prefault pages are to come with their use, and registering would provide them all.
+  std::vector<struct iovec> memory;
+  if (config.host.prefault) memory.push_back({.iov_base = arena->data(), .iov_len = arena->bytes()});
   return {.directory = config.disk.directories[index],
           .capacity = mine * config.host.extent_bytes,
           .extent_bytes = config.host.extent_bytes,
@@ -51,7 +54,10 @@ DiskOptions disk_options(const Config& config, std::uint32_t index) {
           .io_deadline_ns = ns(config.disk.io_deadline),
           .probe_interval_ns = ns(config.disk.probe_interval),
           .reset = config.disk.reset,
-          .direct = config.disk.direct};
+          .direct = config.disk.direct,
+          .memory = std::move(memory),
+          .memory_piece_bytes = config.host.extent_bytes,
+          .memory_ready = [arena] { return arena->prefaulted_bytes() >= arena->bytes(); }};
 }
 
 }  // namespace
@@ -119,11 +125,12 @@ CacheCore::CacheCore(Parts parts)
     admission_ = std::make_unique<AdmitAll>();
   }
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
-    disks_.push_back(std::make_unique<DiskDirectory>(DiskDirectory::Parts{.core = *this,
-                                                                          .index = index,
-                                                                          .options = disk_options(config_, index),
-                                                                          .files = *environment_.files,
-                                                                          .clock = environment_.clock}));
+    disks_.push_back(
+        std::make_unique<DiskDirectory>(DiskDirectory::Parts{.core = *this,
+                                                             .index = index,
+                                                             .options = disk_options(config_, index, arena_),
+                                                             .files = *environment_.files,
+                                                             .clock = environment_.clock}));
   }
 }
 

@@ -140,6 +140,7 @@ struct Flags {
   std::string direction = "both";
   std::string io = "auto";
   std::string pages = "huge";
+  bool unregistered = false;
   bool no_fio = false;
   bool no_loads = false;
   bool json = false;
@@ -164,6 +165,7 @@ Arguments bind(Flags& flags) {
          "--pages", flags.pages,
          "memory of our blocks: huge, as an arena has where the system gives them, or ordinary, as fio's (huge)")
       ->check(CLI::IsMember({"huge", "ordinary"}));
+  app.add_flag("--unregistered", flags.unregistered, "our blocks' memory is not registered with io_uring");
   app.add_option("--loads", flags.bench.loads, "loads in flight when their latency is taken (1,4,32)")->delimiter(',');
   app.add_flag("--no-loads", flags.no_loads, "without latencies");
   app.add_flag("--no-fio", flags.no_fio, "without fio");
@@ -182,6 +184,7 @@ Status read_flags(std::span<const std::string> words, Flags& flags) {
   if (flags.direction == "write") flags.bench.directions = {DiskDirection::kWrite};
   if (flags.io == "threads") flags.bench.io = DiskIo::kThreads;
   if (flags.pages == "ordinary") flags.bench.huge_pages = HugePages::kOff;
+  flags.bench.register_memory = !flags.unregistered;
   if (flags.no_fio) flags.bench.fio.clear();
   if (flags.no_loads) flags.bench.loads.clear();
   return {};

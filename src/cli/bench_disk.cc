@@ -42,6 +42,7 @@ class Run {
                                     .depth = options_.depth,
                                     .io = options_.io,
                                     .huge_pages = options_.huge_pages,
+                                    .register_memory = options_.register_memory,
                                     .cancel = cancel_});
     if (!bench) return tl::unexpected<Error>(bench.error());
     if (Status status = fill_fio(*bench, block_bytes); !status) return status;

@@ -28,6 +28,7 @@ struct BenchDiskOptions {
   std::uint32_t rounds = 3;
   DiskIo io = DiskIo::kAuto;
   HugePages huge_pages = HugePages::kAuto;
+  bool register_memory = true;
   std::string fio = "fio";  ///< empty: without
 };
 

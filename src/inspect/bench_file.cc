@@ -53,7 +53,8 @@ Result<std::unique_ptr<BenchFile>> BenchFile::create(const Options& options, con
                          .max_namespaces = 64,
                          .depth = options.depth,
                          .io_deadline_ns = options.io_deadline_ns,
-                         .direct = options.direct};
+                         .direct = options.direct,
+                         .memory = options.memory};
   std::unique_ptr<BenchFile> file(new BenchFile(std::move(directory), std::make_shared<Driven>(options.engine, tier)));
   TIERCEL_TRY(file->wait_until_on(cancel));
   return file;

@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace tiercel::inspect {
 
@@ -30,6 +31,7 @@ class BenchFile {
     IoEngine engine = IoEngine::kAuto;
     bool direct = true;
     std::uint64_t io_deadline_ns = 30'000'000'000;
+    std::vector<struct iovec> memory{};  ///< of the blocks: registered with the backend; outlives the file
   };
 
   /// Returns when the file is open, or why it cannot be.

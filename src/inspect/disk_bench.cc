@@ -29,6 +29,9 @@ constexpr std::uint64_t kMinSlotBytes = 256_KiB;
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::uint64_t kGenerationsPerTraffic = std::uint64_t{1} << 28U;
 constexpr std::chrono::milliseconds kWriteHeadStart(250);
+/// Blocks that are offered for each place at the device: some are having their checksum taken, or wait for their header
+/// page, and the device is to have its full depth all the time, as with fio.
+constexpr std::uint32_t kBlocksPerPlace = 2;
 constexpr std::uint64_t kMetadataBytes = 64_MiB;  // more than the metadata of any file that is measured here
 
 double process_cpu_seconds() {
@@ -93,12 +96,13 @@ class DiskBench::State {
   [[nodiscard]] Status outcome_of(BlockTraffic& traffic);
   [[nodiscard]] std::uint64_t now() const noexcept { return file_->clock().now_ns(); }
   [[nodiscard]] std::byte* memory_of(DiskDirection direction) const noexcept {
-    return memory_->data() + (direction == DiskDirection::kWrite ? options_.depth * options_.block_bytes : 0);
+    const std::uint64_t reads = std::uint64_t{kBlocksPerPlace} * options_.depth * options_.block_bytes;
+    return memory_->data() + (direction == DiskDirection::kWrite ? reads : 0);
   }
 
   Options options_;
   std::unique_ptr<BenchFile> file_;
-  std::shared_ptr<Mapping> memory_;  // `depth` blocks for reads, then as many for writes
+  std::shared_ptr<Mapping> memory_;  // kBlocksPerPlace * depth blocks for reads, then as many for writes
   std::vector<SlotContent> contents_;
   std::uint64_t next_generation_ = 0;
   DiskSpeed filled_;
@@ -121,6 +125,10 @@ Status DiskBench::State::open() {
     }
   }
   TIERCEL_TRY(make_memory());
+  std::vector<struct iovec> registered;
+  if (options_.register_memory) {
+    registered.push_back({.iov_base = memory_->data(), .iov_len = memory_->bytes()});
+  }
   TIERCEL_TRY_ASSIGN(file_, BenchFile::create({.directory = options_.directory,
                                                .bytes = extents * kExtentBytes,
                                                .extent_bytes = kExtentBytes,
@@ -128,10 +136,11 @@ Status DiskBench::State::open() {
                                                .depth = options_.depth,
                                                .engine = engine,
                                                .direct = options_.direct,
-                                               .io_deadline_ns = nanoseconds(options_.deadline)},
+                                               .io_deadline_ns = nanoseconds(options_.deadline),
+                                               .memory = std::move(registered)},
                                               options_.cancel));
   next_generation_ = (file_->epoch() << 40U) + 1;
-  BlockTraffic::Options fill = traffic(DiskDirection::kWrite, options_.depth);
+  BlockTraffic::Options fill = traffic(DiskDirection::kWrite, kBlocksPerPlace * options_.depth);
   fill.in_order = true;
   fill.most_blocks = contents_.size();
   TIERCEL_TRY_ASSIGN(filled_, run(fill, UINT64_MAX));
@@ -139,7 +148,7 @@ Status DiskBench::State::open() {
 }
 
 Status DiskBench::State::make_memory() {
-  const std::uint64_t bytes = std::uint64_t{2} * options_.depth * options_.block_bytes;
+  const std::uint64_t bytes = std::uint64_t{2} * kBlocksPerPlace * options_.depth * options_.block_bytes;
   TIERCEL_TRY_ASSIGN(Mapping mapping,
                      Mapping::create({.bytes = bytes, .huge_pages = options_.huge_pages, .name = "bench"}));
   memory_ = std::make_shared<Mapping>(std::move(mapping));
@@ -181,7 +190,7 @@ Result<DiskSpeed> DiskBench::State::run(const BlockTraffic::Options& options, st
 }
 
 Result<DiskSpeed> DiskBench::State::measure(DiskDirection direction, std::chrono::milliseconds duration) {
-  return run(traffic(direction, options_.depth), nanoseconds(duration));
+  return run(traffic(direction, kBlocksPerPlace * options_.depth), nanoseconds(duration));
 }
 
 Result<LoadLatency> DiskBench::State::load_latency(std::uint32_t in_flight, bool writes,

@@ -1,10 +1,11 @@
 // IoBackend: how bytes of one open file are read and written: io_uring, threads with preadv, or memory. File (file.h)
 // puts deadlines, continued short transfers and ownership of buffers on top, the same for all of them.
 //
-// Used by one thread at a time, but for wake(). Decorators (faulty, delayed, counting) wrap a backend and are one.
-// Offsets, buffers and lengths are multiples of alignment(); others are answered with -EINVAL or done, as the system
-// likes. Operations are named by the caller: an id below depth() that is not in flight. A thread that started
-// operations must not end before they have, and nothing may be in flight at destruction.
+// Used by one thread at a time, but for wake().
+// Decorators (faulty, delayed, counting) wrap a backend and are one. Offsets, buffers and lengths are multiples of
+// alignment(); others are answered with -EINVAL or done, as the system likes. Operations are named by the caller: an id
+// below depth() that is not in flight. A thread that started operations must not end before they have, and nothing may
+// be in flight at destruction.
 #pragma once
 
 #include <tiercel/result.h>
@@ -53,8 +54,10 @@ class IoBackend {
   [[nodiscard]] virtual std::uint32_t alignment() const noexcept = 0;
   /// "io_uring", "threads", "memory".
   [[nodiscard]] virtual const char* name() const noexcept = 0;
-  /// Memory that buffers will lie in, registered for faster transfers where the system allows it. Before the first
-  /// start(). An error changes nothing else.
+  /// Registers more of the memory that buffers lie in, for faster transfers where the system allows it: at once for all
+  /// that starts later, beside what is in flight. Blocks while its pages are provided and pinned (a GiB that is there
+  /// already: tens of ms). A buffer inside one region uses it; what lies across two, or in none, goes on without. Ends
+  /// with the backend: the memory must outlive that. Error: this region and those after it are not registered.
   virtual Status register_memory(std::span<const struct iovec> memory) = 0;
 
   // Control calls: they block, and are for whoever opens the file.

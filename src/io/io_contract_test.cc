@@ -40,9 +40,8 @@ class IoContractTest : public testing::TestWithParam<IoVariant> {
     options.depth = 8;
     auto opened = place_.files().open(place_.path(name), options);
     if (!opened) return opened;
-    if (GetParam().registered) {
-      const struct iovec region = memory_.region();
-      EXPECT_TRUE((*opened)->register_memory({&region, 1}));
+    if (const auto regions = memory_.regions(GetParam().registered); !regions.empty()) {
+      EXPECT_TRUE((*opened)->register_memory(regions));
     }
     return place_.decorate(std::move(*opened), clock_);
   }
@@ -138,6 +137,31 @@ TEST_P(IoContractTest, ReadsBeyondTheEndFailAndSaySo) {
   const Status inside_a_page = run(IoKind::kRead, 0, {pages(20, 2)});
   ASSERT_FALSE(inside_a_page);
   EXPECT_THAT(inside_a_page.error().message, testing::HasSubstr("the file ends"));
+}
+
+TEST_P(IoContractTest, MemoryMayBeRegisteredBesideWhatIsInFlight) {
+  fill(pages(0, 8), 13);
+  ASSERT_TRUE(run(IoKind::kWrite, 0, {pages(0, 8)}));
+  gate_->hold(IoKind::kRead);
+  submit(job(IoKind::kRead, 0, {pages(20, 4)}));
+  (void)file_->poll(0);
+  PageMemory more(8);
+  const struct iovec region{.iov_base = more.at(0), .iov_len = more.bytes()};
+  // Where it is refused (threads, memory) nothing changes.
+  const Status registered = file_->backend().register_memory({&region, 1});
+  const bool possible = GetParam().registered != testing_io::Registered::kNone;
+  EXPECT_TRUE(registered || !possible) << registered.error().message;
+  submit(job(IoKind::kRead, 4 * kPage, {more.range(0, 4 * kPage)}));
+  submit(job(IoKind::kRead, 4 * kPage, {more.range(4 * kPage, 3 * kPage), pages(40)}));
+  gate_->release_all();
+  finish();
+  ASSERT_EQ(outcomes_.size(), 3U);
+  for (const Status& outcome : outcomes_) EXPECT_TRUE(outcome);
+  EXPECT_TRUE(equal(pages(20, 4), pages(0, 4)));
+  EXPECT_TRUE(equal(more.range(0, 4 * kPage), pages(4, 4)));
+  EXPECT_TRUE(equal(more.range(4 * kPage, 3 * kPage), pages(4, 3)));
+  EXPECT_TRUE(equal(pages(40), pages(7)));
+  file_.reset();  // before the memory
 }
 
 TEST_P(IoContractTest, ManyMoreThanTheDepth) {

@@ -29,9 +29,8 @@ struct RandomRun {
   RandomRun(const IoVariant& variant, IoPlace& place, std::uint64_t seed) : random(seed) {
     auto opened = place.files().open(place.path("file"), {.create = true, .direct = variant.direct, .depth = 4});
     RC_ASSERT(opened.has_value());
-    if (variant.registered) {
-      const struct iovec region = memory.region();
-      RC_ASSERT((*opened)->register_memory({&region, 1}).has_value());
+    if (const auto regions = memory.regions(variant.registered); !regions.empty()) {
+      RC_ASSERT((*opened)->register_memory(regions).has_value());
     }
     RC_ASSERT((*opened)->truncate(0).has_value());
     unit = (*opened)->alignment();

@@ -8,7 +8,6 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -34,7 +33,8 @@ tl::unexpected<Error> refuse(const std::string& what, int error) {
               error);
 }
 
-/// Without interrupts of the running thread for each completion where the kernel knows how (5.19).
+/// Without interrupts of the running thread for each completion where the kernel knows how (5.19). Leaving them until
+/// the thread asks (DEFER_TASKRUN, 6.1) took as many system calls and would bind the ring to one thread.
 int open_ring(std::uint32_t entries, struct io_uring& ring) {
   struct io_uring_params params{};
   params.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
@@ -111,7 +111,11 @@ UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t dep
   arm_wake();
 }
 
-UringBackend::~UringBackend() { TIERCEL_CHECK(in_flight_ == 0, "a ring is destroyed while operations are in flight"); }
+UringBackend::~UringBackend() {
+  TIERCEL_CHECK(in_flight_ == 0, "a ring is destroyed while operations are in flight");
+  // The end of the ring would do it too, but later: the pages count against the limit until then.
+  if (has_table_) (void)io_uring_unregister_buffers(&ring_->ring);
+}
 
 bool UringBackend::start(const IoOperation& operation) {
   if (in_flight_ == depth_) return false;
@@ -135,25 +139,26 @@ bool UringBackend::start(const IoOperation& operation) {
   return true;
 }
 
-/// The registered piece that holds all of an operation's only buffer, or -1.
+/// The registered region that holds all of an operation's only buffer, or -1.
 int UringBackend::registered_index(std::span<const struct iovec> buffers) const noexcept {
   if (buffers.size() != 1) return -1;
-  const struct iovec& buffer = buffers.front();
-  const auto* begin = static_cast<const std::byte*>(buffer.iov_base);
-  for (std::size_t i = 0; i < registered_.size(); ++i) {
-    if (begin >= registered_[i].begin && begin < registered_[i].end) {
-      return buffer.iov_len <= static_cast<std::size_t>(registered_[i].end - begin) ? static_cast<int>(i) : -1;
-    }
-  }
-  return -1;
+  const auto* begin = static_cast<const std::byte*>(buffers.front().iov_base);
+  const auto after = std::ranges::upper_bound(registered_, begin, {}, &Registered::begin);
+  if (after == registered_.begin()) return -1;
+  const Registered& region = *std::prev(after);
+  const bool inside = begin < region.end && buffers.front().iov_len <= static_cast<std::size_t>(region.end - begin);
+  return inside ? region.index : -1;
 }
 
 std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) {
   std::size_t count = drain(reaped);
   if (count > 0 || wait_ns == 0) {
     woken_.store(false, std::memory_order_relaxed);
-    if (io_uring_sq_ready(&ring_->ring) > 0) {
-      (void)io_uring_submit(&ring_->ring);  // what it does not take now stays and is offered again
+    const bool kernel_waits = (std::atomic_ref(*ring_->ring.sq.kflags).load(std::memory_order_relaxed) &
+                               (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    if (kernel_waits || io_uring_sq_ready(&ring_->ring) > 0) {
+      // What it does not take now stays and is offered again.
+      (void)io_uring_submit_and_get_events(&ring_->ring);
       count += drain(reaped.subspan(count));
     }
     return count;
@@ -167,11 +172,11 @@ std::size_t UringBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns
 }
 
 void UringBackend::submit_and_wait(std::uint64_t wait_ns) {
-  struct io_uring_cqe* entry = nullptr;
   if (wait_ns == 0) {
-    (void)io_uring_submit(&ring_->ring);
+    (void)io_uring_submit_and_get_events(&ring_->ring);
     return;
   }
+  struct io_uring_cqe* entry = nullptr;
   struct __kernel_timespec timeout{};
   timeout.tv_sec = static_cast<std::int64_t>(wait_ns / 1'000'000'000U);
   timeout.tv_nsec = static_cast<long long>(wait_ns % 1'000'000'000U);
@@ -179,17 +184,23 @@ void UringBackend::submit_and_wait(std::uint64_t wait_ns) {
   (void)io_uring_submit_and_wait_timeout(&ring_->ring, &entry, 1, &timeout, nullptr);
 }
 
+/// What lies in the ring, without a system call.
 std::size_t UringBackend::drain(std::span<IoReaped> reaped) {
   std::size_t count = 0;
+  unsigned seen = 0;
+  unsigned head = 0;
   struct io_uring_cqe* entry = nullptr;
-  while (count < reaped.size() && io_uring_peek_cqe(&ring_->ring, &entry) == 0) {
+  io_uring_for_each_cqe(&ring_->ring, head, entry) {
     if (entry->user_data == kWakeData) {
       wake_armed_ = false;
+    } else if (count == reaped.size()) {
+      break;
     } else {
       reaped[count++] = {.id = static_cast<std::uint32_t>(entry->user_data), .result = entry->res};
     }
-    io_uring_cqe_seen(&ring_->ring, entry);
+    ++seen;
   }
+  io_uring_cq_advance(&ring_->ring, seen);
   in_flight_ -= static_cast<std::uint32_t>(count);
   if (!wake_armed_) arm_wake();
   return count;
@@ -211,25 +222,42 @@ void UringBackend::wake() noexcept {
 }
 
 Status UringBackend::register_memory(std::span<const struct iovec> memory) {
-  TIERCEL_CHECK(registered_.empty() && in_flight_ == 0, "memory is registered once, before the first operation");
-  std::vector<struct iovec> pieces;
   for (const struct iovec& region : memory) {
     for (std::size_t offset = 0; offset < region.iov_len; offset += kOneTransfer) {
-      pieces.push_back({.iov_base = static_cast<std::byte*>(region.iov_base) + offset,
-                        .iov_len = std::min<std::size_t>(kOneTransfer, region.iov_len - offset)});
+      const Status registered =
+          register_region({.iov_base = static_cast<std::byte*>(region.iov_base) + offset,
+                           .iov_len = std::min<std::size_t>(kOneTransfer, region.iov_len - offset)});
+      if (!registered) return registered;
     }
   }
-  const int error = io_uring_register_buffers(&ring_->ring, pieces.data(), static_cast<unsigned>(pieces.size()));
-  if (error != 0) {
+  return {};
+}
+
+/// The table is made of empty places, which are filled one after the other: the kernel leaves what is in flight alone.
+Status UringBackend::register_region(const struct iovec& region) {
+  if (registered_.size() == kMostRegions) {
+    return fail(ErrorCode::kLimit,
+                fmt::format("{} regions of memory are registered, which is the limit", kMostRegions));
+  }
+  int result = 0;
+  if (registered_.empty() && !has_table_) {
+    const std::vector<struct iovec> empty(kMostRegions);  // from 5.13 on
+    result = io_uring_register_buffers(&ring_->ring, empty.data(), kMostRegions);
+    has_table_ = result == 0;
+  }
+  const auto index = static_cast<int>(registered_.size());
+  if (result == 0) {
+    result = io_uring_register_buffers_update_tag(&ring_->ring, static_cast<unsigned>(index), &region, nullptr, 1);
+  }
+  if (result < 0) {
     return fail(ErrorCode::kUnsupported,
-                fmt::format("io_uring takes no registered buffers: {}{}", std::system_category().message(-error),
-                            error == -ENOMEM ? " (the memlock limit: ulimit -l)" : ""),
-                -error);
+                fmt::format("io_uring takes no registered buffers: {}{}", std::system_category().message(-result),
+                            result == -ENOMEM ? " (the memlock limit: ulimit -l)" : ""),
+                -result);
   }
-  for (const struct iovec& piece : pieces) {
-    const auto* begin = static_cast<const std::byte*>(piece.iov_base);
-    registered_.push_back({.begin = begin, .end = begin + piece.iov_len});
-  }
+  const auto* begin = static_cast<const std::byte*>(region.iov_base);
+  const auto place = std::ranges::upper_bound(registered_, begin, {}, &Registered::begin);
+  registered_.insert(place, {.begin = begin, .end = begin + region.iov_len, .index = index});
   return {};
 }
 

@@ -23,13 +23,14 @@
 namespace tiercel::testing_io {
 
 enum class Storage : std::uint8_t { kMemory, kIoUring, kThreads };
+enum class Registered : std::uint8_t { kNone, kAll, kPieces };  ///< kPieces: three pages of four, three at a time
 enum class Decoration : std::uint8_t { kNone, kFaulty, kDelayed, kCounting };
 
 struct IoVariant {
   const char* name = "";
   Storage storage = Storage::kMemory;
   bool direct = true;
-  bool registered = false;  ///< the test's memory is registered before the first operation
+  Registered registered = Registered::kNone;  ///< of the test's memory, before the first operation
   Decoration decoration = Decoration::kNone;
 };
 
@@ -39,7 +40,8 @@ inline std::vector<IoVariant> all_variants() {
   return {{.name = "memory"},
           {.name = "memory_any_offset", .direct = false},
           {.name = "io_uring", .storage = kIoUring},
-          {.name = "io_uring_registered", .storage = kIoUring, .registered = true},
+          {.name = "io_uring_registered", .storage = kIoUring, .registered = Registered::kAll},
+          {.name = "io_uring_registered_in_pieces", .storage = kIoUring, .registered = Registered::kPieces},
           {.name = "io_uring_page_cache", .storage = kIoUring, .direct = false},
           {.name = "threads", .storage = kThreads},
           {.name = "threads_page_cache", .storage = kThreads, .direct = false},
@@ -116,7 +118,14 @@ class PageMemory {
   [[nodiscard]] std::byte* at(std::size_t offset) { return pages_[offset / kPageBytes].data() + offset % kPageBytes; }
   [[nodiscard]] std::size_t bytes() const { return pages_.size() * kPageBytes; }
   [[nodiscard]] std::span<std::byte> range(std::size_t offset, std::size_t bytes) { return {at(offset), bytes}; }
-  [[nodiscard]] struct iovec region() { return {.iov_base = at(0), .iov_len = bytes()}; }
+  [[nodiscard]] std::vector<struct iovec> regions(Registered registered) {
+    if (registered == Registered::kAll) return {{.iov_base = at(0), .iov_len = bytes()}};
+    std::vector<struct iovec> pieces;
+    for (std::size_t page = 0; registered == Registered::kPieces && page < pages_.size(); page += 4) {
+      pieces.push_back({.iov_base = at(page * kPageBytes), .iov_len = 3 * kPageBytes});
+    }
+    return pieces;
+  }
 
  private:
   static constexpr std::size_t kPageBytes = 4096;

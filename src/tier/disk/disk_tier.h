@@ -128,7 +128,10 @@ struct DiskOptions {
   std::uint64_t probe_interval_ns = 2'000'000'000;
   bool reset = false;  ///< make the file anew, whatever it holds
   bool direct = true;
-  std::vector<struct iovec> memory;  ///< where blocks will lie, registered with the backend; outlives the tier
+  /// Where blocks will lie: registered with the backend, a piece at a time, when it is ready. Outlives the tier.
+  std::vector<struct iovec> memory{};
+  std::uint64_t memory_piece_bytes = 64U << 20U;  ///< no block lies across a multiple of it in its region
+  std::function<bool()> memory_ready{};           ///< its pages are there; empty: from the start
 };
 
 class DiskTier {

@@ -52,7 +52,8 @@ DiskTier::Engine::Engine(DiskOptions options, FileSystem& files, const Clock& cl
       breaker_(breaker_options(options_)),
       pacer_(pacer_options(options_)),
       device_(options_, clock_, breaker_, counters_),
-      watch_(options_, clock_, device_, breaker_, counters_) {}
+      watch_(options_, clock_, device_, breaker_, counters_),
+      registration_(options_, clock_) {}
 
 DiskTier::Engine::~Engine() {
   mailbox_.close();
@@ -141,6 +142,7 @@ std::uint64_t DiskTier::Engine::next_event_ns() const {
   if (volume_ == nullptr) return UINT64_MAX;
   std::uint64_t event_ns = volume_->next_deadline();
   if (phase_ == Phase::kRecovering || phase_ == Phase::kUp) event_ns = std::min(event_ns, watch_.next_event());
+  if (phase_ == Phase::kUp) event_ns = std::min(event_ns, registration_.next_event());
   if (volume_->writes_wait()) event_ns = std::min(event_ns, pacer_.next_change(now_ns));
   if (phase_ == Phase::kRecovering) {
     const bool went_on = recovery_->reader().report().bytes_read != recovered_bytes_;
@@ -152,6 +154,7 @@ std::uint64_t DiskTier::Engine::next_event_ns() const {
 void DiskTier::Engine::watch() {
   if (phase_ != Phase::kRecovering && phase_ != Phase::kUp) return;
   watch_.step(volume_->metadata(), device_.take_short_read());
+  if (phase_ == Phase::kUp) registration_.step(device_.file()->backend());
   if (const auto lost = watch_.take_lost()) lose(lost->cause, lost->empty);
 }
 

@@ -12,6 +12,7 @@
 #include "tier/disk/disk_mailbox.h"
 #include "tier/disk/disk_tier.h"
 #include "tier/disk/file_watch.h"
+#include "tier/disk/memory_registration.h"
 #include "tier/disk/opening.h"
 #include "tier/disk/recovery.h"
 #include "tier/disk/volume.h"
@@ -78,6 +79,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   disk::WritePacer pacer_;
   disk::Device device_;
   disk::FileWatch watch_;
+  disk::MemoryRegistration registration_;
   Phase phase_ = Phase::kNone;
   std::unique_ptr<disk::Opening> opening_;  // after a failure too, until its operations have ended
   std::unique_ptr<FileLock> lock_;

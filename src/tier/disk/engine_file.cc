@@ -73,8 +73,7 @@ void DiskTier::Engine::begin_opening() {
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
                                                                .reset = options_.reset && !opened_once_,
-                                                               .direct = options_.direct,
-                                                               .memory = options_.memory},
+                                                               .direct = options_.direct},
                                              files_, clock_);
   phase_ = Phase::kOpening;
 }
@@ -104,6 +103,7 @@ void DiskTier::Engine::opened() {
   mailbox_.set_backend(&opened.file->backend());
   device_.open(std::move(opened.file));
   watch_.reset();
+  registration_.reset();
   volume_ = std::make_unique<disk::Volume>(
       disk::Shared{options_, clock_, device_, breaker_, pacer_, counters_, mailbox_}, opened.metadata);
   if (opened.lost_slots > 0) {

@@ -131,12 +131,6 @@ Steps<Status> Opening::open() {
 Status Opening::open_file(const std::string& path, const OpenOptions& options) {
   auto backend = files_.open(path, options);
   if (!backend) return tl::unexpected<Error>(explained(std::move(backend).error()));
-  if (!request_.memory.empty()) {
-    if (const Status registered = (*backend)->register_memory(request_.memory); !registered) {
-      log_line(LogLevel::kInfo, "disk_register_memory",
-               "memory is not registered for disk IO: " + registered.error().message);
-    }
-  }
   opened_.file = std::make_unique<File>(std::move(*backend), clock_);
   port_.use(opened_.file.get());
   return {};

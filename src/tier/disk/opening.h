@@ -33,7 +33,6 @@ struct OpenRequest {
   std::uint64_t io_deadline_ns = 10'000'000'000;
   bool reset = false;  ///< remove what is there first
   bool direct = true;
-  std::span<const struct iovec> memory{};  ///< to be registered with the backend; must outlive the Opening
 };
 
 /// An open disk file. The lock goes last.
