@@ -45,8 +45,9 @@ void run_arena(const Case& test) {
   }
   const double created = seconds_since(clock, start);
   ThreadedExecutor executor({.threads = test.threads}, clock);
-  const auto prefault =
-      Prefault::start({.mappings = {(*arena)->shared_mapping()}, .piece_bytes = host.extent_bytes}, executor);
+  const auto prefault = std::make_shared<Prefault>(
+      Prefault::Options{.mappings = {(*arena)->shared_mapping()}, .piece_bytes = host.extent_bytes});
+  prefault->start(executor);
   const std::uint64_t deadline_ns = clock.now_ns() + 120'000'000'000;
   while (prefault->bytes() < test.bytes && clock.now_ns() < deadline_ns) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -10,16 +10,16 @@
 
 namespace tiercel {
 
-Prefault::Prefault(Options options) : options_(std::move(options)) {}
+Prefault::Prefault(Options options) : options_(std::move(options)) {
+  for (const auto& mapping : options_.mappings) total_ += mapping->bytes();
+}
 
-std::shared_ptr<Prefault> Prefault::start(Options options, Executor& executor) {
-  auto prefault = std::make_shared<Prefault>(std::move(options));
+void Prefault::start(Executor& executor) {
   std::size_t chains = 0;
-  for (std::size_t i = 0; i < executor.concurrency(); ++i) chains += queue(prefault, executor) ? 1U : 0U;
+  for (std::size_t i = 0; i < executor.concurrency(); ++i) chains += queue(shared_from_this(), executor) ? 1U : 0U;
   if (chains == 0) {
     log_line(LogLevel::kWarn, "prefault", "pages are not provided ahead of use: no worker's queue has room for it");
   }
-  return prefault;
 }
 
 bool Prefault::queue(const std::shared_ptr<Prefault>& prefault, Executor& executor) noexcept {

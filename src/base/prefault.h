@@ -22,13 +22,15 @@ class Prefault : public std::enable_shared_from_this<Prefault> {
     std::vector<std::shared_ptr<const Mapping>> mappings;
     std::uint64_t piece_bytes = 64ULL << 20U;
   };
-  /// Never fails: where no task can be queued, a line in the log says so and nothing is provided. `executor` must live
-  /// until the queued tasks have run.
-  [[nodiscard]] static std::shared_ptr<Prefault> start(Options options, Executor& executor);
   explicit Prefault(Options options);
+
+  /// Once. Never fails: where no task can be queued, a line in the log says so and nothing is provided. `executor` must
+  /// live until the queued tasks have run.
+  void start(Executor& executor);
 
   /// What has been provided so far.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return provided_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool done() const noexcept { return bytes() == total_; }
   void stop() noexcept { stop_.store(true, std::memory_order_release); }
 
  private:
@@ -42,6 +44,7 @@ class Prefault : public std::enable_shared_from_this<Prefault> {
   [[nodiscard]] Piece piece(std::uint64_t number) const noexcept;
 
   const Options options_;
+  std::uint64_t total_ = 0;
   std::atomic<std::uint64_t> next_{0};      // the next piece; relaxed: only uniqueness matters
   std::atomic<std::uint64_t> provided_{0};  // pairs: the toucher (release) with bytes() (acquire)
   std::atomic<bool> stop_{false};           // pairs: stop() (release) with the toucher (acquire)

@@ -13,6 +13,14 @@
 namespace tiercel {
 namespace {
 
+std::shared_ptr<Prefault> started(std::vector<std::shared_ptr<const Mapping>> mappings, Executor& executor,
+                                  std::uint64_t piece_bytes = 4_MiB) {
+  auto prefault =
+      std::make_shared<Prefault>(Prefault::Options{.mappings = std::move(mappings), .piece_bytes = piece_bytes});
+  prefault->start(executor);
+  return prefault;
+}
+
 std::shared_ptr<const Mapping> mapping(std::uint64_t bytes, ArenaKind kind = ArenaKind::kAnonymous) {
   auto made = Mapping::share({.bytes = bytes, .kind = kind});
   return made ? *made : nullptr;
@@ -25,7 +33,7 @@ TEST(Prefault, goes_in_pieces_over_all_mappings_and_keeps_content) {
   const auto second = mapping(16_MiB);
   ASSERT_TRUE(first && second);
   second->data()[5_MiB] = std::byte{42};
-  const auto prefault = Prefault::start({.mappings = {first, second}, .piece_bytes = 4_MiB}, executor);
+  const auto prefault = started({first, second}, executor);
   EXPECT_EQ(prefault->bytes(), 0U);
   ASSERT_TRUE(executor.run());
   if (prefault->bytes() == 0) GTEST_SKIP() << "this kernel has no MADV_POPULATE_WRITE";
@@ -34,7 +42,9 @@ TEST(Prefault, goes_in_pieces_over_all_mappings_and_keeps_content) {
   EXPECT_EQ(prefault->bytes(), 6_MiB);
   ASSERT_TRUE(executor.run());
   EXPECT_EQ(prefault->bytes(), 10_MiB);
+  EXPECT_FALSE(prefault->done());
   executor.run_all();
+  EXPECT_TRUE(prefault->done());
   EXPECT_EQ(prefault->bytes(), 22_MiB);
   EXPECT_EQ(second->data()[5_MiB], std::byte{42});
 }
@@ -45,7 +55,7 @@ TEST(Prefault, outlives_who_asked_for_it) {
   auto pages = mapping(8_MiB);
   ASSERT_TRUE(pages);
   const std::weak_ptr<const Mapping> seen = pages;
-  (void)Prefault::start({.mappings = {std::move(pages)}, .piece_bytes = 4_MiB}, executor);
+  (void)started({std::move(pages)}, executor);
   EXPECT_FALSE(seen.expired());  // the queued task has it
   executor.run_all();
   EXPECT_TRUE(seen.expired());
@@ -54,7 +64,7 @@ TEST(Prefault, outlives_who_asked_for_it) {
 TEST(Prefault, stops_when_told) {
   ManualClock clock;
   ManualExecutor executor(clock);
-  const auto prefault = Prefault::start({.mappings = {mapping(16_MiB)}, .piece_bytes = 4_MiB}, executor);
+  const auto prefault = started({mapping(16_MiB)}, executor);
   prefault->stop();
   executor.run_all();
   EXPECT_EQ(prefault->bytes(), 0U);
@@ -65,7 +75,7 @@ TEST(Prefault, several_threads_touch_all_of_it_once) {
   std::shared_ptr<Prefault> prefault;
   {
     ThreadedExecutor executor({.threads = 3}, clock);
-    prefault = Prefault::start({.mappings = {mapping(64_MiB, ArenaKind::kMemfd)}, .piece_bytes = 2_MiB}, executor);
+    prefault = started({mapping(64_MiB, ArenaKind::kMemfd)}, executor, 2_MiB);
   }  // runs what is queued; a task that finds the executor stopping goes on in its own place
   if (prefault->bytes() == 0) GTEST_SKIP() << "this kernel has no MADV_POPULATE_WRITE";
   EXPECT_EQ(prefault->bytes(), 64_MiB);
@@ -91,7 +101,7 @@ class CrowdedExecutor final : public Executor {
 TEST(Prefault, a_full_queue_does_not_end_it) {
   ManualClock clock;
   CrowdedExecutor executor(clock);
-  const auto prefault = Prefault::start({.mappings = {mapping(16_MiB)}, .piece_bytes = 4_MiB}, executor);
+  const auto prefault = started({mapping(16_MiB)}, executor);
   executor.full = true;
   executor.run_all();
   if (prefault->bytes() == 0) GTEST_SKIP() << "this kernel has no MADV_POPULATE_WRITE";
@@ -104,7 +114,7 @@ TEST(Prefault, what_cannot_begin_says_so) {
   std::vector<std::string> lines;
   set_log_sink([&](LogLevel, std::string_view text) { lines.emplace_back(text); });
   executor.full = true;
-  (void)Prefault::start({.mappings = {mapping(16_MiB)}, .piece_bytes = 4_MiB}, executor);
+  (void)started({mapping(16_MiB)}, executor);
   set_log_sink({});
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_NE(lines[0].find("not provided ahead of use"), std::string::npos) << lines[0];

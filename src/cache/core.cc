@@ -35,7 +35,8 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
 constexpr std::size_t kQueuedDemotions = 65'536;
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
-DiskOptions disk_options(const Config& config, std::uint32_t index, const std::shared_ptr<Arena>& arena) {
+DiskOptions disk_options(const Config& config, std::uint32_t index, const Arena& arena,
+                         const std::shared_ptr<Prefault>& prefault) {
   const std::uint64_t directories = config.disk.directories.size();
   const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
   const std::uint64_t mine = extents / directories + (index < extents % directories ? 1 : 0);
@@ -44,7 +45,7 @@ DiskOptions disk_options(const Config& config, std::uint32_t index, const std::s
   };
   // Without prefault pages are to come with their use, and registering would provide them all.
   std::vector<struct iovec> memory;
-  if (config.host.prefault) memory.push_back({.iov_base = arena->data(), .iov_len = arena->bytes()});
+  if (prefault) memory.push_back({.iov_base = arena.data(), .iov_len = arena.bytes()});
   return {.directory = config.disk.directories[index],
           .capacity = mine * config.host.extent_bytes,
           .extent_bytes = config.host.extent_bytes,
@@ -57,7 +58,7 @@ DiskOptions disk_options(const Config& config, std::uint32_t index, const std::s
           .direct = config.disk.direct,
           .memory = std::move(memory),
           .memory_piece_bytes = config.host.extent_bytes,
-          .memory_ready = [arena] { return arena->prefaulted_bytes() >= arena->bytes(); }};
+          .memory_ready = [prefault] { return prefault->done(); }};
 }
 
 }  // namespace
@@ -98,12 +99,17 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                    .max_filling_bytes = resolved.disk.directories.empty()
                                             ? UINT64_MAX
                                             : resolved.host.capacity * (100 - resolved.limits.load_percent) / 100});
-  auto core = std::make_shared<CacheCore>(
-      Parts{.config = resolved, .environment = environment, .arena = std::move(arena), .store = std::move(store)});
+  std::shared_ptr<Prefault> prefault;
   if (resolved.host.prefault) {
-    core->prefault_ = Prefault::start({.mappings = std::move(pages), .piece_bytes = resolved.host.extent_bytes},
-                                      environment.executor);
+    prefault = std::make_shared<Prefault>(
+        Prefault::Options{.mappings = std::move(pages), .piece_bytes = resolved.host.extent_bytes});
   }
+  auto core = std::make_shared<CacheCore>(Parts{.config = resolved,
+                                                .environment = environment,
+                                                .arena = std::move(arena),
+                                                .prefault = prefault,
+                                                .store = std::move(store)});
+  if (prefault) prefault->start(environment.executor);
   return core;
 }
 
@@ -111,6 +117,7 @@ CacheCore::CacheCore(Parts parts)
     : config_(std::move(parts.config)),
       environment_(parts.environment),
       arena_(std::move(parts.arena)),
+      prefault_(std::move(parts.prefault)),
       store_(std::move(parts.store)),
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
@@ -125,12 +132,12 @@ CacheCore::CacheCore(Parts parts)
     admission_ = std::make_unique<AdmitAll>();
   }
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
-    disks_.push_back(
-        std::make_unique<DiskDirectory>(DiskDirectory::Parts{.core = *this,
-                                                             .index = index,
-                                                             .options = disk_options(config_, index, arena_),
-                                                             .files = *environment_.files,
-                                                             .clock = environment_.clock}));
+    disks_.push_back(std::make_unique<DiskDirectory>(
+        DiskDirectory::Parts{.core = *this,
+                             .index = index,
+                             .options = disk_options(config_, index, *arena_, prefault_),
+                             .files = *environment_.files,
+                             .clock = environment_.clock}));
   }
 }
 

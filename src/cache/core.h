@@ -50,6 +50,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
     Config config;
     Environment environment;
     std::shared_ptr<Arena> arena;
+    std::shared_ptr<Prefault> prefault;  // none without host.prefault; started by create()
     HostStore store;
   };
   explicit CacheCore(Parts parts);
@@ -210,7 +211,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   const Config config_;
   const Environment environment_;
   const std::shared_ptr<Arena> arena_;
-  std::shared_ptr<Prefault> prefault_;  // set before the core is shared; none without host.prefault
+  const std::shared_ptr<Prefault> prefault_;
   Counters counters_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
   std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic
