@@ -46,15 +46,15 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
   progress.adopted_blocks = progress.adopted_bytes = 0;
+  progress.first_generation = opened.epoch << 40U;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
-  const std::uint64_t earlier = (opened.epoch << 40U) - 1;
-  for (Tombstone& tombstone : deletes_under_way_) {
-    tombstone.generation = std::max(tombstone.generation, earlier);
+  const auto cover_file = [&](Tombstone tombstone) {
+    tombstone.generation = std::max(tombstone.generation, progress.first_generation - 1);
     cover(tombstone);
-  }
+  };
+  for (const Tombstone& tombstone : deletes_under_way_) cover_file(tombstone);
   for (Burial& burial : progress.burials) {
-    burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
-    cover(burial.tombstone);
+    cover_file(burial.tombstone);
     burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
   }
   for (const Tombstone& tombstone : opened.tombstones) cover(tombstone);
@@ -217,7 +217,10 @@ void CacheCore::settle_disks() {
     MutexLock lock(mutex_);
     disk_store_.count_orphans(orphans);
   }
-  for (const auto& disk : disks_) disk->tier().forget_deletes();
+  for (const auto& disk : disks_) {
+    disk->tier().forget_deletes();
+    disk->tier().wake();  // deletes from before it was open have waited for this
+  }
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
              fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));
