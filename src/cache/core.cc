@@ -35,7 +35,7 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
 constexpr std::size_t kQueuedDemotions = 65'536;
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
-DiskOptions disk_options(const Config& config, std::uint32_t index) {
+DiskOptions disk_options(const Config& config, std::uint32_t log_pages, std::uint32_t index) {
   const std::uint64_t directories = config.disk.directories.size();
   const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
   const std::uint64_t mine = extents / directories + (index < extents % directories ? 1 : 0);
@@ -47,6 +47,7 @@ DiskOptions disk_options(const Config& config, std::uint32_t index) {
           .extent_bytes = config.host.extent_bytes,
           .min_slot_bytes = config.host.min_slot_bytes,
           .max_namespaces = config.limits.namespaces,
+          .log_pages = log_pages == 0 ? DiskOptions{}.log_pages : log_pages,
           .depth = config.disk.depth,
           .io_deadline_ns = ns(config.disk.io_deadline),
           .probe_interval_ns = ns(config.disk.probe_interval),
@@ -114,11 +115,12 @@ CacheCore::CacheCore(Parts parts)
     admission_ = std::make_unique<AdmitAll>();
   }
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
-    disks_.push_back(std::make_unique<DiskDirectory>(DiskDirectory::Parts{.core = *this,
-                                                                          .index = index,
-                                                                          .options = disk_options(config_, index),
-                                                                          .files = *environment_.files,
-                                                                          .clock = environment_.clock}));
+    disks_.push_back(std::make_unique<DiskDirectory>(
+        DiskDirectory::Parts{.core = *this,
+                             .index = index,
+                             .options = disk_options(config_, environment_.disk_log_pages, index),
+                             .files = *environment_.files,
+                             .clock = environment_.clock}));
   }
 }
 

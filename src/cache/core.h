@@ -130,6 +130,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// All directories are indexed, or known not to come for now. For tests and for programs that wait for a warm start.
   [[nodiscard]] bool disks_settled();
   [[nodiscard]] std::vector<DiskReport> disk_reports();
+  /// How often a tombstone log was full. For the simulator.
+  [[nodiscard]] std::uint64_t disk_full_logs() const;
 
   /// Aborts on a contradiction. For tests, with nothing in flight.
   void check_consistency();
