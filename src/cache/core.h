@@ -142,7 +142,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
   void add_disk_counters(Stats& stats) const;
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
-  void cover(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
+  void cover(const Tombstone& tombstone, std::uint64_t at_least) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone);
 
   // disk_promotion.cc

@@ -48,32 +48,27 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   progress.adopted_blocks = progress.adopted_bytes = 0;
   progress.first_generation = opened.epoch << 40U;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
-  const auto cover_file = [&](Tombstone tombstone) {
-    tombstone.generation = std::max(tombstone.generation, progress.first_generation - 1);
-    cover(tombstone);
-  };
-  for (const Tombstone& tombstone : deletes_under_way_) cover_file(tombstone);
+  const std::uint64_t earlier = progress.first_generation - 1;
+  for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, earlier);
   for (Burial& burial : progress.burials) {
-    cover_file(burial.tombstone);
+    cover(burial.tombstone, earlier);
     burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
   }
-  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone);
+  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone, 0);
 }
 
-/// What it covers does not come back while a directory is indexed.
-void CacheCore::cover(const Tombstone& tombstone) {
+/// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
+void CacheCore::cover(const Tombstone& tombstone, std::uint64_t at_least) {
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
-  deleted = std::max(deleted, tombstone.generation);
+  deleted = std::max({deleted, tombstone.generation, at_least});
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
 void CacheCore::remember_delete(const Tombstone& tombstone) {
   if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
   // Whatever is still to come was written before: it is covered, whichever directory numbered it.
-  Tombstone everything = tombstone;
-  everything.generation = UINT64_MAX;
-  cover(everything);
+  cover(tombstone, UINT64_MAX);
 }
 
 // ---- indexing
