@@ -39,6 +39,7 @@ void add(Outcome& sum, const Outcome& run) {
   sum.disk_blocks_found += run.disk_blocks_found;
   sum.loaded_from_before += run.loaded_from_before;
   sum.deletes += run.deletes;
+  sum.full_logs += run.full_logs;
 }
 
 class Campaign {
@@ -114,21 +115,35 @@ std::string command_of(const SimulationOptions& run, std::uint64_t seed) {
   return command + " --trace";
 }
 
+namespace {
+
+/// What was asked for and not reached, or nothing.
+std::string missing(const CampaignOptions& options, const CampaignResult& result) {
+  std::string text;
+  if (options.seconds == 0 && result.sum.crashes < options.crash_points)
+    text += fmt::format("FAILED: {} crash points were asked for\n", options.crash_points);
+  if (result.sum.full_logs < options.full_logs)
+    text += fmt::format("FAILED: {} full logs of tombstones were asked for\n", options.full_logs);
+  return text;
+}
+
+}  // namespace
+
 bool passed(const CampaignOptions& options, const CampaignResult& result) {
-  return result.failures.empty() && (options.seconds != 0 || result.sum.crashes >= options.crash_points);
+  return result.failures.empty() && missing(options, result).empty();
 }
 
 std::string describe(const CampaignOptions& options, const CampaignResult& result) {
   const Outcome& sum = result.sum;
   std::string text = fmt::format(
       "{} runs, {} steps, {} boots, {} crashes ({} kills that may lose nothing), {} IO events, {} faults\n"
-      "{} blocks stored, {} loaded ({} of an earlier process), {} found on disk after restarts, {} deletes\n"
+      "{} blocks stored, {} loaded ({} of an earlier process), {} found on disk after restarts, {} deletes, {} full "
+      "logs\n"
       "trace {:016x} of {} events\n",
       result.runs, sum.steps, sum.boots, sum.crashes, sum.kills_checked, sum.io_events, sum.faults, sum.stored_blocks,
-      sum.loaded_blocks, sum.loaded_from_before, sum.disk_blocks_found, sum.deletes, sum.trace_hash, sum.events);
-  if (result.failures.empty() && !passed(options, result)) {
-    text += fmt::format("FAILED: {} crash points were asked for\n", options.crash_points);
-  }
+      sum.loaded_blocks, sum.loaded_from_before, sum.disk_blocks_found, sum.deletes, sum.full_logs, sum.trace_hash,
+      sum.events);
+  if (result.failures.empty()) text += missing(options, result);
   for (const auto& [seed, outcome] : result.failures) {
     text += fmt::format("\n{}\nFAILED: seed {}: {}\nagain: {}\n", outcome.last_events, seed, outcome.violation,
                         command_of(options.run, seed));

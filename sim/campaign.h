@@ -17,6 +17,7 @@ struct CampaignOptions {
   std::uint64_t runs = 1;
   std::uint32_t jobs = 1;
   std::uint64_t crash_points = 0;  ///< enough of them end it; 0: all runs
+  std::uint64_t full_logs = 0;     ///< so many tombstone logs must have been filled
   std::uint64_t seconds = 0;       ///< 0: as long as it takes
 };
 
@@ -28,7 +29,7 @@ struct CampaignResult {
 
 [[nodiscard]] CampaignResult run_campaign(const CampaignOptions& options);
 
-/// No failure, and as many crash points as were asked for.
+/// No failure, and as many crash points and full logs as were asked for.
 [[nodiscard]] bool passed(const CampaignOptions& options, const CampaignResult& result);
 
 /// The figures, or for each failure its sentence, its last events and the command that repeats it.

@@ -205,9 +205,7 @@ std::size_t Client::leading_on_disk(const Conversation& conversation) {
 }
 
 void Client::check_kept(const Conversation& conversation, std::size_t blocks, std::uint64_t process) {
-  const auto unsettled =
-      std::ranges::find_if(conversation.keys, [this](KeyId key) { return !history_.is_settled(key); });
-  blocks = std::min(blocks, static_cast<std::size_t>(unsettled - conversation.keys.begin()));
+  blocks = history_.must_be_kept(conversation.keys, blocks);
   const std::size_t found = leading_on_disk(conversation);
   if (world_.crashed()) return;
   if (found < blocks) {
@@ -224,7 +222,9 @@ void Client::check_kept(const Conversation& conversation, std::size_t blocks, st
   for (std::size_t i = 0; i < loaded.size(); ++i) history_.check_block(conversation.keys[i], loaded[i].bytes(), began);
   if (loaded.size() == blocks) return;
   const bool damaged = load.outcome() == LoadOutcome::kCorrupt;
-  if (damaged && !history_.was_seen_by(conversation.keys[loaded.size()], process)) return;
+  if (damaged && !history_.was_seen_by(conversation.keys[loaded.size()], process)) {
+    return history_.note_damaged(conversation.keys[loaded.size()]);
+  }
   if (damaged || load.outcome() == LoadOutcome::kMiss) {
     history_.fail(
         fmt::format("a killed process lost what was acknowledged: of conversation {}, with {} leading blocks on "

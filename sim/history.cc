@@ -100,6 +100,12 @@ bool History::was_seen_by(KeyId key, std::uint64_t process) const {
                              [&](std::uint64_t sequence) { return commit(sequence).seen_in >= process; });
 }
 
+std::size_t History::must_be_kept(std::span<const KeyId> chain, std::size_t blocks) const {
+  const auto first = std::ranges::find_if(chain.first(std::min(blocks, chain.size())),
+                                          [this](KeyId key) { return !is_settled(key) || damaged_.contains(key); });
+  return static_cast<std::size_t>(first - chain.begin());
+}
+
 std::size_t History::possible_commits(KeyId key) const {
   return static_cast<std::size_t>(std::ranges::count_if(at(key).commits, [this](std::uint64_t sequence) {
     const Deleted deleted = commit(sequence).deleted;
@@ -172,6 +178,7 @@ void History::check_instant(std::string_view what, std::uint64_t began_ns, std::
 void History::restart() {
   ++events_;
   ++restarts_;
+  damaged_.clear();
   for (Commit& commit : commits_) {
     Deleted& deleted = commit.deleted;
     if (deleted == Deleted::kForThisBoot) deleted = Deleted::kPerhaps;

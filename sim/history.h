@@ -18,6 +18,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -85,6 +86,11 @@ class History {
   /// Did that process, or a later one, store the block or read it whole? A block that a start only found may be one
   /// whose slot was being written again when an earlier process was killed: its header is intact, its bytes are not.
   [[nodiscard]] bool was_seen_by(KeyId key, std::uint64_t process) const;
+  /// A load found such a block damaged: the running process has dropped it, from all conversations that go through it.
+  void note_damaged(KeyId key) { damaged_.insert(key); }
+  /// Of `blocks` leading blocks of a chain that were there before a kill, how many must be there now: all before the
+  /// first whose delete is in the air or that has been found damaged.
+  [[nodiscard]] std::size_t must_be_kept(std::span<const KeyId> chain, std::size_t blocks) const;
   /// Commits of a key that a load that begins now may answer.
   [[nodiscard]] std::size_t possible_commits(KeyId key) const;
   [[nodiscard]] std::uint64_t fills() const noexcept { return commits_.size(); }
@@ -131,6 +137,7 @@ class History {
   std::vector<Key> keys_;
   std::map<std::pair<std::uint32_t, BlockHash>, KeyId> ids_;  // by parent (0: none, else id + 1) and hash
   std::vector<Commit> commits_;                               // by sequence - 1
+  std::set<KeyId> damaged_;                                   // in this process, and rightly so
   std::uint64_t events_ = 0;
   std::uint64_t blocks_checked_ = 0;
   std::uint64_t blocks_from_before_ = 0;

@@ -161,6 +161,21 @@ TEST_F(HistoryTest, ABlockThatIsDeletedWhileItIsFilledIsNotCommitted) {
   expect_violation("deleted between its reserve and its commit");
 }
 
+TEST_F(HistoryTest, ADamagedBlockIsMissingFromEveryConversationThatGoesThroughIt) {
+  const std::vector<KeyId> chain{parent_, child_};
+  EXPECT_EQ(history_.must_be_kept(chain, 2), 2U);
+  history_.note_damaged(child_);
+  EXPECT_EQ(history_.must_be_kept(chain, 2), 1U);
+  EXPECT_EQ(history_.must_be_kept(chain, 1), 1U);
+  history_.note_damaged(parent_);
+  EXPECT_EQ(history_.must_be_kept(chain, 2), 0U);
+  history_.restart();
+  EXPECT_EQ(history_.must_be_kept(chain, 2), 2U);
+  (void)commit(child_);
+  (void)history_.begin_drop(child_);
+  EXPECT_EQ(history_.must_be_kept(chain, 2), 1U);
+}
+
 TEST_F(HistoryTest, TimesAreJudged) {
   history_.check_wait("a load", 10, 10);
   history_.check_instant("match", 10, 10);

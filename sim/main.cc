@@ -27,6 +27,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--steps", run.steps, "what engines do in a run")->capture_default_str();
   app.add_option("--jobs", campaign.jobs, "runs at a time")->capture_default_str();
   app.add_option("--crash-points", campaign.crash_points, "end when there were so many crashes over all runs");
+  app.add_option("--full-logs", campaign.full_logs, "fail unless so many tombstone logs were filled over all runs");
   app.add_option("--seconds", campaign.seconds, "end after this time, whatever --runs says");
   app.add_option(
          "--faults", arguments.faults,

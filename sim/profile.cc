@@ -39,6 +39,8 @@ Profile draw_profile(const ProfileRequest& request, Random& random) {
     if (random.below(4) == 0) profile.config.disk.admission = Admission::kSecondSight;
     profile.resizes = random.below(4) == 0;
     profile.disk_bytes = random.below(8) == 0 ? 16_MiB : 64_MiB;
+    Random apart = random;  // what is drawn here changes nothing else of the run
+    if (apart.below(3) == 0) profile.log_pages = 1;
   }
   const std::size_t models = 1 + random.below(3);
   for (std::size_t i = 0; i < models; ++i) profile.models.push_back(model(i, kBlockBytes[random.below(4)]));
@@ -46,7 +48,8 @@ Profile draw_profile(const ProfileRequest& request, Random& random) {
   if (random.below(2) == 0) profile.tenants.emplace_back("other");
   profile.tree = {.conversations = 3 + random.below(12), .longest = 3 + random.below(12)};
   if (random.below(3) == 0) profile.habits.drop_block = 15, profile.habits.drop_namespace = 3;
-  if (random.below(3) == 0) profile.habits.background = 15;  // everything stays in flight for long
+  if (random.below(3) == 0) profile.habits.background = 15;    // everything stays in flight for long
+  if (profile.log_pages != 0) profile.habits.drop_block = 60;  // fills the log time and again
   if (request.faults.bits != 0) {
     const std::uint32_t rates[] = {2'000, 10'000, 50'000, 300'000};
     profile.faults = {.faults = request.faults,

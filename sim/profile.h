@@ -48,6 +48,7 @@ struct Profile {
   Habits habits;
   FaultPlan faults;
   std::uint64_t disk_bytes = UINT64_MAX;  ///< size of the simulated disk
+  std::uint32_t log_pages = 0;            ///< of the tombstone log; 0: as many as usual
   bool resizes = false;                   ///< the disk's capacity changes between boots
   std::uint32_t restart_per_mille = 2;    ///< clean restarts, a step
   bool kills_only = false;                ///< no power cut: what was acknowledged must always be there

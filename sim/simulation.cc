@@ -26,6 +26,7 @@ class Run {
         profile_(draw_profile(options.request, random_)),
         world_({.faults = profile_.faults,
                 .disk_bytes = profile_.disk_bytes,
+                .log_pages = profile_.log_pages,
                 .seed = random_.next(),
                 .live_trace = options.live_trace}),
         history_(world_.trace()),
@@ -90,6 +91,12 @@ class Run {
     if (outcome_.steps % kStepsPerBoundsCheck == 0) check_bounds(world_, history_);
   }
 
+  /// Of the boot that ends.
+  void count_boot() {
+    outcome_.io_events += world_.files().device().events();
+    if (world_.running()) outcome_.full_logs += world_.core().disk_full_logs();
+  }
+
   void recover_from_crash() {
     ++outcome_.crashes;
     // A process that is killed on a healthy disk of the same size loses nothing that was acknowledged.
@@ -98,7 +105,7 @@ class Run {
       kept_by_ = history_.process();
       ++outcome_.kills_checked;
     }
-    outcome_.io_events += world_.files().device().events();
+    count_boot();
     workload_.leave();
     world_.wind_down();
     history_.restart();
@@ -106,7 +113,7 @@ class Run {
   }
 
   void restart() {
-    outcome_.io_events += world_.files().device().events();
+    count_boot();
     if (random_.below(2) == 0) workload_.leave();
     const std::uint64_t began_ns = world_.clock().now_ns();
     const Status closed = world_.close(kCloseDeadline);
@@ -150,7 +157,7 @@ class Run {
   }
 
   Outcome conclude() {
-    outcome_.io_events += world_.files().device().events();
+    count_boot();
     workload_.leave();
     if (world_.running()) world_.wind_down();
     outcome_.ok = !history_.failed();

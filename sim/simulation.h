@@ -39,6 +39,7 @@ struct Outcome {
   std::uint64_t disk_blocks_found = 0;   ///< after restarts, summed
   std::uint64_t loaded_from_before = 0;  ///< blocks that an earlier process had stored
   std::uint64_t deletes = 0;
+  std::uint64_t full_logs = 0;  ///< of tombstones, which then began anew
 };
 
 [[nodiscard]] Outcome simulate(const SimulationOptions& options);

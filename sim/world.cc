@@ -29,6 +29,7 @@ World::Process::~Process() {
 
 World::World(const Options& options)
     : seed_(options.seed),
+      log_pages_(options.log_pages),
       trace_(clock_, options.live_trace),
       files_({.bytes = options.disk_bytes, .faults = options.faults}, clock_, trace_, stream(options.seed, 3)) {}
 
@@ -47,7 +48,8 @@ Status World::boot(const Config& config, const std::optional<CrashPlan>& crash) 
                                                                        .executor = process->scheduler,
                                                                        .copies = process->copies,
                                                                        .seed = stream(seed, 4),
-                                                                       .files = &files_}));
+                                                                       .files = &files_,
+                                                                       .disk_log_pages = log_pages_}));
   process->cache = Cache(process->core, nullptr);
   for (std::size_t i = 0; i < process->core->disks(); ++i) {
     process->drivers.push_back(std::make_unique<DiskDriver>(*process->core, i, files_));

@@ -29,6 +29,7 @@ class World {
   struct Options {
     FaultPlan faults;
     std::uint64_t disk_bytes = UINT64_MAX;  ///< size of the simulated disk
+    std::uint32_t log_pages = 0;            ///< of the tombstone log; 0: as many as usual
     std::uint64_t seed = 1;
     std::FILE* live_trace = nullptr;
   };
@@ -78,6 +79,7 @@ class World {
   };
 
   const std::uint64_t seed_;
+  const std::uint32_t log_pages_;
   ManualClock clock_;
   Trace trace_;
   SimFileSystem files_;

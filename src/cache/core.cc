@@ -35,7 +35,7 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
 constexpr std::size_t kQueuedDemotions = 65'536;
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
-DiskOptions disk_options(const Config& config, std::uint32_t index, const Arena& arena,
+DiskOptions disk_options(const Config& config, const Environment& environment, std::uint32_t index, const Arena& arena,
                          const std::shared_ptr<Prefault>& prefault) {
   const std::uint64_t directories = config.disk.directories.size();
   const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
@@ -51,6 +51,7 @@ DiskOptions disk_options(const Config& config, std::uint32_t index, const Arena&
           .extent_bytes = config.host.extent_bytes,
           .min_slot_bytes = config.host.min_slot_bytes,
           .max_namespaces = config.limits.namespaces,
+          .log_pages = environment.disk_log_pages == 0 ? DiskOptions{}.log_pages : log_pages,
           .depth = config.disk.depth,
           .io_deadline_ns = ns(config.disk.io_deadline),
           .probe_interval_ns = ns(config.disk.probe_interval),
@@ -135,7 +136,7 @@ CacheCore::CacheCore(Parts parts)
     disks_.push_back(std::make_unique<DiskDirectory>(
         DiskDirectory::Parts{.core = *this,
                              .index = index,
-                             .options = disk_options(config_, index, *arena_, prefault_),
+                             .options = disk_options(config_, environment_, index, *arena_, prefault_),
                              .files = *environment_.files,
                              .clock = environment_.clock}));
   }

@@ -132,6 +132,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// All directories are indexed, or known not to come for now. For tests and for programs that wait for a warm start.
   [[nodiscard]] bool disks_settled();
   [[nodiscard]] std::vector<DiskReport> disk_reports();
+  /// How often a tombstone log was full. For the simulator.
+  [[nodiscard]] std::uint64_t disk_full_logs() const;
 
   /// Aborts on a contradiction. For tests, with nothing in flight.
   void check_consistency();
@@ -142,7 +144,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
   void add_disk_counters(Stats& stats) const;
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
-  void cover(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
+  void cover(const Tombstone& tombstone, std::uint64_t at_least) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone);
 
   // disk_promotion.cc

@@ -261,6 +261,46 @@ TEST_F(DiskDelete, of_an_earlier_run_does_not_cover_what_is_stored_before_the_di
   EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
 }
 
+TEST_F(DiskDelete, before_the_disk_is_up_does_not_cover_what_is_stored_after_it) {
+  world_.settle();
+  (void)world_.store(world_.chain(6, 1), 1);
+  world_.settle();
+  world_.stop();
+  world_.configuration().disk.directories = {"/late"};
+  world_.start();
+  pass(2);
+  ASSERT_TRUE(world_.session().drop(world_.chain(6, 1), 2));
+  ASSERT_TRUE(world_.session().drop(world_.chain(4, 2), 0));
+  EXPECT_EQ(world_.store(world_.chain(6, 1), 3), 6U);  // the directory's generations are not known yet
+  EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
+  world_.memory().make_directory("/late");
+  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
+  pass();
+  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(world_.disk().blocks, 10U);
+  restart_after_crash();
+  EXPECT_EQ(world_.load(world_.chain(6, 1), 3), 6U);
+  EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
+}
+
+TEST_F(DiskDelete, before_the_disk_is_up_leaves_no_header_to_a_crash) {
+  world_.settle();
+  (void)world_.store(world_.chain(8, 1), 1);
+  world_.settle();
+  world_.stop();
+  world_.configuration().disk.directories = {"/late"};
+  world_.start();
+  pass(2);
+  ASSERT_TRUE(world_.session().drop(world_.chain(8, 1), 3));
+  world_.memory().make_directory("/late");
+  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
+  pass();
+  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(world_.stats().disk_tombstones, 1U);  // the delete is done
+  restart_after_crash();
+  EXPECT_EQ(matched(8, 1), 3U);
+}
+
 TEST_F(DiskDelete, that_waits_for_a_file_that_is_lost_leaves_the_next_file_alone) {
   put_gate();
   (void)world_.store(world_.chain(8, 1), 1);

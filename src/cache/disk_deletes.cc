@@ -90,19 +90,27 @@ void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& pla
 /// The driver hands on what waits; a directory that refuses is asked again after disk.probe_interval.
 void CacheCore::give_burials(std::uint32_t index) {
   std::vector<Burial> burials;
+  std::uint64_t first_generation = 0;
   const std::uint64_t now = clock().now_ns();
   {
     MutexLock lock(mutex_);
     DiskProgress& progress = disk_progress_[index];
-    // Not before the file is open: only then is it known up to which generation the delete must cover.
     if (!progress.opened || progress.burials.empty() || now < progress.next_burial_ns) return;
+    // A tombstone from before the file was open covers what this process had stored, and by its number nothing that
+    // earlier boots left in the file: indexing clears that, and the burial makes it last. A number that covers both
+    // would cover what was stored after the delete, too.
+    first_generation = progress.first_generation;
+    const bool settled = std::ranges::all_of(disk_progress_, &DiskProgress::settled);
+    const auto is_early = [&](const Burial& burial) { return burial.tombstone.generation < first_generation; };
+    if (!settled && std::ranges::any_of(progress.burials, is_early)) return;
     burials.swap(progress.burials);
   }
   for (std::size_t i = 0; i < burials.size(); ++i) {
     auto burial = std::make_shared<Burial>(std::move(burials[i]));
     const DiskSubmit answer = disks_[index]->tier().bury(
         std::span(&burial->tombstone, 1), burial->slots,
-        [self = shared_from_this(), index, burial](const Status& status) { self->end_burial(index, burial, status); });
+        [self = shared_from_this(), index, burial](const Status& status) { self->end_burial(index, burial, status); },
+        burial->tombstone.generation < first_generation ? BuryScope::kTable : BuryScope::kSlots);
     if (answer == DiskSubmit::kTaken) continue;
     burials[i] = std::move(*burial);
     burials.erase(burials.begin(), burials.begin() + static_cast<std::ptrdiff_t>(i));

@@ -46,34 +46,29 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
   progress.adopted_blocks = progress.adopted_bytes = 0;
+  progress.first_generation = opened.epoch << 40U;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
-  const std::uint64_t earlier = (opened.epoch << 40U) - 1;
-  for (Tombstone& tombstone : deletes_under_way_) {
-    tombstone.generation = std::max(tombstone.generation, earlier);
-    cover(tombstone);
-  }
+  const std::uint64_t earlier = progress.first_generation - 1;
+  for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, earlier);
   for (Burial& burial : progress.burials) {
-    burial.tombstone.generation = std::max(burial.tombstone.generation, earlier);
-    cover(burial.tombstone);
+    cover(burial.tombstone, earlier);
     burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
   }
-  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone);
+  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone, 0);
 }
 
-/// What it covers does not come back while a directory is indexed.
-void CacheCore::cover(const Tombstone& tombstone) {
+/// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
+void CacheCore::cover(const Tombstone& tombstone, std::uint64_t at_least) {
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
-  deleted = std::max(deleted, tombstone.generation);
+  deleted = std::max({deleted, tombstone.generation, at_least});
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
 void CacheCore::remember_delete(const Tombstone& tombstone) {
   if (std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
   // Whatever is still to come was written before: it is covered, whichever directory numbered it.
-  Tombstone everything = tombstone;
-  everything.generation = UINT64_MAX;
-  cover(everything);
+  cover(tombstone, UINT64_MAX);
 }
 
 // ---- indexing
@@ -217,7 +212,10 @@ void CacheCore::settle_disks() {
     MutexLock lock(mutex_);
     disk_store_.count_orphans(orphans);
   }
-  for (const auto& disk : disks_) disk->tier().forget_deletes();
+  for (const auto& disk : disks_) {
+    disk->tier().forget_deletes();
+    disk->tier().wake();  // deletes from before it was open have waited for this
+  }
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
              fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));

@@ -123,6 +123,7 @@ struct DiskProgress {
   std::uint64_t next_burial_ns = 0;  ///< after a refusal: not before
   DiskRecovery recovery;
   std::uint64_t opened_ns = 0;
+  std::uint64_t first_generation = 0;  ///< of this boot of its file: whatever came in it has a lower one
   std::uint64_t indexed_ns = 0;
   std::uint64_t adopted_blocks = 0;
   std::uint64_t adopted_bytes = 0;

@@ -73,6 +73,12 @@ void CacheCore::add_disk_counters(Stats& stats) const {
   }
 }
 
+std::uint64_t CacheCore::disk_full_logs() const {
+  std::uint64_t full = 0;
+  for (const auto& disk : disks_) full += disk->tier().counters().full_logs;
+  return full;
+}
+
 std::vector<DiskReport> CacheCore::disk_reports() {
   std::vector<DiskReport> reports;
   reports.reserve(disks_.size());

@@ -18,7 +18,8 @@ struct Environment {
   Executor& executor;
   CopyEngine& copies;
   std::uint64_t seed = 0;
-  FileSystem* files = nullptr;  ///< of the disk tier; null: a configured one is an error. Outlives the core
+  FileSystem* files = nullptr;       ///< of the disk tier; null: a configured one is an error. Outlives the core
+  std::uint32_t disk_log_pages = 0;  ///< of the tombstone log of a file that is made; 0: as many as usual
 };
 
 }  // namespace tiercel::detail

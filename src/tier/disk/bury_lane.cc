@@ -43,11 +43,21 @@ void BuryLane::renew_log() noexcept {
   renewal_wanted_ = metadata_.free_tombstones() < metadata_.layout().log_records();
 }
 
+bool BuryLane::uncover(const DiskBlock& block, PageWriter::Done done) {
+  if (!old_log_.covers(block)) return false;
+  covered_.push_back(std::move(done));
+  renewal_wanted_ = renewal_wanted_ || !turning_;
+  return true;
+}
+
 void BuryLane::start() {
   if (!turning_ && std::exchange(renewal_wanted_, false)) turn();
   while (!turning_ && !waiting_.empty()) {
     const std::uint32_t id = waiting_.front();
-    if (jobs_.at(id).burial.tombstones.size() > metadata_.free_tombstones()) return turn();
+    if (jobs_.at(id).burial.tombstones.size() > metadata_.free_tombstones()) {
+      log_is_full_ = true;
+      return turn();
+    }
     waiting_.pop_front();
     append(id);
   }
@@ -85,13 +95,17 @@ void BuryLane::log_written(std::uint32_t id) {
   for (const std::uint32_t page : header_pages) {
     pages_.want(page, [this, id](const Status& status) { part_done(id, status); });
   }
+  if (job.burial.scope == BuryScope::kSlots) return;
+  ++job.parts;
+  pages_.want_all([this, id](const Status& status) { part_done(id, status); });
 }
 
 void BuryLane::part_done(std::uint32_t id, const Status& status) {
   Job& job = jobs_.at(id);
   if (!status && job.status) job.status = status;
   if (--job.parts > 0) return;
-  if (!job.status || job.burial.slots.empty()) return finish(id, job.status);
+  const bool headers = !job.burial.slots.empty() || job.burial.scope == BuryScope::kTable;
+  if (!job.status || !headers) return finish(id, job.status);
   job.parts = 1;
   pages_.sync([this, id](const Status& synced) { finish(id, synced); });
 }
@@ -108,22 +122,27 @@ void BuryLane::finish(std::uint32_t id, Status status) {  // NOLINT(performance-
 void BuryLane::turn() {
   turning_ = true;
   pages_.want_all([this](const Status& written) {
-    if (!written) {
-      turning_ = false;
-      return;
-    }
+    if (!written) return turned(written);
     pages_.sync([this](const Status& synced) {
-      if (!synced) {
-        turning_ = false;
-        return;
-      }
-      write_superblock_(metadata_.restart_log(), [this](const Status&) { turning_ = false; });
+      if (!synced) return turned(synced);
+      write_superblock_(metadata_.restart_log(), [this](const Status& status) { turned(status); });
     });
   });
 }
 
+void BuryLane::turned(const Status& status) {
+  turning_ = false;
+  const bool was_full = std::exchange(log_is_full_, false);
+  if (status) {
+    old_log_ = {};
+    shared_.counters.full_logs += was_full ? 1 : 0;
+  }
+  for (const PageWriter::Done& done : std::exchange(covered_, {})) done(status);
+}
+
 void BuryLane::fail_waiting(const Error& error) {
   renewal_wanted_ = false;
+  if (!turning_) turned(tl::unexpected<Error>(error));
   for (const std::uint32_t id : std::exchange(waiting_, {})) part_done(id, tl::unexpected<Error>(error));
 }
 

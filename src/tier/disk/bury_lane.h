@@ -3,7 +3,8 @@
 // A burial: its tombstones are appended and synced; the headers of its slots leave the file; their bytes are
 // overwritten with zeros; all of it is synced; it is answered. Burials that come together share the writes of the log.
 // When the log has no room, every page that differs from the file is written and synced first, so that no header that
-// an old tombstone covers is left, then the superblock says that the log begins anew. The driver's thread only.
+// an old tombstone covers is left, then the superblock says that the log begins anew. A block that tombstones of
+// earlier boots cover, although this boot stored it, must not be published before that. The driver's thread only.
 #pragma once
 
 #include "tier/disk/disk_mailbox.h"
@@ -29,6 +30,11 @@ class BuryLane {
   void start();
   /// The log begins anew soon, if it holds anything: every header that it covers was cleared or is about to be.
   void renew_log() noexcept;
+  /// What the log covered when the file was opened.
+  void set_old_log(TombstoneIndex old) { old_log_ = std::move(old); }
+  /// False: nothing of it covers the block. True: `done` is called when that is so, because the log has begun anew, or
+  /// with the reason why it could not.
+  [[nodiscard]] bool uncover(const DiskBlock& block, PageWriter::Done done);
   /// Answers what has not begun.
   void fail_waiting(const Error& error);
   /// The file is given up: answers everything. Nothing may be called after it.
@@ -47,6 +53,7 @@ class BuryLane {
   void part_done(std::uint32_t id, const Status& status);
   void finish(std::uint32_t id, Status status);
   void turn();
+  void turned(const Status& status);
 
   Shared shared_;
   Metadata& metadata_;
@@ -56,8 +63,11 @@ class BuryLane {
   std::deque<std::uint32_t> waiting_;            // for room in the log
   std::unordered_map<std::uint32_t, Job> jobs_;  // not answered
   std::uint32_t next_id_ = 0;
-  bool turning_ = false;         // the log begins anew
-  bool renewal_wanted_ = false;  // it is to do so, full or not
+  TombstoneIndex old_log_;                 // until the log has begun anew
+  std::vector<PageWriter::Done> covered_;  // told when it has
+  bool turning_ = false;                   // the log begins anew
+  bool log_is_full_ = false;               // which is why
+  bool renewal_wanted_ = false;            // it is to do so, full or not
 };
 
 }  // namespace tiercel::disk

@@ -40,10 +40,11 @@ void DiskMailbox::clear(std::uint32_t slot) {
 }
 
 DiskSubmit DiskMailbox::bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
-                             std::function<void(const Status&)> done) {
+                             std::function<void(const Status&)> done, BuryScope scope) {
   BuryJob job{.tombstones = {tombstones.begin(), tombstones.end()},
               .slots = {slots.begin(), slots.end()},
-              .done = std::move(done)};
+              .done = std::move(done),
+              .scope = scope};
   const MutexLock lock(mutex_);
   if (!doors_.writes) return DiskSubmit::kOff;
   if (!room(Kind::kBury)) return DiskSubmit::kBusy;

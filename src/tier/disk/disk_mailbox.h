@@ -29,6 +29,7 @@ struct BuryJob {
   std::vector<Tombstone> tombstones;
   std::vector<std::uint32_t> slots;
   std::function<void(const Status&)> done;
+  BuryScope scope = BuryScope::kSlots;
 };
 
 using OrderedJob = std::variant<DiskWrite, ClearJob, BuryJob>;
@@ -53,7 +54,7 @@ class DiskMailbox {
   void clear(std::uint32_t slot);
   void forget_deletes() noexcept;
   [[nodiscard]] DiskSubmit bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
-                                std::function<void(const Status&)> done);
+                                std::function<void(const Status&)> done, BuryScope scope);
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
   void wake() noexcept;
   void close() noexcept;

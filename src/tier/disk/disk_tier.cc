@@ -18,8 +18,8 @@ DiskSubmit DiskTier::write(DiskWrite&& job) { return engine_->mailbox().write(st
 void DiskTier::clear(std::uint32_t slot) { engine_->mailbox().clear(slot); }
 
 DiskSubmit DiskTier::bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
-                          std::function<void(const Status&)> done) {
-  return engine_->mailbox().bury(tombstones, slots, std::move(done));
+                          std::function<void(const Status&)> done, BuryScope scope) {
+  return engine_->mailbox().bury(tombstones, slots, std::move(done), scope);
 }
 
 void DiskTier::forget_deletes() noexcept { engine_->mailbox().forget_deletes(); }

@@ -60,6 +60,13 @@ struct DiskWrite {
   std::shared_ptr<void> owner;              ///< dropped when the data has been written (or failed)
 };
 
+/// What of the header table a burial makes durable.
+enum class BuryScope : std::uint8_t {
+  kSlots = 0,  ///< that the headers of its slots are gone
+  kTable = 1,  ///< that every header that was cleared until now is gone: of a delete from before this boot's
+               ///< generations were known, whose tombstone cannot say which blocks of earlier boots it covers
+};
+
 struct DiskRecovery {
   std::uint64_t headers = 0;          ///< valid ones, given to on_found
   std::uint64_t corrupt_headers = 0;  ///< CRC, magic or fields wrong
@@ -112,6 +119,7 @@ struct DiskCounters {
   std::uint64_t queued = 0;             ///< jobs, now
   std::uint64_t quarantined_bytes = 0;  ///< of expired operations that have not ended, now
   std::uint64_t tombstones = 0;
+  std::uint64_t full_logs = 0;  ///< the tombstone log began anew for want of room
 };
 
 struct DiskOptions {
@@ -120,6 +128,7 @@ struct DiskOptions {
   std::uint64_t extent_bytes = 64U << 20U;
   std::uint64_t min_slot_bytes = 256U << 10U;
   std::uint32_t max_namespaces = 4096;
+  std::uint32_t log_pages = 256;                  ///< of the tombstone log of a file that is made
   std::uint32_t depth = 32;                       ///< IO operations in flight
   std::uint32_t queued_jobs = 4096;               ///< of the mailbox, a kind
   std::uint64_t merge_bytes = 4U << 20U;          ///< largest read or write made of neighbours
@@ -147,9 +156,9 @@ class DiskTier {
   /// Durable delete: syncs the tombstones, clears the headers of `slots`, overwrites their data with zeros, then calls
   /// `done`. The slots may be used again after it. kBusy: call again.
   [[nodiscard]] DiskSubmit bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
-                                std::function<void(const Status&)> done);
+                                std::function<void(const Status&)> done, BuryScope scope = BuryScope::kSlots);
   /// Everything that deletes of earlier runs cover has been cleared or never comes: the log may forget them, so that
-  /// they do not cover what this run stored before it knew their generations. Advice.
+  /// they do not cover what this run stored before it knew their generations. A write of such a block waits for it.
   void forget_deletes() noexcept;
   /// Advice for the next start: slots by last use, coldest first.
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);

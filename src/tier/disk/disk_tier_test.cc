@@ -232,6 +232,60 @@ TEST(DiskTier, TheTombstoneLogBeginsAnewAndNothingComesBack) {
   EXPECT_EQ(rig.found[0], kept);
 }
 
+TEST(DiskTier, ABurialOfTheWholeTableLeavesNoClearedHeaderInTheFile) {
+  DiskRig rig;
+  rig.start();
+  const DiskBlock cleared = rig.block(1, 3);
+  (void)rig.write(cleared);
+  rig.run();
+  rig.tier->clear(cleared.slot);  // its header is still in the file
+  const Tombstone other{.fingerprint = name_of(1'000'000), .hash = name_of(2), .generation = 1};
+  const Answer answer = std::make_shared<std::optional<Status>>();
+  rig.gate->hold(IoKind::kWrite);
+  ASSERT_EQ(rig.tier->bury(
+                std::span(&other, 1), {}, [answer](const Status& status) { *answer = status; }, BuryScope::kTable),
+            DiskSubmit::kTaken);
+  rig.run();
+  EXPECT_FALSE(answer->has_value());
+  rig.gate->release_all();
+  rig.run();
+  EXPECT_TRUE(ok(answer));
+  rig.crash();
+  rig.start();
+  EXPECT_TRUE(rig.found.empty());
+}
+
+TEST(DiskTier, WhatAnEarlierBootsTombstoneCoversIsPublishedWhenTheLogHasBegunAnew) {
+  DiskRig rig;
+  rig.start();
+  const DiskBlock deleted = rig.block(1, 3);
+  (void)rig.write(deleted);
+  (void)rig.write(rig.block(9, 9));  // its namespace stays
+  rig.run();
+  (void)rig.bury({deleted});
+  rig.run();
+  rig.crash();
+  rig.start();
+  DiskBlock again = rig.block(1, 4);
+  again.generation = 7;  // stored before this boot's generations were known
+  const DiskBlock other = rig.block(2, 5);
+  rig.gate->hold(IoKind::kSync);  // the log cannot begin anew
+  const Answer wrote_again = rig.write(again);
+  const Answer wrote_other = rig.write(other);
+  rig.run();
+  EXPECT_FALSE(wrote_again->has_value());
+  EXPECT_TRUE(ok(wrote_other));
+  rig.gate->release_all();
+  rig.run();
+  EXPECT_TRUE(ok(wrote_again));
+  EXPECT_TRUE(rig.reads_back(again));
+  rig.crash();
+  rig.start();
+  EXPECT_TRUE(rig.has_found(again));
+  EXPECT_TRUE(rig.has_found(other));
+  EXPECT_FALSE(rig.has_found(deleted));
+}
+
 TEST(DiskTier, TheCheckpointComesBack) {
   DiskRig rig;
   rig.start();

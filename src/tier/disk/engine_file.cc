@@ -70,6 +70,7 @@ void DiskTier::Engine::begin_opening() {
                                                                .extent_bytes = options_.extent_bytes,
                                                                .min_slot_bytes = options_.min_slot_bytes,
                                                                .max_namespaces = options_.max_namespaces,
+                                                               .log_pages = options_.log_pages,
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
                                                                .reset = options_.reset && !opened_once_,
@@ -150,9 +151,9 @@ void DiskTier::Engine::recovered() {
     return open_failed(error);
   }
   const DiskRecovery report = std::move(recovery_->reader().report());
-  recovery_.reset();
   phase_ = Phase::kUp;
-  volume_->recovered();
+  volume_->recovered(recovery_->reader().buried());
+  recovery_.reset();
   judge();  // who is told that all is indexed finds the state that goes with it
   events_.on_recovered(report);
 }

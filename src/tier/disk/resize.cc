@@ -88,20 +88,26 @@ class Resizer {
     shape.extents = extents;
     const auto wanted = Layout::plan(shape);
     if (!wanted) co_return keep(wanted.error());
-    const Layout layout = wanted->with_meta_at(place_region(old, *wanted));
-    auto made = new_region(layout);
-    if (!made) co_return keep(made.error());
-    const std::shared_ptr<Metadata> region = *made;
+    Layout layout = wanted->with_meta_at(place_region(old, *wanted));
     const Status room = port_.file().backend().allocate(std::max(layout.file_bytes(), old.file_bytes()));
     if (!room) {
       (void)port_.file().backend().truncate(old.file_bytes());
-      co_return keep(room.error());
+      if (wanted->file_bytes() > old.data_end()) co_return keep(room.error());
+      layout = *wanted;  // a smaller file must not need a larger one first: over data that is cut off
     }
+    auto made = new_region(layout);
+    if (!made) co_return keep(made.error());
+    const std::shared_ptr<Metadata> region = *made;
     carry_over(*region);
     for (const Move& move : plan_moves(blocks_, old, extents, &outcome_.lost_blocks)) {
       Steps<Status> moving = move_extent(move, *region);
       const Status moved = co_await moving;
       TIERCEL_CO_TRY(moved);
+    }
+    if (layout.meta_begin() < old.data_end()) {
+      Steps<Status> clearing = clear_behind(extents);
+      const Status cleared = co_await clearing;
+      TIERCEL_CO_TRY(cleared);
     }
     Steps<Status> switching = switch_to(region);
     const Status switched = co_await switching;
@@ -168,6 +174,20 @@ class Resizer {
       ++(readable ? outcome_.moved_blocks : outcome_.lost_blocks);
     }
     co_return Status{};
+  }
+
+  /// The headers of what is about to be overwritten leave the old region, so that a crash before the switch finds no
+  /// block there.
+  Steps<Status> clear_behind(std::uint32_t extents) {
+    const Layout& old = old_->layout();
+    for (std::uint32_t slot = old.slot_at(extents, 0); slot < old.slots(); ++slot) old_->clear(slot);
+    const std::uint32_t first = old.header_page(old.slot_at(extents, 0));
+    Steps<Status> writing = write_pages(port_, old_, {.first = first, .count = old.pages() - first});
+    const Status written = co_await writing;
+    TIERCEL_CO_TRY(written);
+    const Pending sync = port_.sync();
+    const Status synced = co_await port_.wait(sync);
+    co_return synced;
   }
 
   /// Writes the whole region, syncs, and makes both superblocks name it.

@@ -146,6 +146,27 @@ TEST_F(ResizeTest, NoRoomToGrowKeepsTheOldSize) {
   EXPECT_EQ(look(files_, 400), stored_.size());
 }
 
+TEST_F(ResizeTest, ShrinksOnAFullDisk) {
+  make(12, {0, 2, 8, 9});
+  files_.world().capacity = files_.bytes(kPath).size();
+  const auto kept_by_old = static_cast<std::size_t>(
+      std::ranges::count_if(stored_, [](const auto& entry) { return entry.second.block.slot / 8 < 8; }));
+  const auto before = files_.crash_after(0);
+  before->world().capacity = files_.bytes(kPath).size();
+  ASSERT_EQ(look(*before, 8), stored_.size());
+  ASSERT_LT(before->bytes(kPath).size(), files_.bytes(kPath).size());
+  ASSERT_EQ(look(files_, 8), stored_.size());
+  for (std::size_t n = 0; n <= files_.events(); ++n) {
+    SCOPED_TRACE(n);
+    Random random(n);
+    const auto files = files_.crash_after(n, [&] { return random.below(2) == 0; });
+    files->world().capacity = files->bytes(kPath).size();
+    ASSERT_GE(look(*files, 8), kept_by_old);
+    ASSERT_GE(look(*files_.crash_after(n), 12), kept_by_old);
+    if (HasFailure()) return;
+  }
+}
+
 TEST_F(ResizeTest, AnErrorOfAnyOperationLosesNothing) {
   make(8, {0, 2, 6, 7});
   for (int failing = 0; failing < 400; ++failing) {

@@ -10,7 +10,9 @@ Volume::Volume(const Shared& shared, std::shared_ptr<Metadata> metadata)
       metadata_(std::move(metadata)),
       pages_(shared_, *metadata_),
       reads_(shared_, [this](const DiskRead& read) { return find(read); }),
-      writes_(shared_, *metadata_, pages_),
+      writes_(
+          shared_, *metadata_, pages_,
+          [this](const DiskBlock& block, PageWriter::Done done) { return burials_.uncover(block, std::move(done)); }),
       burials_(shared_, *metadata_, pages_, writes_, [this](const SuperblockUpdate& update, PageWriter::Done done) {
         write_superblock(update, std::move(done));
       }) {}
@@ -25,8 +27,9 @@ std::optional<ReadLane::Place> Volume::find(const DiskRead& read) const {
   return ReadLane::Place{.offset = layout.data_offset(read.slot, read.slot_bytes)};
 }
 
-void Volume::recovered() {
+void Volume::recovered(const TombstoneIndex& old_log) {
   recovered_ = true;
+  burials_.set_old_log(old_log);
   for (const std::uint32_t page : metadata_->repaired_pages()) pages_.touch(page);
   for (OrderedJob& job : std::exchange(held_, {})) run(std::move(job));
   if (held_checkpoint_) begin_checkpoint(*std::exchange(held_checkpoint_, std::nullopt));

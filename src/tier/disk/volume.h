@@ -27,7 +27,7 @@ class Volume {
   Volume& operator=(const Volume&) = delete;
 
   /// The header table is in memory: what waited goes on.
-  void recovered();
+  void recovered(const TombstoneIndex& old_log);
   void take(Mail& mail);
   void start();
   void expire() { reads_.expire(); }

@@ -24,8 +24,12 @@ std::vector<std::uint32_t> sorted_ids(const Map& map) {
 
 }  // namespace
 
-WriteLane::WriteLane(const Shared& shared, Metadata& metadata, PageWriter& pages)
-    : shared_(shared), metadata_(metadata), pages_(pages), zero_pages_(allocate_pages(kZeroBytes)) {}
+WriteLane::WriteLane(const Shared& shared, Metadata& metadata, PageWriter& pages, Uncover uncover)
+    : shared_(shared),
+      metadata_(metadata),
+      pages_(pages),
+      uncover_(std::move(uncover)),
+      zero_pages_(allocate_pages(kZeroBytes)) {}
 
 Status WriteLane::check(const DiskWrite& job) const {
   const Layout& layout = metadata_.layout();
@@ -122,6 +126,7 @@ void WriteLane::prepare(std::uint32_t id) {
   job.parts = 1;  // held until all that follows has been asked for
   if (unwritten_heads_.contains(job.place.extent)) need_head(id);
   need_namespace(id);
+  need_log(id);
   if (jobs_.at(id).status) {
     ++job.parts;
     data_.add({.id = id, .offset = offset, .bytes = round_up(job.write->block.length, kPageBytes)});
@@ -170,6 +175,11 @@ void WriteLane::need_namespace(std::uint32_t id) {
     if (!written) return namespace_written(number, written);
     pages_.sync([this, number](const Status& synced) { namespace_written(number, synced); });
   });
+}
+
+void WriteLane::need_log(std::uint32_t id) {
+  Job& job = jobs_.at(id);
+  if (uncover_(job.write->block, [this, id](const Status& status) { part_done(id, status); })) ++job.parts;
 }
 
 void WriteLane::namespace_written(std::uint32_t namespace_id, const Status& status) {

@@ -1,9 +1,10 @@
 // WriteLane: writes of blocks, and overwrites of deleted ones with zeros, from their arrival to their answer.
 //
 // A write has its slot to itself (slot_order.h) until its IO has ended. Three things go on side by side: its data, the
-// head of its extent where that was newly cut, the entry of its namespace where that is new. When all three are in the
-// file its header enters the image, and when the page has completed it is answered. A slot that is cleared meanwhile
-// never gets the header. The driver's thread only.
+// head of its extent where that was newly cut, the entry of its namespace where that is new; and where tombstones of
+// earlier boots cover it, the log's beginning anew. When all of that is in the file its header enters the image, and
+// when the page has completed it is answered. A slot that is cleared meanwhile never gets the header. The driver's
+// thread only.
 #pragma once
 
 #include "tier/disk/io_queue.h"
@@ -27,7 +28,10 @@ class WriteLane {
  public:
   using Done = std::function<void(const Status&)>;
 
-  WriteLane(const Shared& shared, Metadata& metadata, PageWriter& pages);
+  /// BuryLane::uncover.
+  using Uncover = std::function<bool(const DiskBlock&, Done)>;
+
+  WriteLane(const Shared& shared, Metadata& metadata, PageWriter& pages, Uncover uncover);
 
   void add(DiskWrite&& job);
   /// The slot holds no block any more, whatever is on its way there.
@@ -51,7 +55,7 @@ class WriteLane {
     SlotJob place;
     std::optional<DiskWrite> write;  // none: an overwrite
     Done zeroed;                     // of an overwrite
-    std::uint32_t parts = 0;         // that are not done: data (or pieces of zeros), head, namespace
+    std::uint32_t parts = 0;         // that are not done: data (or pieces of zeros), head, namespace, log
     std::uint32_t flying = 0;        // IO operations that have not ended
     bool has_slot = false;
     bool cancelled = false;  // cleared meanwhile
@@ -74,6 +78,7 @@ class WriteLane {
   void namespace_written(std::uint32_t namespace_id, const Status& status);
   void need_head(std::uint32_t id);
   void need_namespace(std::uint32_t id);
+  void need_log(std::uint32_t id);
   void start(const IoBatch& batch, bool zeros);
   void part_done(std::uint32_t id, const Status& status);
   void publish(std::uint32_t id);
@@ -86,6 +91,7 @@ class WriteLane {
   Shared shared_;
   Metadata& metadata_;
   PageWriter& pages_;
+  const Uncover uncover_;
   SlotOrder order_;
   IoQueue data_;
   IoQueue zeros_;
