@@ -1,5 +1,6 @@
 #include "cache/core.h"
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/try.h"
 #include "cache/local_session.h"
@@ -31,8 +32,6 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
   }
   return capacity;
 }
-
-constexpr std::size_t kQueuedDemotions = 65'536;
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
 DiskOptions disk_options(const Config& config, std::uint32_t index) {
@@ -104,10 +103,10 @@ CacheCore::CacheCore(Parts parts)
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
       disk_store_(store_.index(), static_cast<std::uint32_t>(config_.disk.directories.size())),
-      demotions_(config_.disk.directories.empty() ? 1 : kQueuedDemotions),
+      demotions_(config_.disk.directories.empty() ? 0 : store_.slots().slot_ids()),
       disk_progress_(config_.disk.directories.size()) {
   if (config_.disk.directories.empty()) return;
-  store_.attach(&disk_store_);
+  store_.attach(&disk_store_, &demotions_);
   if (config_.disk.admission == Admission::kSecondSight) {
     admission_ = std::make_unique<SecondSight>(config_.host.capacity / config_.host.min_slot_bytes);
   } else {
@@ -405,3 +404,10 @@ void CacheCore::check_consistency() {
 }
 
 }  // namespace tiercel::detail
+  for (SlotId slot = 0; slot < store_.slots().slot_ids(); ++slot) {
+    if (!demotions_.holds(slot)) continue;
+    const BlockId id = store_.slots().owner(slot);
+    TIERCEL_CHECK(store_.slots().is_used(slot) && store_.table().slot(id, TierId::kHost) == slot &&
+                      is_readable(store_.table().state(id, TierId::kHost)),
+                  "what is queued for the disk is a block of the host tier");
+  }

@@ -12,6 +12,7 @@
 #include "base/gate.h"
 #include "base/mutex.h"
 #include "cache/counters.h"
+#include "cache/demotion_queue.h"
 #include "cache/disk_side.h"
 #include "cache/disk_store.h"
 #include "cache/environment.h"
@@ -145,8 +146,6 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 
   // disk_promotion.cc
   struct Spare;
-  void acquire_some(const AcquireRequest& request, HostStore::RoomSearch& room, Spare& spare,
-                    std::vector<Acquired>& acquired);
   [[nodiscard]] std::optional<LoadOutcome> acquire_one(const AcquireRequest& request, HostStore::RoomSearch& room,
                                                        Spare& spare, std::vector<Acquired>& acquired)
       TIERCEL_REQUIRES(mutex_);

@@ -1,8 +1,8 @@
 // Goal: what was deleted is never served again: not while the delete is pending, not after a restart, not where an old
 // header survives a crash; and what was stored after the delete is. Method: a small cache turned by hand; directories
 // that stall, are missing, or are still being indexed when the delete comes.
-#include "cache/testing/disk_world.h"
 #include "cache/testing/raw_file.h"
+#include "cache/testing/troubled_disk.h"
 
 #include <gtest/gtest.h>
 
@@ -10,57 +10,19 @@ namespace tiercel {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::DiskWorld;
 using testing::RawFile;
 
-constexpr std::size_t kOn = static_cast<std::size_t>(DiskDirectoryState::kOn);
-constexpr std::size_t kOff = static_cast<std::size_t>(DiskDirectoryState::kOff);
-
-class DiskDelete : public ::testing::Test {
- protected:
-  static Config config() {
-    Config config = DiskWorld::config();
-    config.disk.io_deadline = 1000ms;
-    config.disk.probe_interval = 100ms;
-    return config;
-  }
-  /// From here on operations can be held back.
-  void put_gate() {
-    world_.stop();
-    world_.wrap([this](const std::string&, std::unique_ptr<IoBackend> file) {
-      return std::make_unique<DelayedBackend>(std::move(file), gate_);
-    });
-    world_.start();
-    world_.settle();
-  }
-  void pass(int turns = 20) {
-    for (int i = 0; i < turns; ++i) {
-      world_.advance(100ms);
-      world_.settle(20);
-    }
-  }
-  void restart_after_crash() {
-    world_.crash();
-    world_.start();
-    world_.settle();
-  }
-  std::size_t matched(std::size_t blocks, TokenId seed) {
-    return world_.session().match(world_.chain(blocks, seed)).blocks();
-  }
-
-  DiskWorld world_{config()};
-  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
-};
+class DiskDelete : public testing::TroubledDisk {};
 
 TEST_F(DiskDelete, while_the_directory_is_off_is_pending_and_done_when_it_comes_back) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
   world_.restart();
   gate_->hold_all();
   Load load = world_.session().load(world_.chain(1, 1), 1, 10ms);
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   load = {};
   const auto dropped = world_.session().drop(world_.chain(8, 1), 3);
   ASSERT_TRUE(dropped);
@@ -69,7 +31,7 @@ TEST_F(DiskDelete, while_the_directory_is_off_is_pending_and_done_when_it_comes_
   EXPECT_EQ(world_.stats().disk_late_deletes, 1U);
   gate_->release_all();
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
   EXPECT_EQ(world_.stats().disk_tombstones, 1U);
   restart_after_crash();
@@ -86,14 +48,14 @@ TEST_F(DiskDelete, before_a_missing_directory_appears_covers_what_is_in_it) {
   world_.configuration().disk.directories = {"/late"};
   world_.start();
   pass(2);
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   const auto dropped = world_.session().drop(world_.chain(8, 1), 3);
   ASSERT_TRUE(dropped);
   EXPECT_GE(dropped->pending, 1U);  // there may be more where nobody can look
   world_.memory().make_directory("/late");
   ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   EXPECT_EQ(matched(8, 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
@@ -162,7 +124,7 @@ TEST_F(DiskDelete, of_what_was_evicted_outlives_its_old_header_too) {
 }
 
 TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   (void)world_.store(world_.chain(8, 2), 2);
   world_.settle();
@@ -177,7 +139,7 @@ TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
     ASSERT_TRUE(dropped);
     gate_->release_all();
     pass(30);
-    ASSERT_EQ(world_.stats().disk_directories[kOn], 1U) << let;
+    ASSERT_EQ(directories(kOn), 1U) << let;
     EXPECT_LE(matched(8, 1), kept) << let;
     EXPECT_EQ(world_.load(world_.chain(8, 1), 1), matched(8, 1)) << let;
     EXPECT_EQ(world_.load(world_.chain(8, 2), 2), 8U) << let;
@@ -191,7 +153,7 @@ TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
 }
 
 TEST_F(DiskDelete, while_its_write_is_in_flight) {
-  put_gate();
+  put_faults();
   for (std::size_t let = 0; let < 10; ++let) {
     const auto seed = static_cast<TokenId>(100 + let);
     gate_->hold(IoKind::kWrite);
@@ -212,7 +174,7 @@ TEST_F(DiskDelete, while_its_write_is_in_flight) {
 }
 
 TEST_F(DiskDelete, while_it_is_being_read) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(4, 1), 1);
   world_.settle();
   world_.restart();
@@ -262,12 +224,12 @@ TEST_F(DiskDelete, of_an_earlier_run_does_not_cover_what_is_stored_before_the_di
 }
 
 TEST_F(DiskDelete, that_waits_for_a_file_that_is_lost_leaves_the_next_file_alone) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
   gate_->hold_all();
   pass();  // the look at the file stalls
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   const auto dropped = world_.session().drop(world_.chain(8, 1), 0);
   ASSERT_TRUE(dropped);
   EXPECT_GE(dropped->pending, 8U);
@@ -278,7 +240,7 @@ TEST_F(DiskDelete, that_waits_for_a_file_that_is_lost_leaves_the_next_file_alone
   gate_->release_all();
   world_.settle();  // the file is made anew, and what waited goes into the same slots
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   ASSERT_EQ(world_.disk().blocks, 8U);
   restart_after_crash();
   EXPECT_EQ(world_.load(world_.chain(8, 2), 2), 8U);

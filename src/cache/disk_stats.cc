@@ -47,7 +47,6 @@ void CacheCore::add_disk_counters(Stats& stats) const {
   tier.hit_blocks = counters_.disk_hit_blocks.get();
   tier.hit_bytes = counters_.disk_hit_bytes.get();
   stats.demotions_not_admitted = counters_.demotions_not_admitted.get();
-  stats.demotions_shed = counters_.demotions_shed.get();
   stats.demotions_refused = counters_.demotions_refused.get();
   stats.demotions_failed = counters_.demotions_failed.get();
   stats.disk_checksum_failures = counters_.disk_checksum_failures.get();
