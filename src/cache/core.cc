@@ -212,17 +212,44 @@ std::byte* CacheCore::data(SlotId slot) const noexcept {
 
 // ---- match, stores, loads
 
-std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const {
+std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) {
   static constexpr GroupRule kFull{.kind = GroupKind::kFullAttention};
   std::size_t length = [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {  // the directory's reader calls take no lock
     return store_.table().match(hashes, std::span(&kFull, 1), tiers);
   }();
-  if (disks_.empty() || disk_reads_.load(std::memory_order_relaxed)) return length;
-  const auto unreachable = std::ranges::find_if(tiers, [](TierSet tier) { return !tier.has(TierId::kHost); });
-  length = static_cast<std::size_t>(unreachable - tiers.begin());
+  const DiskStore::Reach reach = disk_reach_.load(std::memory_order_relaxed);
+  if (disks_.empty() || reach == DiskStore::Reach::kAll) return length;
+  if (reach == DiskStore::Reach::kSome) {
+    length = count_reachable(hashes, tiers);
+  } else {
+    const auto unreachable = std::ranges::find_if(tiers, [](TierSet tier) { return !tier.has(TierId::kHost); });
+    length = static_cast<std::size_t>(unreachable - tiers.begin());
+  }
   tiers.resize(length);
   return length;
 }
+
+/// Leading blocks that are in the arena, or in a directory that answers reads. The directory's cells do not say which
+/// directory of the disk tier a copy lies in: only the entry does, under the lock.
+std::size_t CacheCore::count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers) {
+  for (std::size_t done = 0; done < tiers.size();) {
+    if (tiers[done].has(TierId::kHost)) {
+      ++done;
+      continue;
+    }
+    const std::size_t end = std::min(done + kSlice, tiers.size());
+    MutexLock lock(mutex_);
+    for (; done < end; ++done) {
+      if (tiers[done].has(TierId::kHost)) continue;
+      const BlockId id = store_.table().find(hashes[done], 0);
+      if (id == kNoBlock) return done;
+      if (!is_readable(store_.table().state(id, TierId::kHost)) && !disk_store_.serves(id)) return done;
+    }
+  }
+  return tiers.size();
+}
+
+void CacheCore::note_reach() { disk_reach_.store(disk_store_.reach(), std::memory_order_relaxed); }
 
 void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
@@ -401,9 +428,6 @@ void CacheCore::check_consistency() {
   MutexLock lock(mutex_);
   store_.check_consistency();
   disk_store_.check_consistency();
-}
-
-}  // namespace tiercel::detail
   for (SlotId slot = 0; slot < store_.slots().slot_ids(); ++slot) {
     if (!demotions_.holds(slot)) continue;
     const BlockId id = store_.slots().owner(slot);
@@ -411,3 +435,6 @@ void CacheCore::check_consistency() {
                       is_readable(store_.table().state(id, TierId::kHost)),
                   "what is queued for the disk is a block of the host tier");
   }
+}
+
+}  // namespace tiercel::detail

@@ -67,7 +67,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void release(std::uint32_t slot) noexcept override;
 
   // For the local session and its handles.
-  [[nodiscard]] std::size_t match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const;
+  /// Leading blocks that a load could bring now. Takes no lock while all directories that have blocks answer reads.
+  [[nodiscard]] std::size_t match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers);
   /// Outcomes for the blocks [first, first + outcomes.size()); `fills[i]` is set where outcome i is kYes.
   void begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes, std::span<Reserved> outcomes,
                    std::span<Fill> fills);
@@ -136,6 +137,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
+  [[nodiscard]] std::size_t count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers);
+  void note_reach() TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable)
       TIERCEL_REQUIRES(mutex_);
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
@@ -221,8 +224,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   PinsByEnd pins_ TIERCEL_GUARDED_BY(mutex_);  // what has not ended
   bool handover_active_ TIERCEL_GUARDED_BY(mutex_) = false;
 
-  std::vector<std::unique_ptr<DiskDirectory>> disks_;  // made at creation
-  std::atomic<bool> disk_reads_{false};                // some directory answers reads; relaxed: advice for match
+  std::vector<std::unique_ptr<DiskDirectory>> disks_;                  // made at creation
+  std::atomic<DiskStore::Reach> disk_reach_{DiskStore::Reach::kNone};  // relaxed: advice for match
   Budget demoting_bytes_;
   DiskStore disk_store_ TIERCEL_GUARDED_BY(mutex_);
   Promotions promotions_ TIERCEL_GUARDED_BY(mutex_);

@@ -1,7 +1,7 @@
 // Goal: several directories, admission, paranoid mode, the share of loads and a changed capacity: each does what its
 // setting says. Method: a small cache turned by hand over files in memory.
-#include "cache/testing/disk_world.h"
 #include "cache/testing/raw_file.h"
+#include "cache/testing/troubled_disk.h"
 
 #include <gtest/gtest.h>
 
@@ -14,35 +14,14 @@ using testing::RawFile;
 
 constexpr std::uint64_t kBlock = testing::kDiskBlockBytes;
 
-Config quick(Config config) {
-  config.disk.io_deadline = 1000ms;
-  config.disk.probe_interval = 100ms;
-  return config;
-}
-
-class DiskDirectories : public ::testing::Test {
+class DiskDirectories : public testing::TroubledDisk {
  protected:
+  DiskDirectories() : TroubledDisk(config()) {}
   static Config config() {
-    Config config = quick(DiskWorld::config());
+    Config config = testing::impatient();
     config.disk.directories = {"/a", "/b", "/c"};
     config.disk.capacity = 24_MiB;
     return config;
-  }
-  /// Operations on the files of /b can be held back.
-  void put_gate() {
-    world_.stop();
-    world_.wrap([this](const std::string& path, std::unique_ptr<IoBackend> file) -> std::unique_ptr<IoBackend> {
-      if (!path.starts_with("/b/")) return file;
-      return std::make_unique<DelayedBackend>(std::move(file), gate_);
-    });
-    world_.start();
-    world_.settle();
-  }
-  void pass(int turns = 20) {
-    for (int i = 0; i < turns; ++i) {
-      world_.advance(100ms);
-      world_.settle(20);
-    }
   }
   std::size_t blocks_in(const std::string& directory) {
     std::size_t headers = 0;
@@ -54,14 +33,11 @@ class DiskDirectories : public ::testing::Test {
     }
     return headers;
   }
-
-  DiskWorld world_{config()};
-  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
 };
 
 TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
   world_.settle();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   EXPECT_EQ(world_.store(world_.chain(30, 1), 1), 30U);
   world_.settle();
   for (const char* directory : {"/a", "/b", "/c"}) {
@@ -75,13 +51,13 @@ TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
 }
 
 TEST_F(DiskDirectories, one_fails_and_comes_back) {
-  put_gate();
+  put_faults("/b/");
   (void)world_.store(world_.chain(30, 1), 1);
   world_.settle();
   world_.restart();
   gate_->hold_all();
   pass();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOff)], 1U);
+  EXPECT_EQ(directories(kOff), 1U);
   EXPECT_LT(world_.load(world_.chain(30, 1), 1), 30U);
   const std::size_t in_b = blocks_in("/b");
   EXPECT_EQ(world_.store(world_.chain(12, 2), 2), 12U);  // the others take it
@@ -90,11 +66,33 @@ TEST_F(DiskDirectories, one_fails_and_comes_back) {
   EXPECT_EQ(world_.disk().stored_blocks, 12U);
   gate_->release_all();
   pass();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
   world_.restart();
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
   EXPECT_EQ(world_.load(world_.chain(12, 2), 2), 12U);
+}
+
+TEST_F(DiskDirectories, match_counts_only_what_can_be_loaded_while_one_is_off) {
+  put_faults("/b/");
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.restart();  // on disk alone, over three directories
+  ASSERT_EQ(matched(30, 1), 30U);
+  gate_->hold_all();
+  pass();
+  ASSERT_EQ(directories(kOff), 1U);
+  const std::size_t now = matched(30, 1);
+  EXPECT_LT(now, 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), now);
+  EXPECT_EQ(matched(30, 1), now);  // in the arena by now, up to the same block
+  EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
+  EXPECT_EQ(matched(4, 2), 4U);
+  gate_->release_all();
+  pass();
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(30, 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
 }
 
 TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
@@ -104,7 +102,7 @@ TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
   world_.restart();
   RawFile(world_.memory(), "/b/tiercel.kv").truncate(0);
   pass(40);
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   const std::size_t found = world_.load(world_.chain(30, 1), 1);
   EXPECT_LT(found, 30U);
   EXPECT_GT(world_.stats().disk_lost_blocks, 0U);

@@ -42,6 +42,7 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   disk_store_.open(index, std::move(shape));
   store_.raise_generation(opened.epoch << 40U);
   DiskProgress& progress = disk_progress_[index];
+  note_reach();
   progress.opened = true;
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
@@ -245,7 +246,7 @@ void CacheCore::disk_lost(std::uint32_t index) {
     disk_store_.set_serving(index, false, false);
     disk_progress_[index].opened = disk_progress_[index].recovered = false;
     disk_progress_[index].settled = true;
-    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+    note_reach();
   }
   settle_disks();
 }
@@ -257,7 +258,7 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
     DiskProgress& progress = disk_progress_[index];
     const bool reads = state == DiskState::kStarting || state == DiskState::kOn || state == DiskState::kReadOnly;
     disk_store_.set_serving(index, reads, state == DiskState::kOn);
-    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+    note_reach();
     progress.cause = cause;
     if (state == DiskState::kOn) progress.next_burial_ns = 0;
     // A directory that does not come up must not keep the others from being settled.

@@ -103,9 +103,16 @@ DiskPlace DiskStore::place_of(BlockId id) const noexcept {
   return {};
 }
 
-bool DiskStore::serves_any() const noexcept {
-  return std::ranges::any_of(directories_,
-                             [](const Directory& directory) { return directory.slots && directory.reads; });
+DiskStore::Reach DiskStore::reach() const noexcept {
+  bool any = false;
+  bool all = true;
+  for (const Directory& directory : directories_) {
+    if (!directory.slots) continue;
+    any = any || directory.reads;
+    all = all && directory.reads;
+  }
+  if (!any) return Reach::kNone;
+  return all ? Reach::kAll : Reach::kSome;
 }
 
 bool DiskStore::takes_writes() const noexcept {

@@ -76,8 +76,9 @@ class DiskStore {
   [[nodiscard]] bool is_recovering(std::uint32_t directory) const noexcept {
     return directories_[directory].slots && directories_[directory].recovering;
   }
-  /// Does any directory answer reads?
-  [[nodiscard]] bool serves_any() const noexcept;
+  /// Which of the directories that have copies answer reads.
+  enum class Reach : std::uint8_t { kNone, kSome, kAll };
+  [[nodiscard]] Reach reach() const noexcept;
   /// Could a read of this copy be answered now?
   [[nodiscard]] bool serves(BlockId id) const noexcept;
   /// Does the place lie in the file that its directory has open now?
