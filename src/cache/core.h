@@ -178,13 +178,17 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 
   // disk_recovery.cc
   struct Found {
-    enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted };
+    enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted, kGone };
     std::vector<Result> results;                                ///< of a slice
-    std::vector<DiskPlace> replaced;                            ///< older copies that gave way
+    std::vector<DiskPlace> replaced;                            ///< older copies that gave way: to be cleared
     std::vector<std::pair<std::uint32_t, DiskBlock>> children;  ///< with their directory: their parent has come
   };
   void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
       TIERCEL_REQUIRES(orphans_mutex_);
+  void adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void take_children(const BlockHash& parent, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  using NewestDeletes = std::map<BlockHash, std::uint64_t>;
+  [[nodiscard]] std::uint64_t drop_orphans(bool all, const NewestDeletes& deleted) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                         std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t covered_by_name(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);

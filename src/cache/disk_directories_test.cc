@@ -112,6 +112,114 @@ TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
 }
 
+class DiskMountedLate : public DiskDirectories {
+ protected:
+  /// The next start finds the files of these directories only when they are mounted.
+  void unmount(const std::vector<std::string>& missing) {
+    world_.configuration().disk.directories = {"/a", "/b", "/c"};
+    for (std::string& directory : world_.configuration().disk.directories) {
+      if (std::ranges::find(missing, directory) == missing.end()) continue;
+      directory = "/late" + directory;
+    }
+    world_.start();
+    pass(3);
+    ASSERT_EQ(directories(kOff), missing.size());
+    ASSERT_TRUE(world_.core().disks_settled());
+  }
+  void mount(const std::string& directory) {
+    world_.memory().make_directory("/late");
+    world_.memory().make_directory("/late" + directory);
+    ASSERT_TRUE(world_.memory().rename(directory + "/tiercel.kv", "/late" + directory + "/tiercel.kv"));
+    pass(40);
+  }
+  /// As if it had been mounted where it belongs all the time.
+  void put_back(const std::string& directory) {
+    ASSERT_TRUE(world_.memory().rename("/late" + directory + "/tiercel.kv", directory + "/tiercel.kv"));
+  }
+};
+
+TEST_F(DiskMountedLate, what_continues_its_blocks_waits_and_links) {
+  world_.settle();
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.stop();
+  unmount({"/b"});
+  const std::size_t now = matched(30, 1);
+  EXPECT_LT(now, 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), now);
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, 0U);
+  EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
+  world_.settle();
+  EXPECT_EQ(world_.disk().stored_blocks, 4U);  // the others are written to meanwhile
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(30, 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, 0U);
+  EXPECT_EQ(world_.stats().disk_recovered_blocks, 30U);
+  world_.restart();
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
+}
+
+TEST_F(DiskMountedLate, what_waits_gives_way_where_room_is_needed) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 5; ++seed) {
+    (void)world_.store(world_.chain(60, seed), seed);
+    world_.settle();
+  }
+  world_.stop();
+  unmount({"/b"});
+  const std::uint64_t served = world_.disk().blocks;
+  EXPECT_LT(served, 150U);  // of about 200 that are there
+  for (TokenId seed = 11; seed <= 15; ++seed) {
+    world_.advance(1s);
+    EXPECT_EQ(world_.store(world_.chain(50, seed), seed), 50U);
+    world_.settle();
+  }
+  EXPECT_EQ(world_.disk().blocks, served + 250);  // there would be room for 56 without what waits
+  EXPECT_EQ(world_.disk().evicted_blocks, 0U);
+  EXPECT_EQ(world_.load(world_.chain(50, 15), 15), 50U);
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  for (const TokenId seed : {1, 2, 3, 4, 5, 15}) {
+    const std::size_t length = matched(60, seed);
+    EXPECT_EQ(world_.load(world_.chain(60, seed), seed), length);
+  }
+  EXPECT_EQ(matched(50, 15), 50U);
+  world_.restart();
+  EXPECT_EQ(matched(50, 15), 50U);
+}
+
+TEST_F(DiskMountedLate, what_was_deleted_does_not_come_back_below_a_block_that_was_stored_again) {
+  world_.settle();
+  (void)world_.store(world_.chain(12, 1), 1);
+  world_.settle();
+  const auto in_a = RawFile(world_.memory(), "/a/tiercel.kv").header_pages();
+  const auto in_c = RawFile(world_.memory(), "/c/tiercel.kv").header_pages();
+  const auto dropped = world_.session().drop(world_.chain(12, 1), 3);
+  ASSERT_TRUE(dropped);
+  ASSERT_EQ(dropped->pending, 0U);
+  world_.crash();
+  for (const auto& [offset, page] : in_a) RawFile(world_.memory(), "/a/tiercel.kv").write(offset, page);
+  for (const auto& [offset, page] : in_c) RawFile(world_.memory(), "/c/tiercel.kv").write(offset, page);
+  unmount({"/a", "/c"});
+  EXPECT_EQ(world_.store(world_.chain(5, 1), 1), 5U);
+  world_.settle();
+  ASSERT_EQ(world_.disk().blocks, 5U);  // in /b, after the delete
+  world_.stop();
+  unmount({"/b"});
+  EXPECT_GT(world_.stats().disk_orphaned_blocks, 0U);  // old enough to be below the deleted block
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(12, 1), 5U);
+  EXPECT_EQ(world_.load(world_.chain(12, 1), 1), 5U);
+  world_.stop();
+  put_back("/b");
+  unmount({});
+  EXPECT_EQ(matched(12, 1), 5U);
+}
+
 TEST(DiskAdmission, second_sight_writes_what_was_used_again) {
   Config config = DiskWorld::config();
   config.disk.admission = Admission::kSecondSight;

@@ -2,8 +2,10 @@
 // state changed. And the driver's turn.
 //
 // Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
-// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. A block below a
-// deleted one (of the log, or deleted meanwhile) does not come back. The core's lock is held for kSlice blocks.
+// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. While a directory is
+// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served.
+// A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
+// begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
 #include "cache/core.h"
 
@@ -40,9 +42,9 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .slot_bytes = opened.slot_bytes});
   MutexLock lock(mutex_);
   disk_store_.open(index, std::move(shape));
+  note_reach();
   store_.raise_generation(opened.epoch << 40U);
   DiskProgress& progress = disk_progress_[index];
-  note_reach();
   progress.opened = true;
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
@@ -66,6 +68,8 @@ void CacheCore::cover(const Tombstone& tombstone) {
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
   deleted = std::max(deleted, tombstone.generation);
+  std::uint64_t& newest = recovery_.newest_deletes[tombstone.fingerprint];
+  newest = std::max(newest, tombstone.generation);
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
@@ -90,7 +94,7 @@ void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> block
     while (!found.children.empty()) {  // they waited for what has just come
       const auto [directory, block] = found.children.back();
       found.children.pop_back();
-      adopt_slice(directory, std::span(&block, 1), found);
+      adopt_child(directory, block, found);
     }
   }
   clear_places(found.replaced);
@@ -103,7 +107,10 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
   {
     MutexLock lock(mutex_);
     for (const DiskBlock& block : blocks) store_.table().prefetch(block.hash, block.group);
-    for (const DiskBlock& block : blocks) found.results.push_back(adopt_one(index, block, now, found.replaced));
+    for (const DiskBlock& block : blocks) {
+      found.results.push_back(adopt_one(index, block, now, found.replaced));
+      if (found.results.back() == Found::Result::kWaits) disk_store_.begin_waiting(index, block.slot);
+    }
   }
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const DiskBlock& block = blocks[i];
@@ -112,11 +119,37 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
       continue;
     }
     if (found.results[i] == Found::Result::kUnwanted) disks_[index]->tier().clear(block.slot);
-    // Adopted, or known in a newer generation: what follows it can be reached.
-    if (orphans_.empty()) continue;
-    if (auto children = orphans_.extract(block.hash)) {
-      std::ranges::copy(children.mapped(), std::back_inserter(found.children));
+    take_children(block.hash, found);
+  }
+}
+
+/// A block that has waited for the one before it.
+void CacheCore::adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) {
+  const std::uint64_t now = clock().now_ns();
+  Found::Result result = Found::Result::kGone;
+  found.replaced.reserve(found.replaced.size() + 2);
+  {
+    MutexLock lock(mutex_);
+    if (disk_store_.end_waiting(index, block.slot)) {
+      result = adopt_one(index, block, now, found.replaced);
+      if (result != Found::Result::kAdopted) disk_store_.begin_waiting(index, block.slot);
+      if (result == Found::Result::kUnwanted) {
+        if (const auto place = disk_store_.drop_waiting(index, block.slot)) found.replaced.push_back(*place);
+      }
     }
+  }
+  if (result == Found::Result::kWaits) {
+    orphans_[block.parent].emplace_back(index, block);
+  } else if (result != Found::Result::kGone) {
+    take_children(block.hash, found);
+  }
+}
+
+/// Of a block that was adopted, or is known in a newer generation: what follows it can be reached.
+void CacheCore::take_children(const BlockHash& parent, Found& found) {
+  if (orphans_.empty()) return;
+  if (auto children = orphans_.extract(parent)) {
+    std::ranges::copy(children.mapped(), std::back_inserter(found.children));
   }
 }
 
@@ -193,30 +226,25 @@ void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery
   settle_disks();
 }
 
-/// When every directory is indexed or known not to come: what waits for its parent waits in vain, and writes begin.
+/// When every directory is indexed or known not to come for now: writes begin. What waits for its parent waits in vain
+/// if all are indexed.
 void CacheCore::settle_disks() {
   MutexLock orphans_lock(orphans_mutex_);
+  bool all_came = false;
+  Recovery ended;
   {
     MutexLock lock(mutex_);
     if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
-    recovery_ = {};
+    all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
+    std::swap(ended, recovery_);
   }
-  std::uint64_t orphans = 0;
-  for (const auto& [_, blocks] : orphans_) {
-    for (const auto& [directory, block] : blocks) disks_[directory]->tier().clear(block.slot);
-    orphans += blocks.size();
-  }
-  orphans_.clear();
+  const std::uint64_t orphans = drop_orphans(all_came, ended.newest_deletes);
   for (std::uint32_t index = 0; index < disks_.size(); ++index) {
     for (std::uint32_t cursor = 0;;) {
       MutexLock lock(mutex_);
       if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
       if (!disk_store_.end_recovery_some(index, cursor)) break;
     }
-  }
-  {
-    MutexLock lock(mutex_);
-    disk_store_.count_orphans(orphans);
   }
   for (const auto& disk : disks_) disk->tier().forget_deletes();
   if (orphans > 0) {
@@ -225,6 +253,38 @@ void CacheCore::settle_disks() {
   }
   kick_demotion();
   wake();  // whoever waits for a warm start
+}
+
+/// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
+/// have been of a block before them that nobody knows). Answers how many.
+std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+  const auto unwanted = [&](const DiskBlock& block) {
+    const auto newest = deleted.find(block.fingerprint);
+    return all || (newest != deleted.end() && block.generation <= newest->second);
+  };
+  std::uint64_t dropped = 0;
+  std::vector<DiskPlace> places;
+  for (auto at = orphans_.begin(); at != orphans_.end();) {
+    auto& waiting = at->second;
+    const auto gone = std::ranges::stable_partition(waiting, [&](const auto& one) { return !unwanted(one.second); });
+    for (auto next = gone.begin(); next != gone.end();) {
+      const auto end = next + std::min<std::ptrdiff_t>(kSlice, gone.end() - next);
+      places.clear();
+      places.reserve(kSlice);
+      {
+        MutexLock lock(mutex_);
+        for (; next != end; ++next) {
+          if (const auto place = disk_store_.drop_waiting(next->first, next->second.slot)) places.push_back(*place);
+        }
+        disk_store_.count_orphans(places.size());
+      }
+      dropped += places.size();
+      clear_places(places);
+    }
+    waiting.erase(gone.begin(), gone.end());
+    at = waiting.empty() ? orphans_.erase(at) : std::next(at);
+  }
+  return dropped;
 }
 
 // ---- changes

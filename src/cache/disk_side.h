@@ -50,6 +50,7 @@ struct Recovery {
   // Under the core's lock.
   std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation
   std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
+  std::map<BlockHash, std::uint64_t> newest_deletes;      ///< of anything in a namespace: the highest generation
   std::unordered_map<BlockId, std::uint64_t> covered;     ///< entries below a deleted block, up to a generation
 };
 

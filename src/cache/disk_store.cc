@@ -14,6 +14,7 @@ constexpr TierId kHost = TierId::kHost;
 constexpr int kEvictionsPerSlot = 8;
 constexpr std::uint32_t kExtentsPerSearch = 8;  // times kSlotsPerValue entries of about 100 ns: half a slice
 constexpr std::uint32_t kSlotsPerValue = 32;
+constexpr std::uint32_t kWaitingPerSlice = 16'384;                   // of a walk over bits
 constexpr std::uint32_t kSlotsPerSlice = DiskStore::kWorthPerSlice;  // of walks that only look
 
 }  // namespace
@@ -26,8 +27,10 @@ DiskStore::Shape DiskStore::shape_of(const Geometry& geometry) {
   Shape shape{.slots = std::make_unique<SlotTable>(SlotTable::Options{.extents = geometry.extents,
                                                                       .extent_bytes = geometry.extent_bytes,
                                                                       .min_slot_bytes = geometry.min_slot_bytes}),
-              .policy = nullptr};
+              .policy = nullptr,
+              .waiting = {}};
   shape.slots->restore(geometry.slot_bytes);
+  shape.waiting.resize(shape.slots->slot_ids());
   shape.policy = std::make_unique<LruPolicy>(geometry.extents * (geometry.extent_bytes / geometry.min_slot_bytes));
   return shape;
 }
@@ -44,6 +47,10 @@ void DiskStore::open(std::uint32_t index, Shape shape) {
   }
   directory.slots = std::move(shape.slots);
   directory.policy = std::move(shape.policy);
+  directory.waiting = std::move(shape.waiting);
+  directory.waiting_counts.clear();
+  directory.waiting_bytes = 0;
+  directory.waiting_cursor = 0;
   directory.list_slot_bytes.clear();
   directory.incarnation = ++incarnations_;
   directory.recovering = true;
@@ -55,7 +62,8 @@ bool DiskStore::end_recovery_some(std::uint32_t index, std::uint32_t& cursor) {
   SlotTable& slots = *directory.slots;
   const std::uint32_t end = std::min(cursor + kSlotsPerSlice, slots.slot_ids());
   for (; cursor < end; ++cursor) {
-    if (slots.is_used(cursor) && slots.owner(cursor) == kNoBlock) (void)slots.give_back(cursor);
+    const bool unowned = slots.is_used(cursor) && slots.owner(cursor) == kNoBlock;
+    if (unowned && !directory.waiting[cursor]) (void)slots.give_back(cursor);
   }
   if (cursor < slots.slot_ids()) return true;
   directory.recovering = false;
@@ -153,6 +161,35 @@ DiskStore::Adopted DiskStore::adopt(std::uint32_t index, const DiskBlock& block,
   return Adopted::kYes;
 }
 
+void DiskStore::count_waiting(Directory& directory, SlotId slot, bool waits) {
+  const std::uint64_t slot_bytes = directory.slots->slot_bytes(directory.slots->extent_of(slot));
+  std::uint32_t& count = directory.waiting_counts[list_of(directory, slot_bytes)];
+  count = waits ? count + 1 : count - 1;
+  directory.waiting_bytes = waits ? directory.waiting_bytes + slot_bytes : directory.waiting_bytes - slot_bytes;
+  directory.waiting[slot] = waits;
+}
+
+void DiskStore::begin_waiting(std::uint32_t index, SlotId slot) {
+  Directory& directory = directories_[index];
+  TIERCEL_CHECK(!directory.waiting[slot] && directory.slots->owner(slot) == kNoBlock, "a slot waits for one block");
+  count_waiting(directory, slot, true);
+}
+
+bool DiskStore::end_waiting(std::uint32_t index, SlotId slot) {
+  Directory& directory = directories_[index];
+  if (!directory.slots || !directory.waiting[slot]) return false;
+  count_waiting(directory, slot, false);
+  return true;
+}
+
+std::optional<DiskPlace> DiskStore::drop_waiting(std::uint32_t index, SlotId slot) {
+  if (!end_waiting(index, slot)) return std::nullopt;
+  Directory& directory = directories_[index];
+  directory.slots->retain(slot);
+  (void)directory.slots->give_back(slot);  // quarantined: the pin above
+  return DiskPlace{.directory = index, .slot = slot, .incarnation = directory.incarnation};
+}
+
 // ---- room
 
 PolicyList DiskStore::list_of(Directory& directory, std::uint64_t slot_bytes) {
@@ -162,6 +199,7 @@ PolicyList DiskStore::list_of(Directory& directory, std::uint64_t slot_bytes) {
     directory.policy->add_list(list);
     directory.slots->add_size(slot_bytes);
     directory.list_slot_bytes.push_back(slot_bytes);
+    directory.waiting_counts.push_back(0);
   }
   return list;
 }
@@ -172,7 +210,7 @@ bool DiskStore::evictable(const Directory& directory, SlotId slot) const noexcep
          directory.slots->copy_pins(slot) == 0;
 }
 
-/// Of those that take writes, the one with the most free bytes; where none has free slots, in turn.
+/// Of those that take writes, the one with the most bytes that are free or would give way first; else in turn.
 std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexcept {
   std::uint32_t best = UINT32_MAX;
   std::uint64_t best_free = 0;
@@ -183,7 +221,8 @@ std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexce
     if (!directory.slots || directory.recovering || !directory.writes) continue;
     const SlotTable::Options& options = directory.slots->options();
     if (std::max(slot_bytes, options.min_slot_bytes) > options.extent_bytes) continue;
-    const std::uint64_t free = options.extents * options.extent_bytes - directory.slots->used_bytes();
+    const std::uint64_t free =
+        options.extents * options.extent_bytes - directory.slots->used_bytes() + directory.waiting_bytes;
     if (best != UINT32_MAX && free <= best_free) continue;
     best = index;
     best_free = free;
@@ -203,11 +242,37 @@ void DiskStore::evict(std::uint32_t index, SlotId slot, std::vector<DiskPlace>& 
   table_.erase_if_unused(id);
 }
 
+void DiskStore::evict_one_waiting(std::uint32_t index, SlotId slot, std::vector<DiskPlace>& evicted) {
+  Directory& directory = directories_[index];
+  (void)end_waiting(index, slot);
+  ++counters_.orphaned_blocks;
+  (void)directory.slots->give_back(slot);
+  evicted.push_back({.directory = index, .slot = slot, .incarnation = directory.incarnation});
+}
+
+/// What waits for its parent gives way before what is served. `again`: the search goes on in the next slice.
+void DiskStore::evict_waiting(std::uint32_t index, std::uint64_t slot_bytes, bool& again,
+                              std::vector<DiskPlace>& evicted) {
+  Directory& directory = directories_[index];
+  const SlotTable& slots = *directory.slots;
+  again = directory.waiting_counts[list_of(directory, slot_bytes)] > 0;
+  for (std::uint32_t looked = 0; again && looked < kWaitingPerSlice; ++looked) {
+    const SlotId slot = directory.waiting_cursor;
+    directory.waiting_cursor = slot + 1 == slots.slot_ids() ? 0 : slot + 1;
+    if (!directory.waiting[slot] || slots.slot_bytes(slots.extent_of(slot)) != slot_bytes) continue;
+    evict_one_waiting(index, slot, evicted);
+    again = false;
+  }
+}
+
 std::optional<SlotId> DiskStore::take_slot(std::uint32_t index, std::uint64_t slot_bytes, std::uint64_t now_ns,
                                            bool& again, std::vector<DiskPlace>& evicted) {
   Directory& directory = directories_[index];
   SlotTable& slots = *directory.slots;
   const PolicyList list = list_of(directory, slot_bytes);
+  if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
+  evict_waiting(index, slot_bytes, again, evicted);
+  if (again) return std::nullopt;
   if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
   if (directory.draining == kNoExtent) choose_extent_to_drain(directory, slot_bytes, now_ns);
   if (directory.draining != kNoExtent) {
@@ -247,7 +312,7 @@ void DiskStore::choose_extent_to_drain(Directory& directory, std::uint64_t slot_
     for (; looked < std::min(slots.slots(extent), kSlotsPerValue) && !pinned; ++looked) {
       const SlotId slot = slots.slot_at(extent, looked);
       pinned = slots.is_quarantined(slot) || (slots.is_used(slot) && slots.copy_pins(slot) > 0);
-      if (slots.is_used(slot)) sum += directory.policy->value(slot, now_ns);
+      if (slots.is_used(slot) && slots.owner(slot) != kNoBlock) sum += directory.policy->value(slot, now_ns);
     }
     const double mean = looked == 0 ? 0 : sum / looked;
     if (pinned || mean >= least) continue;
@@ -270,6 +335,11 @@ bool DiskStore::drain_some(std::uint32_t index, std::uint64_t /*now_ns*/, std::v
     const SlotId slot = slots.slot_at(extent, i);
     if (!slots.is_used(slot)) {
       ++i;
+      continue;
+    }
+    if (directory.waiting[slot]) {
+      --budget;
+      evict_one_waiting(index, slot, evicted);
       continue;
     }
     BlockId id = slots.owner(slot);
@@ -439,6 +509,7 @@ void DiskStore::check_consistency() const {
     for (SlotId slot = 0; slot < directory.slots->slot_ids(); ++slot) {
       if (!directory.slots->is_used(slot)) continue;
       const BlockId id = directory.slots->owner(slot);
+      TIERCEL_CHECK(!directory.waiting[slot] || id == kNoBlock, "what waits for its parent is no block yet");
       if (id == kNoBlock) continue;  // found by nothing yet
       TIERCEL_CHECK(table_[id].in_use && is_present(table_.state(id, kDisk)), "a used slot's block is on disk");
       TIERCEL_CHECK(table_.slot(id, kDisk) == number_of({.directory = index, .slot = slot}), "block and slot agree");
