@@ -173,6 +173,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   // disk_deletes.cc
   using DeleteUnderWay = std::list<Tombstone>::iterator;
   void bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done);
+  void add_burial(std::uint32_t index, Burial burial, std::vector<Burial>& given_up) TIERCEL_REQUIRES(mutex_);
+  void end_given_up(std::uint32_t index, std::span<const Burial> given_up);
   void give_burials(std::uint32_t index);
   void end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status);
 

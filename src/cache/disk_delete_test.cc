@@ -64,6 +64,89 @@ TEST_F(DiskDelete, before_a_missing_directory_appears_covers_what_is_in_it) {
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
 }
 
+TEST_F(DiskDelete, more_than_wait_for_a_missing_directory_cost_what_is_in_it) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.stop();
+  world_.configuration().disk.directories = {"/late"};
+  world_.most_waiting_deletes = 4;
+  world_.start();
+  pass(2);
+  for (TokenId seed = 1; seed <= 7; ++seed) {
+    const auto dropped = world_.session().drop(world_.chain(6, seed), 2);
+    ASSERT_TRUE(dropped);
+    EXPECT_GE(dropped->pending, 1U) << seed;
+  }
+  EXPECT_EQ(world_.store(world_.chain(3, 20), 20), 3U);
+  world_.memory().make_directory("/late");
+  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
+  pass(40);
+  ASSERT_EQ(directories(kOn), 1U);
+  for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.disk().blocks, 3U);
+  restart_after_crash();
+  for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.load(world_.chain(3, 20), 20), 3U);
+  const auto dropped = world_.session().drop(world_.chain(3, 20), 1);
+  ASSERT_TRUE(dropped);
+  EXPECT_EQ(dropped->pending, 0U);
+}
+
+TEST_F(DiskDelete, more_than_wait_for_a_directory_that_cannot_be_written_cost_what_is_in_it) {
+  put_faults();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.most_waiting_deletes = 4;
+  world_.restart();
+  faults_->set_for_all(IoKind::kWrite, IoFault{.kind = IoFault::Kind::kFail, .error = EROFS});
+  (void)world_.store(world_.chain(2, 30), 30);
+  pass(5);
+  ASSERT_EQ(report().state, DiskDirectoryState::kReadOnly);
+  for (TokenId seed = 1; seed <= 7; ++seed) {
+    const auto dropped = world_.session().drop(world_.chain(6, seed), 2);
+    ASSERT_TRUE(dropped);
+    EXPECT_GE(dropped->pending, 1U) << seed;
+  }
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);  // what was not deleted is served until it goes
+  EXPECT_EQ(matched(6, 3), 2U);
+  faults_->set_for_all(IoKind::kWrite, std::nullopt);
+  pass(40);
+  ASSERT_EQ(directories(kOn), 1U);
+  EXPECT_EQ(matched(6, 3), 0U);
+  EXPECT_EQ(matched(6, 8), 6U);  // in the arena
+  EXPECT_EQ(world_.disk().quarantined_slots, 0U);
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);
+  world_.settle();
+  restart_after_crash();
+  for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);
+}
+
+TEST_F(DiskDelete, more_than_wait_while_the_directory_is_indexed_come_back_neither) {
+  put_faults();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.most_waiting_deletes = 4;
+  for (std::size_t let = 0; let < 12; ++let) {  // wherever opening and indexing have come to
+    world_.stop();
+    gate_->hold_all();
+    gate_->release(let);
+    world_.start();
+    pass(12);  // off, by and by
+    for (TokenId seed = 1; seed <= 7; ++seed) ASSERT_TRUE(world_.session().drop(world_.chain(6, seed), 2));
+    gate_->release_all();
+    pass(40);
+    ASSERT_EQ(directories(kOn), 1U) << let;
+    for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_LE(matched(6, seed), 2U) << seed;
+    restart_after_crash();
+    for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_LE(matched(6, seed), 2U) << seed;
+    for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+    world_.settle();
+    for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(world_.load(world_.chain(6, seed), seed), 6U) << seed;
+  }
+}
+
 TEST_F(DiskDelete, of_a_namespace_before_a_missing_directory_appears) {
   world_.settle();
   (void)world_.store(world_.chain(8, 1), 1);

@@ -46,6 +46,7 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   store_.raise_generation(opened.epoch << 40U);
   DiskProgress& progress = disk_progress_[index];
   progress.opened = true;
+  if (opened.discarded) progress.discard = false;
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
   progress.adopted_blocks = progress.adopted_bytes = 0;
@@ -156,6 +157,7 @@ void CacheCore::take_children(const BlockHash& parent, Found& found) {
 CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                               std::vector<DiskPlace>& replaced) {
   store_.raise_generation(block.generation);
+  if (disk_progress_[index].discard) return Found::Result::kUnwanted;  // deletes that cover it may be forgotten
   const bool first = block.parent == block.fingerprint;
   const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);

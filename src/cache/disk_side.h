@@ -91,7 +91,8 @@ struct DiskProgress {
   bool opened = false;               ///< there is a file that blocks may come from
   bool recovered = false;            ///< all of them have come
   bool settled = false;              ///< recovered, or known not to come for now
-  std::vector<Burial> burials;       ///< to be given to the tier
+  std::vector<Burial> burials;       ///< to be given to the tier; bounded, see CacheCore::add_burial
+  bool discard = false;              ///< more deletes came than wait: nothing that it holds may come back
   std::uint64_t next_burial_ns = 0;  ///< after a refusal: not before
   DiskRecovery recovery;
   std::uint64_t opened_ns = 0;

@@ -19,6 +19,8 @@ struct Environment {
   CopyEngine& copies;
   std::uint64_t seed = 0;
   FileSystem* files = nullptr;  ///< of the disk tier; null: a configured one is an error. Outlives the core
+  /// Deletes that wait for a directory; of more, all that the directory holds is given up instead. Tests take few.
+  std::size_t most_waiting_deletes = 16'384;
 };
 
 }  // namespace tiercel::detail

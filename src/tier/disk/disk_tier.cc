@@ -38,6 +38,8 @@ void DiskTier::close() noexcept { engine_->mailbox().close(); }
 
 bool DiskTier::idle() const noexcept { return engine_->idle(); }
 
+void DiskTier::discard() noexcept { engine_->discard(); }
+
 bool DiskTier::step(std::uint64_t wait_ns) { return engine_->step(wait_ns); }
 
 }  // namespace tiercel

@@ -83,6 +83,7 @@ class DiskEvents {
     std::uint64_t epoch = 0;
     std::span<const std::uint64_t> slot_bytes;  ///< a number an extent; 0: free
     std::span<const Tombstone> tombstones;      ///< of the log
+    bool discarded = false;                     ///< by discard(): nothing of what was there is left
   };
   virtual void on_opened(const Opened& opened) = 0;
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may
@@ -160,6 +161,9 @@ class DiskTier {
   [[nodiscard]] bool idle() const noexcept;
 
   // The driver.
+  /// All that the file holds, or the file that a directory has when it appears, is to be given up: as soon as it can be
+  /// written it is removed and made anew (on_lost, if it was open, then on_opened).
+  void discard() noexcept;
   /// Does what there is to do, waiting at most `wait_ns` for something. False: closed and idle.
   bool step(std::uint64_t wait_ns);
 
