@@ -175,7 +175,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   arena_->stop_prefault();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
-  close_disks(end_ns);
+  close_disks(end_ns, deadline_ns);
   const auto quiet = [this] { return copy_pins_.load() == 0 && environment_.copies.in_flight() == 0; };
   environment_.executor.wake();
   const bool drained = environment_.executor.wait_until(quiet, end_ns);

@@ -124,6 +124,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// One turn of a directory's driver, which is one thread or the simulator; waits at most `wait_ns`. False: it is
   /// closed and nothing is in flight.
   bool step_disk(std::size_t index, std::uint64_t wait_ns);
+  /// Changes while the directory's device answers; for whoever waits for its end. Any thread.
+  [[nodiscard]] std::uint64_t disk_sign_of_life(std::size_t index) const;
+  [[nodiscard]] const std::string& disk_path(std::size_t index) const { return disks_[index]->path(); }
   void disk_opened(std::uint32_t index, const DiskEvents::Opened& opened);
   void disk_found(std::uint32_t index, std::span<const DiskBlock> blocks);
   void disk_recovered(std::uint32_t index, const DiskRecovery& recovery);
@@ -198,7 +201,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
   void checkpoint_disks();
-  void close_disks(std::uint64_t end_ns);
+  void close_disks(std::uint64_t end_ns, std::uint64_t wait_ns);
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;

@@ -331,22 +331,31 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
   if (state == DiskState::kOn) kick_demotion();
 }
 
-/// What waits to be written is written, as far as the deadline allows; then the directories take no more.
-void CacheCore::close_disks(std::uint64_t end_ns) {
+/// What waits to be written is written, as far as the deadline allows; then the directories take no more, and what has
+/// not begun by then is given up. The last part of the time is for what is in flight, and for closing the files.
+void CacheCore::close_disks(std::uint64_t end_ns, std::uint64_t wait_ns) {
   if (disks_.empty()) return;
+  constexpr std::uint64_t kOrderlyEndNs = 500'000'000;
   kick_demotion();
-  environment_.executor.wait_until(
+  const bool written = environment_.executor.wait_until(
       [this] {
         MutexLock lock(mutex_);
         const bool opening = !std::ranges::all_of(disk_progress_, &DiskProgress::settled);
         return writes_in_flight_ == 0 && (demotions_.empty() || (!opening && !disk_store_.takes_writes()));
       },
-      end_ns);
+      end_ns - std::min(wait_ns / 4, kOrderlyEndNs));
   checkpoint_disks();
   for (const auto& disk : disks_) {
     disk->tier().close();
+    if (!written) disk->tier().hurry();
     disk->tier().wake();
   }
+}
+
+std::uint64_t CacheCore::disk_sign_of_life(std::size_t index) const {
+  constexpr std::uint64_t kStates = 8;
+  const DiskTier& tier = disks_[index]->tier();
+  return tier.counters().ended_operations * kStates + static_cast<std::uint64_t>(tier.state());
 }
 
 /// Recency, as the next start will want it. Values are read in slices, so it is what it was within a second or so.

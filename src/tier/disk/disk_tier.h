@@ -106,7 +106,8 @@ struct DiskCounters {
   std::uint64_t read_errors = 0;
   std::uint64_t short_reads = 0;
   std::uint64_t write_errors = 0;
-  std::uint64_t deadlines = 0;  ///< reads and writes whose deadline passed
+  std::uint64_t ended_operations = 0;  ///< however they ended: a device that answers
+  std::uint64_t deadlines = 0;         ///< reads and writes whose deadline passed
   std::uint64_t breaker_trips = 0;
   std::uint64_t probes = 0;
   std::uint64_t in_flight = 0;          ///< operations, now
@@ -157,6 +158,8 @@ class DiskTier {
   void wake() noexcept;
   /// Refuses new jobs; what runs goes on in step() until idle().
   void close() noexcept;
+  /// After close(): what has not begun is answered kClosed, what is in flight ends.
+  void hurry() noexcept;
   /// Nothing is queued or in flight.
   [[nodiscard]] bool idle() const noexcept;
 

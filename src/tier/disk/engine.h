@@ -88,6 +88,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   std::uint64_t next_try_ns_ = 0;   // to open it, in kNone
   std::uint32_t failed_opens_ = 0;  // in a row
   bool opened_once_ = false;
+  bool hurried_ = false;               // what had not begun was answered, at the end
   bool discard_wanted_ = false;        // what the file holds is to go
   bool discards_ = false;              // it goes, or went, with the opening at hand
   std::optional<Status> raised_;       // the answer to kRaising

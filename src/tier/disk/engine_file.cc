@@ -51,6 +51,12 @@ void DiskTier::Engine::advance() {
       }
       break;
     case Phase::kUp:
+      if (closing && !hurried_ && mailbox_.hurried() && !mailbox_.has_mail()) {
+        const Error error{.code = ErrorCode::kClosed, .message = "the disk tier is closed"};
+        hurried_ = true;
+        volume_->fail_reads(error);
+        volume_->fail_writes(error);
+      }
       if (closing && volume_->idle() && !mailbox_.has_mail()) {
         phase_ = Phase::kClosing;
         if (breaker_.reads_open() || breaker_.writes_open()) return finish_closing();
