@@ -365,65 +365,6 @@ void CacheCore::record_load(std::uint64_t ns, std::size_t blocks) noexcept {
   load_ns_per_block_.store(before == 0 ? now : (7 * before + now) / 8, std::memory_order_relaxed);
 }
 
-// ---- stats
-
-Stats CacheCore::stats() {
-  expire_pins();
-  Stats stats;
-  TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
-  {
-    MutexLock lock(mutex_);
-    const HostCounters& store = store_.counters();
-    const SlotTable& slots = store_.slots();
-    const BlockTable& table = store_.table();
-    host.capacity_bytes = slots.options().extents * slots.options().extent_bytes;
-    host.used_bytes = slots.used_bytes();
-    host.blocks = store.ready_blocks;
-    host.stored_blocks = store.stored_blocks;
-    host.stored_bytes = store.stored_bytes;
-    host.evicted_blocks = store.evicted_blocks;
-    host.evicted_bytes = store.evicted_bytes;
-    host.quarantined_slots = slots.quarantined_slots();
-    host.quarantined_bytes = slots.quarantined_bytes();
-    stats.aborted_blocks = store.aborted_blocks;
-    stats.dropped_blocks = store.dropped_blocks;
-    stats.handovers = store.handovers;
-    stats.handovers_failed = store.handovers_failed;
-    stats.handover_pinned_skips = store.handover_pinned_skips;
-    stats.moved_blocks = store.moved_blocks;
-    stats.sessions = sessions_.size();
-    stats.namespaces = store_.namespaces();
-    stats.index_entries = table.entries();
-    stats.index_stubs = table.stubs();
-    stats.index_capacity = table.capacity();
-    stats.logical_pins = table.pinned_blocks();
-    stats.extents = slots.extents();
-    stats.extents_free = slots.free_extents();
-    add_disk_stats(stats);
-  }
-  host.hit_blocks = counters_.hit_blocks.get();
-  host.hit_bytes = counters_.hit_bytes.get();
-  stats.matches = counters_.matches.get();
-  stats.matched_blocks = counters_.matched_blocks.get();
-  stats.missed_blocks = counters_.missed_blocks.get();
-  stats.loads = counters_.loads.get();
-  for (std::size_t i = 0; i < stats.load_outcomes.size(); ++i) {
-    stats.load_outcomes[i] = counters_.load_outcomes[i].get();
-    stats.reserve_outcomes[i] = counters_.reserve_outcomes[i].get();
-  }
-  stats.commit_failures = counters_.commit_failures.get();
-  stats.checksum_failures = counters_.checksum_failures.get();
-  stats.touches_shed = counters_.touches_shed.get();
-  add_disk_counters(stats);
-  stats.expired_pins = counters_.expired_pins.get();
-  stats.copy_pins = copy_pins_.load();
-  stats.match_latency = counters_.match_latency.get();
-  stats.reserve_latency = counters_.reserve_latency.get();
-  stats.load_latency = counters_.load_latency.get();
-  stats.fill_latency = counters_.fill_latency.get();
-  return stats;
-}
-
 void CacheCore::check_consistency() {
   MutexLock lock(mutex_);
   store_.check_consistency();

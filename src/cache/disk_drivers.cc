@@ -56,18 +56,19 @@ std::vector<std::size_t> DiskDrivers::stop(const CacheCore& core, std::chrono::n
     if (now >= begun + patience && (!any_answers || now >= begun + patience + kMostOver)) break;
     (void)progress_->ended.wait_until(lock.native(), now + kLook);
   }
-  return leave(lock);
+  const std::vector<bool> done = progress_->done;
+  lock.unlock();
+  return leave(done);
 }
 
 /// Joins the threads that have ended and lets go of the others.
-std::vector<std::size_t> DiskDrivers::leave(MutexLock& lock) {
+std::vector<std::size_t> DiskDrivers::leave(const std::vector<bool>& done) {
   std::vector<std::size_t> left;
   for (std::size_t index = 0; index < threads_.size(); ++index) {
-    if (progress_->done[index]) continue;
+    if (done[index]) continue;
     threads_[index].detach();
     left.push_back(index);
   }
-  lock.unlock();
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
   }
@@ -76,9 +77,7 @@ std::vector<std::size_t> DiskDrivers::leave(MutexLock& lock) {
 }
 
 DiskDrivers::~DiskDrivers() {
-  if (threads_.empty()) return;
-  MutexLock lock(progress_->mutex);
-  (void)leave(lock);
+  if (!threads_.empty()) (void)leave(std::vector<bool>(threads_.size(), false));
 }
 
 }  // namespace tiercel::detail

@@ -37,7 +37,7 @@ class DiskDrivers {
     std::vector<bool> done TIERCEL_GUARDED_BY(mutex);
   };
 
-  [[nodiscard]] std::vector<std::size_t> leave(MutexLock& lock);
+  [[nodiscard]] std::vector<std::size_t> leave(const std::vector<bool>& done);
 
   std::vector<std::thread> threads_;
   std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();

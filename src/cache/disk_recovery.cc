@@ -268,7 +268,7 @@ std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
   std::vector<DiskPlace> places;
   for (auto at = orphans_.begin(); at != orphans_.end();) {
     auto& waiting = at->second;
-    const auto gone = std::ranges::stable_partition(waiting, [&](const auto& one) { return !unwanted(one.second); });
+    const auto gone = std::ranges::partition(waiting, [&](const auto& one) { return !unwanted(one.second); });
     for (auto next = gone.begin(); next != gone.end();) {
       const auto end = next + std::min<std::ptrdiff_t>(kSlice, gone.end() - next);
       places.clear();
