@@ -101,7 +101,7 @@ class Warm(DiskCase):
         server = self.start()
         self.ask(server)
         server.end()
-        again = self.start("--disk-reset", "true")
+        again = self.start("--disk-reset")
         self.assertEqual(self.ask(again).usage.prompt_tokens_details.cached_tokens, 0)
 
 

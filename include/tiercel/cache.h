@@ -44,8 +44,11 @@ class TIERCEL_API Cache {
   /// Waits until every directory is indexed or known not to come for now, or the deadline. True: so it is.
   bool wait_for_disks(std::chrono::nanoseconds deadline) const;
 
-  /// Ends all sessions and waits at most `deadline` for copies in flight. kTimeout: some were still running; their
-  /// memory stays mapped until they end.
+  /// Ends all sessions and waits at most `deadline` for copies in flight and for blocks that wait to be written. Then
+  /// the directories of the disk tier end in order: nothing new is begun, what is in flight ends, which takes some
+  /// milliseconds; at most two seconds more, and half a second for a device that does not answer at all (nothing, if it
+  /// had not answered for so long by then). kTimeout: something was still running; its memory stays mapped until it
+  /// ends.
   Status close(std::chrono::nanoseconds deadline);
 
  private:

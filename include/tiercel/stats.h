@@ -81,7 +81,6 @@ struct Stats {
   std::uint64_t promoted_bytes = 0;
   std::uint64_t demotions_queued = 0;        ///< blocks that wait to be written to disk, now
   std::uint64_t demotions_not_admitted = 0;  ///< not worth writing, by disk.admission
-  std::uint64_t demotions_shed = 0;          ///< the queue was full
   std::uint64_t demotions_refused = 0;       ///< no room on disk, or the block before it is not there
   std::uint64_t demotions_failed = 0;        ///< the write failed
   std::uint64_t disk_lost_blocks = 0;        ///< copies given up: corrupt, unreadable, or gone with their file

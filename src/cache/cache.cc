@@ -1,6 +1,7 @@
 // Cache: the public owner. It makes the real environment (clock, threads, copy engine, seed) around a CacheCore.
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/log.h"
 #include "base/try.h"
 #include "cache/core.h"
 #include "cache/disk_drivers.h"
@@ -50,8 +51,10 @@ class Runtime {
   }
 
   void start(const std::shared_ptr<CacheCore>& core) { drivers_.start(core, files_); }
-  /// After the core was closed. False: a device does not answer; its thread is left behind.
-  [[nodiscard]] bool stop(std::chrono::nanoseconds patience) { return drivers_.stop(patience); }
+  /// After the core was closed. Answers the directories whose devices do not answer; their threads are left behind.
+  [[nodiscard]] std::vector<std::size_t> stop(const CacheCore& core, std::chrono::nanoseconds patience) {
+    return drivers_.stop(core, patience);
+  }
 
  private:
   static std::size_t threads_of(const Config& config) {
@@ -76,12 +79,20 @@ Status close_all(CacheCore& core, Runtime* runtime, std::chrono::nanoseconds dea
   Status status = core.close(deadline);
   if (runtime == nullptr) return status;
   const auto spent = std::chrono::nanoseconds(core.clock().now_ns() - start);
-  if (!runtime->stop(std::max(deadline - spent, std::chrono::nanoseconds(0))) && status) {
-    status = fail(ErrorCode::kTimeout,
-                  "a device of disk.directories does not answer; what it was asked for is left to "
-                  "it, and the memory of that stays mapped");
+  const auto left = runtime->stop(core, std::max(deadline - spent, std::chrono::nanoseconds(0)));
+  if (!status) status = core.close(std::chrono::nanoseconds(0));  // what was in flight has ended by now, or hangs
+  std::string silent;
+  for (const std::size_t index : left) {
+    const std::string& path = core.disk_path(index);
+    log_line(LogLevel::kWarn, "disk_left",
+             path + ": the device does not answer; what it was asked for is left to it, and the file is not closed");
+    silent += (silent.empty() ? "" : ", ") + path;
   }
-  return status;
+  if (left.empty()) return status;
+  return fail(ErrorCode::kTimeout,
+              fmt::format("{}: does not answer; what it was asked for is left to it, and the memory of that stays "
+                          "mapped. Everything else was closed in order",
+                          silent));
 }
 
 std::chrono::nanoseconds farewell(const CacheCore& core) {

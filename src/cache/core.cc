@@ -1,5 +1,6 @@
 #include "cache/core.h"
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/try.h"
 #include "cache/local_session.h"
@@ -32,8 +33,6 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
   return capacity;
 }
 
-constexpr std::size_t kQueuedDemotions = 65'536;
-
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
 DiskOptions disk_options(const Config& config, const Environment& environment, std::uint32_t index, const Arena& arena,
                          const std::shared_ptr<Prefault>& prefault) {
@@ -51,7 +50,7 @@ DiskOptions disk_options(const Config& config, const Environment& environment, s
           .extent_bytes = config.host.extent_bytes,
           .min_slot_bytes = config.host.min_slot_bytes,
           .max_namespaces = config.limits.namespaces,
-          .log_pages = environment.disk_log_pages == 0 ? DiskOptions{}.log_pages : log_pages,
+          .log_pages = environment.disk_log_pages == 0 ? DiskOptions{}.log_pages : environment.disk_log_pages,
           .depth = config.disk.depth,
           .io_deadline_ns = ns(config.disk.io_deadline),
           .probe_interval_ns = ns(config.disk.probe_interval),
@@ -123,10 +122,10 @@ CacheCore::CacheCore(Parts parts)
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
       disk_store_(store_.index(), static_cast<std::uint32_t>(config_.disk.directories.size())),
-      demotions_(config_.disk.directories.empty() ? 1 : kQueuedDemotions),
+      demotions_(config_.disk.directories.empty() ? 0 : store_.slots().slot_ids()),
       disk_progress_(config_.disk.directories.size()) {
   if (config_.disk.directories.empty()) return;
-  store_.attach(&disk_store_);
+  store_.attach(&disk_store_, &demotions_);
   if (config_.disk.admission == Admission::kSecondSight) {
     admission_ = std::make_unique<SecondSight>(config_.host.capacity / config_.host.min_slot_bytes);
   } else {
@@ -196,7 +195,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
   if (prefault_) prefault_->stop();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
-  close_disks(end_ns);
+  close_disks(end_ns, deadline_ns);
   const auto quiet = [this] { return copy_pins_.load() == 0 && environment_.copies.in_flight() == 0; };
   environment_.executor.wake();
   const bool drained = environment_.executor.wait_until(quiet, end_ns);
@@ -233,17 +232,44 @@ std::byte* CacheCore::data(SlotId slot) const noexcept {
 
 // ---- match, stores, loads
 
-std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const {
+std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) {
   static constexpr GroupRule kFull{.kind = GroupKind::kFullAttention};
   std::size_t length = [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {  // the directory's reader calls take no lock
     return store_.table().match(hashes, std::span(&kFull, 1), tiers);
   }();
-  if (disks_.empty() || disk_reads_.load(std::memory_order_relaxed)) return length;
-  const auto unreachable = std::ranges::find_if(tiers, [](TierSet tier) { return !tier.has(TierId::kHost); });
-  length = static_cast<std::size_t>(unreachable - tiers.begin());
+  const DiskStore::Reach reach = disk_reach_.load(std::memory_order_relaxed);
+  if (disks_.empty() || reach == DiskStore::Reach::kAll) return length;
+  if (reach == DiskStore::Reach::kSome) {
+    length = count_reachable(hashes, tiers);
+  } else {
+    const auto unreachable = std::ranges::find_if(tiers, [](TierSet tier) { return !tier.has(TierId::kHost); });
+    length = static_cast<std::size_t>(unreachable - tiers.begin());
+  }
   tiers.resize(length);
   return length;
 }
+
+/// Leading blocks that are in the arena, or in a directory that answers reads. The directory's cells do not say which
+/// directory of the disk tier a copy lies in: only the entry does, under the lock.
+std::size_t CacheCore::count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers) {
+  for (std::size_t done = 0; done < tiers.size();) {
+    if (tiers[done].has(TierId::kHost)) {
+      ++done;
+      continue;
+    }
+    const std::size_t end = std::min(done + kSlice, tiers.size());
+    MutexLock lock(mutex_);
+    for (; done < end; ++done) {
+      if (tiers[done].has(TierId::kHost)) continue;
+      const BlockId id = store_.table().find(hashes[done], 0);
+      if (id == kNoBlock) return done;
+      if (!is_readable(store_.table().state(id, TierId::kHost)) && !disk_store_.serves(id)) return done;
+    }
+  }
+  return tiers.size();
+}
+
+void CacheCore::note_reach() { disk_reach_.store(disk_store_.reach(), std::memory_order_relaxed); }
 
 void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
@@ -359,69 +385,17 @@ void CacheCore::record_load(std::uint64_t ns, std::size_t blocks) noexcept {
   load_ns_per_block_.store(before == 0 ? now : (7 * before + now) / 8, std::memory_order_relaxed);
 }
 
-// ---- stats
-
-Stats CacheCore::stats() {
-  expire_pins();
-  Stats stats;
-  TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
-  {
-    MutexLock lock(mutex_);
-    const HostCounters& store = store_.counters();
-    const SlotTable& slots = store_.slots();
-    const BlockTable& table = store_.table();
-    host.capacity_bytes = slots.options().extents * slots.options().extent_bytes;
-    host.used_bytes = slots.used_bytes();
-    host.blocks = store.ready_blocks;
-    host.stored_blocks = store.stored_blocks;
-    host.stored_bytes = store.stored_bytes;
-    host.evicted_blocks = store.evicted_blocks;
-    host.evicted_bytes = store.evicted_bytes;
-    host.quarantined_slots = slots.quarantined_slots();
-    host.quarantined_bytes = slots.quarantined_bytes();
-    stats.aborted_blocks = store.aborted_blocks;
-    stats.dropped_blocks = store.dropped_blocks;
-    stats.handovers = store.handovers;
-    stats.handovers_failed = store.handovers_failed;
-    stats.handover_pinned_skips = store.handover_pinned_skips;
-    stats.moved_blocks = store.moved_blocks;
-    stats.sessions = sessions_.size();
-    stats.namespaces = store_.namespaces();
-    stats.index_entries = table.entries();
-    stats.index_stubs = table.stubs();
-    stats.index_capacity = table.capacity();
-    stats.logical_pins = table.pinned_blocks();
-    stats.extents = slots.extents();
-    stats.extents_free = slots.free_extents();
-    add_disk_stats(stats);
-  }
-  host.hit_blocks = counters_.hit_blocks.get();
-  host.hit_bytes = counters_.hit_bytes.get();
-  stats.matches = counters_.matches.get();
-  stats.matched_blocks = counters_.matched_blocks.get();
-  stats.missed_blocks = counters_.missed_blocks.get();
-  stats.loads = counters_.loads.get();
-  for (std::size_t i = 0; i < stats.load_outcomes.size(); ++i) {
-    stats.load_outcomes[i] = counters_.load_outcomes[i].get();
-    stats.reserve_outcomes[i] = counters_.reserve_outcomes[i].get();
-  }
-  stats.commit_failures = counters_.commit_failures.get();
-  stats.checksum_failures = counters_.checksum_failures.get();
-  stats.touches_shed = counters_.touches_shed.get();
-  add_disk_counters(stats);
-  stats.expired_pins = counters_.expired_pins.get();
-  stats.copy_pins = copy_pins_.load();
-  stats.match_latency = counters_.match_latency.get();
-  stats.reserve_latency = counters_.reserve_latency.get();
-  stats.load_latency = counters_.load_latency.get();
-  stats.fill_latency = counters_.fill_latency.get();
-  return stats;
-}
-
 void CacheCore::check_consistency() {
   MutexLock lock(mutex_);
   store_.check_consistency();
   disk_store_.check_consistency();
+  for (SlotId slot = 0; slot < store_.slots().slot_ids(); ++slot) {
+    if (!demotions_.holds(slot)) continue;
+    const BlockId id = store_.slots().owner(slot);
+    TIERCEL_CHECK(store_.slots().is_used(slot) && store_.table().slot(id, TierId::kHost) == slot &&
+                      is_readable(store_.table().state(id, TierId::kHost)),
+                  "what is queued for the disk is a block of the host tier");
+  }
 }
 
 }  // namespace tiercel::detail

@@ -13,6 +13,7 @@
 #include "base/mutex.h"
 #include "base/prefault.h"
 #include "cache/counters.h"
+#include "cache/demotion_queue.h"
 #include "cache/disk_side.h"
 #include "cache/disk_store.h"
 #include "cache/environment.h"
@@ -68,7 +69,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void release(std::uint32_t slot) noexcept override;
 
   // For the local session and its handles.
-  [[nodiscard]] std::size_t match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) const;
+  /// Leading blocks that a load could bring now. Takes no lock while all directories that have blocks answer reads.
+  [[nodiscard]] std::size_t match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers);
   /// Outcomes for the blocks [first, first + outcomes.size()); `fills[i]` is set where outcome i is kYes.
   void begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes, std::span<Reserved> outcomes,
                    std::span<Fill> fills);
@@ -124,6 +126,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// One turn of a directory's driver, which is one thread or the simulator; waits at most `wait_ns`. False: it is
   /// closed and nothing is in flight.
   bool step_disk(std::size_t index, std::uint64_t wait_ns);
+  /// Changes while the directory's device answers; for whoever waits for its end. Any thread.
+  [[nodiscard]] std::uint64_t disk_sign_of_life(std::size_t index) const;
+  [[nodiscard]] const std::string& disk_path(std::size_t index) const { return disks_[index]->path(); }
   void disk_opened(std::uint32_t index, const DiskEvents::Opened& opened);
   void disk_found(std::uint32_t index, std::span<const DiskBlock> blocks);
   void disk_recovered(std::uint32_t index, const DiskRecovery& recovery);
@@ -139,6 +144,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
+  [[nodiscard]] std::size_t count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers);
+  void note_reach() TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable)
       TIERCEL_REQUIRES(mutex_);
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
@@ -149,8 +156,6 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 
   // disk_promotion.cc
   struct Spare;
-  void acquire_some(const AcquireRequest& request, HostStore::RoomSearch& room, Spare& spare,
-                    std::vector<Acquired>& acquired);
   [[nodiscard]] std::optional<LoadOutcome> acquire_one(const AcquireRequest& request, HostStore::RoomSearch& room,
                                                        Spare& spare, std::vector<Acquired>& acquired)
       TIERCEL_REQUIRES(mutex_);
@@ -175,18 +180,24 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   // disk_deletes.cc
   using DeleteUnderWay = std::list<Tombstone>::iterator;
   void bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done);
+  void add_burial(std::uint32_t index, Burial burial, std::vector<Burial>& given_up) TIERCEL_REQUIRES(mutex_);
+  void end_given_up(std::uint32_t index, std::span<const Burial> given_up);
   void give_burials(std::uint32_t index);
   void end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status);
 
   // disk_recovery.cc
   struct Found {
-    enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted };
+    enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted, kGone };
     std::vector<Result> results;                                ///< of a slice
-    std::vector<DiskPlace> replaced;                            ///< older copies that gave way
+    std::vector<DiskPlace> replaced;                            ///< older copies that gave way: to be cleared
     std::vector<std::pair<std::uint32_t, DiskBlock>> children;  ///< with their directory: their parent has come
   };
   void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
       TIERCEL_REQUIRES(orphans_mutex_);
+  void adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void take_children(const BlockHash& parent, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  using NewestDeletes = std::map<BlockHash, std::uint64_t>;
+  [[nodiscard]] std::uint64_t drop_orphans(bool all, const NewestDeletes& deleted) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                         std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t covered_by_name(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
@@ -194,7 +205,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
   void checkpoint_disks();
-  void close_disks(std::uint64_t end_ns);
+  void close_disks(std::uint64_t end_ns, std::uint64_t wait_ns);
   void kick_handover() noexcept;
   void run_handover() noexcept;
   void give_up_handover() noexcept;
@@ -227,8 +238,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   PinsByEnd pins_ TIERCEL_GUARDED_BY(mutex_);  // what has not ended
   bool handover_active_ TIERCEL_GUARDED_BY(mutex_) = false;
 
-  std::vector<std::unique_ptr<DiskDirectory>> disks_;  // made at creation
-  std::atomic<bool> disk_reads_{false};                // some directory answers reads; relaxed: advice for match
+  std::vector<std::unique_ptr<DiskDirectory>> disks_;                  // made at creation
+  std::atomic<DiskStore::Reach> disk_reach_{DiskStore::Reach::kNone};  // relaxed: advice for match
   Budget demoting_bytes_;
   DiskStore disk_store_ TIERCEL_GUARDED_BY(mutex_);
   Promotions promotions_ TIERCEL_GUARDED_BY(mutex_);

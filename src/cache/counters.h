@@ -57,7 +57,6 @@ struct Counters {
   Counter disk_unreadable;
   Counter disk_checksum_failures;
   Counter demotions_not_admitted;
-  Counter demotions_shed;
   Counter demotions_refused;
   Counter demotions_failed;
   Counter burials_late;

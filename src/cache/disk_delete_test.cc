@@ -1,8 +1,8 @@
 // Goal: what was deleted is never served again: not while the delete is pending, not after a restart, not where an old
 // header survives a crash; and what was stored after the delete is. Method: a small cache turned by hand; directories
 // that stall, are missing, or are still being indexed when the delete comes.
-#include "cache/testing/disk_world.h"
 #include "cache/testing/raw_file.h"
+#include "cache/testing/troubled_disk.h"
 
 #include <gtest/gtest.h>
 
@@ -10,57 +10,19 @@ namespace tiercel {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::DiskWorld;
 using testing::RawFile;
 
-constexpr std::size_t kOn = static_cast<std::size_t>(DiskDirectoryState::kOn);
-constexpr std::size_t kOff = static_cast<std::size_t>(DiskDirectoryState::kOff);
-
-class DiskDelete : public ::testing::Test {
- protected:
-  static Config config() {
-    Config config = DiskWorld::config();
-    config.disk.io_deadline = 1000ms;
-    config.disk.probe_interval = 100ms;
-    return config;
-  }
-  /// From here on operations can be held back.
-  void put_gate() {
-    world_.stop();
-    world_.wrap([this](const std::string&, std::unique_ptr<IoBackend> file) {
-      return std::make_unique<DelayedBackend>(std::move(file), gate_);
-    });
-    world_.start();
-    world_.settle();
-  }
-  void pass(int turns = 20) {
-    for (int i = 0; i < turns; ++i) {
-      world_.advance(100ms);
-      world_.settle(20);
-    }
-  }
-  void restart_after_crash() {
-    world_.crash();
-    world_.start();
-    world_.settle();
-  }
-  std::size_t matched(std::size_t blocks, TokenId seed) {
-    return world_.session().match(world_.chain(blocks, seed)).blocks();
-  }
-
-  DiskWorld world_{config()};
-  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
-};
+class DiskDelete : public testing::TroubledDisk {};
 
 TEST_F(DiskDelete, while_the_directory_is_off_is_pending_and_done_when_it_comes_back) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
   world_.restart();
   gate_->hold_all();
   Load load = world_.session().load(world_.chain(1, 1), 1, 10ms);
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   load = {};
   const auto dropped = world_.session().drop(world_.chain(8, 1), 3);
   ASSERT_TRUE(dropped);
@@ -69,7 +31,7 @@ TEST_F(DiskDelete, while_the_directory_is_off_is_pending_and_done_when_it_comes_
   EXPECT_EQ(world_.stats().disk_late_deletes, 1U);
   gate_->release_all();
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
   EXPECT_EQ(world_.stats().disk_tombstones, 1U);
   restart_after_crash();
@@ -86,20 +48,103 @@ TEST_F(DiskDelete, before_a_missing_directory_appears_covers_what_is_in_it) {
   world_.configuration().disk.directories = {"/late"};
   world_.start();
   pass(2);
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   const auto dropped = world_.session().drop(world_.chain(8, 1), 3);
   ASSERT_TRUE(dropped);
   EXPECT_GE(dropped->pending, 1U);  // there may be more where nobody can look
   world_.memory().make_directory("/late");
   ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   EXPECT_EQ(matched(8, 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
   restart_after_crash();
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
+}
+
+TEST_F(DiskDelete, more_than_wait_for_a_missing_directory_cost_what_is_in_it) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.stop();
+  world_.configuration().disk.directories = {"/late"};
+  world_.most_waiting_deletes = 4;
+  world_.start();
+  pass(2);
+  for (TokenId seed = 1; seed <= 7; ++seed) {
+    const auto dropped = world_.session().drop(world_.chain(6, seed), 2);
+    ASSERT_TRUE(dropped);
+    EXPECT_GE(dropped->pending, 1U) << seed;
+  }
+  EXPECT_EQ(world_.store(world_.chain(3, 20), 20), 3U);
+  world_.memory().make_directory("/late");
+  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
+  pass(40);
+  ASSERT_EQ(directories(kOn), 1U);
+  for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.disk().blocks, 3U);
+  restart_after_crash();
+  for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.load(world_.chain(3, 20), 20), 3U);
+  const auto dropped = world_.session().drop(world_.chain(3, 20), 1);
+  ASSERT_TRUE(dropped);
+  EXPECT_EQ(dropped->pending, 0U);
+}
+
+TEST_F(DiskDelete, more_than_wait_for_a_directory_that_cannot_be_written_cost_what_is_in_it) {
+  put_faults();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.most_waiting_deletes = 4;
+  world_.restart();
+  faults_->set_for_all(IoKind::kWrite, IoFault{.kind = IoFault::Kind::kFail, .error = EROFS});
+  (void)world_.store(world_.chain(2, 30), 30);
+  pass(5);
+  ASSERT_EQ(report().state, DiskDirectoryState::kReadOnly);
+  for (TokenId seed = 1; seed <= 7; ++seed) {
+    const auto dropped = world_.session().drop(world_.chain(6, seed), 2);
+    ASSERT_TRUE(dropped);
+    EXPECT_GE(dropped->pending, 1U) << seed;
+  }
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);  // what was not deleted is served until it goes
+  EXPECT_EQ(matched(6, 3), 2U);
+  faults_->set_for_all(IoKind::kWrite, std::nullopt);
+  pass(40);
+  ASSERT_EQ(directories(kOn), 1U);
+  EXPECT_EQ(matched(6, 3), 0U);
+  EXPECT_EQ(matched(6, 8), 6U);  // in the arena
+  EXPECT_EQ(world_.disk().quarantined_slots, 0U);
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);
+  world_.settle();
+  restart_after_crash();
+  for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_EQ(matched(6, seed), 0U) << seed;
+  EXPECT_EQ(world_.load(world_.chain(6, 8), 8), 6U);
+}
+
+TEST_F(DiskDelete, more_than_wait_while_the_directory_is_indexed_come_back_neither) {
+  put_faults();
+  for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+  world_.settle();
+  world_.most_waiting_deletes = 4;
+  for (std::size_t let = 0; let < 12; ++let) {  // wherever opening and indexing have come to
+    world_.stop();
+    gate_->hold_all();
+    gate_->release(let);
+    world_.start();
+    pass(12);  // off, by and by
+    for (TokenId seed = 1; seed <= 7; ++seed) ASSERT_TRUE(world_.session().drop(world_.chain(6, seed), 2));
+    gate_->release_all();
+    pass(40);
+    ASSERT_EQ(directories(kOn), 1U) << let;
+    for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_LE(matched(6, seed), 2U) << seed;
+    restart_after_crash();
+    for (TokenId seed = 1; seed <= 7; ++seed) EXPECT_LE(matched(6, seed), 2U) << seed;
+    for (TokenId seed = 1; seed <= 8; ++seed) (void)world_.store(world_.chain(6, seed), seed);
+    world_.settle();
+    for (TokenId seed = 1; seed <= 8; ++seed) EXPECT_EQ(world_.load(world_.chain(6, seed), seed), 6U) << seed;
+  }
 }
 
 TEST_F(DiskDelete, of_a_namespace_before_a_missing_directory_appears) {
@@ -162,7 +207,7 @@ TEST_F(DiskDelete, of_what_was_evicted_outlives_its_old_header_too) {
 }
 
 TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   (void)world_.store(world_.chain(8, 2), 2);
   world_.settle();
@@ -177,7 +222,7 @@ TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
     ASSERT_TRUE(dropped);
     gate_->release_all();
     pass(30);
-    ASSERT_EQ(world_.stats().disk_directories[kOn], 1U) << let;
+    ASSERT_EQ(directories(kOn), 1U) << let;
     EXPECT_LE(matched(8, 1), kept) << let;
     EXPECT_EQ(world_.load(world_.chain(8, 1), 1), matched(8, 1)) << let;
     EXPECT_EQ(world_.load(world_.chain(8, 2), 2), 8U) << let;
@@ -191,7 +236,7 @@ TEST_F(DiskDelete, while_the_directory_is_being_indexed) {
 }
 
 TEST_F(DiskDelete, while_its_write_is_in_flight) {
-  put_gate();
+  put_faults();
   for (std::size_t let = 0; let < 10; ++let) {
     const auto seed = static_cast<TokenId>(100 + let);
     gate_->hold(IoKind::kWrite);
@@ -212,7 +257,7 @@ TEST_F(DiskDelete, while_its_write_is_in_flight) {
 }
 
 TEST_F(DiskDelete, while_it_is_being_read) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(4, 1), 1);
   world_.settle();
   world_.restart();
@@ -302,12 +347,12 @@ TEST_F(DiskDelete, before_the_disk_is_up_leaves_no_header_to_a_crash) {
 }
 
 TEST_F(DiskDelete, that_waits_for_a_file_that_is_lost_leaves_the_next_file_alone) {
-  put_gate();
+  put_faults();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
   gate_->hold_all();
   pass();  // the look at the file stalls
-  ASSERT_EQ(world_.stats().disk_directories[kOff], 1U);
+  ASSERT_EQ(directories(kOff), 1U);
   const auto dropped = world_.session().drop(world_.chain(8, 1), 0);
   ASSERT_TRUE(dropped);
   EXPECT_GE(dropped->pending, 8U);
@@ -318,7 +363,7 @@ TEST_F(DiskDelete, that_waits_for_a_file_that_is_lost_leaves_the_next_file_alone
   gate_->release_all();
   world_.settle();  // the file is made anew, and what waited goes into the same slots
   pass();
-  ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
+  ASSERT_EQ(directories(kOn), 1U);
   ASSERT_EQ(world_.disk().blocks, 8U);
   restart_after_crash();
   EXPECT_EQ(world_.load(world_.chain(8, 2), 2), 8U);

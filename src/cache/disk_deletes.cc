@@ -4,7 +4,14 @@
 // A delete returns when each directory has synced its log and overwritten its slots, or at disk.io_deadline: then it
 // says how much is pending, and the rest is tried until it is done (in this process: what a crash takes before a
 // directory could be reached was never called gone). A slot keeps its copy pin until it is buried.
+//
+// What waits for a directory is bounded (Environment::most_waiting_deletes). Where more come, the deletes are forgotten
+// and with them all that the directory holds: its file is made anew before anything of it is served again. That costs
+// its blocks, and nothing that was deleted comes back.
+#include "base/log.h"
 #include "cache/core.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
@@ -58,6 +65,7 @@ void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& pla
         burial.slots.push_back(place.slot);
       }
     }
+    std::vector<std::vector<Burial>> given_up(disks_.size());
     MutexLock lock(mutex_);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
       Burial& burial = burials[index];
@@ -67,9 +75,11 @@ void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& pla
       for (const DiskPlace& place : burial.places) {
         if (disk_store_.is_current(place)) burial.slots.push_back(place.slot);  // it had room for all of them
       }
-      disk_progress_[index].burials.push_back(std::move(burial));
+      add_burial(index, std::move(burial), given_up[index]);
     }
     deletes_under_way_.erase(tombstone);
+    lock.unlock();
+    for (std::uint32_t index = 0; index < disks_.size(); ++index) end_given_up(index, given_up[index]);
   }
   for (const auto& disk : disks_) disk->tier().wake();
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.io_deadline).count());
@@ -87,6 +97,32 @@ void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& pla
   if (done.pending == 0) done.pending = left->load(std::memory_order_acquire);
 }
 
+/// Where as many wait as may, they are given up, and what the directory holds with them.
+void CacheCore::add_burial(std::uint32_t index, Burial burial, std::vector<Burial>& given_up) {
+  DiskProgress& progress = disk_progress_[index];
+  if (progress.burials.size() >= environment_.most_waiting_deletes) {
+    progress.discard = true;
+    given_up.swap(progress.burials);
+  }
+  progress.burials.push_back(std::move(burial));
+}
+
+/// Their callers are told that they are pending, or were; nobody answers them any more.
+void CacheCore::end_given_up(std::uint32_t index, std::span<const Burial> given_up) {
+  if (given_up.empty()) return;
+  for (const Burial& burial : given_up) {
+    for (std::size_t done = 0; done < burial.places.size();) {
+      MutexLock lock(mutex_);
+      const std::size_t end = std::min(done + kSlice, burial.places.size());
+      for (; done < end; ++done) disk_store_.release(burial.places[done]);
+    }
+  }
+  log_line(LogLevel::kWarn, "disk_discard",
+           fmt::format("{}: more than {} deletes wait for it; so that none of them is undone, all that it holds is "
+                       "given up as soon as it can be written",
+                       disks_[index]->path(), given_up.size()));
+}
+
 /// The driver hands on what waits; a directory that refuses is asked again after disk.probe_interval.
 void CacheCore::give_burials(std::uint32_t index) {
   std::vector<Burial> burials;
@@ -95,6 +131,8 @@ void CacheCore::give_burials(std::uint32_t index) {
   {
     MutexLock lock(mutex_);
     DiskProgress& progress = disk_progress_[index];
+    if (progress.discard) disks_[index]->tier().discard();
+    // Not before the file is open: only then is it known up to which generation the delete must cover.
     if (!progress.opened || progress.burials.empty() || now < progress.next_burial_ns) return;
     // A tombstone from before the file was open covers what this process had stored, and by its number nothing that
     // earlier boots left in the file: indexing clears that, and the burial makes it last. A number that covers both
@@ -126,13 +164,14 @@ void CacheCore::give_burials(std::uint32_t index) {
 
 void CacheCore::end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status) {
   {
+    std::vector<Burial> given_up;
     MutexLock lock(mutex_);
     if (!status) {
-      DiskProgress& progress = disk_progress_[index];
       const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.probe_interval).count());
-      progress.next_burial_ns = deadline_after(clock().now_ns(), pause);
-      progress.burials.push_back(std::move(*burial));
-      return;
+      disk_progress_[index].next_burial_ns = deadline_after(clock().now_ns(), pause);
+      add_burial(index, std::move(*burial), given_up);
+      lock.unlock();
+      return end_given_up(index, given_up);
     }
     for (const DiskPlace& place : burial->places) disk_store_.release(place);
   }

@@ -4,9 +4,9 @@
 // One task at a time takes a slice off the queue: under the lock it pins the host slots and takes disk slots (evicting
 // where it must), then, without it, takes the checksums and hands the writes to the tiers. What is under way holds at
 // most limits.demote_percent of the arena; where that is used up, or a tier is busy, the next write that ends goes on.
-// Bytes: one checksum over the slot, one write from it. A block whose parent is not on disk waits once for it, then is
-// left out: what a restart finds must be runs from the root.
-#include "base/log.h"
+// Bytes: one checksum over the slot, one write from it. A block waits for its parent while that is queued too, and once
+// more (its checksum may be on its way); then it is left out: what a restart finds must be runs from the root.
+#include "base/check.h"
 #include "cache/core.h"
 #include "model/block_checksum.h"
 
@@ -40,7 +40,7 @@ void CacheCore::consider_demotion(BlockId id) {
     return;
   }
   if (!admission_->admit(entry.hash)) return counters_.demotions_not_admitted.add();
-  if (!demotions_.push({.name = {.id = id, .generation = entry.generation}})) counters_.demotions_shed.add();
+  demotions_.push(store_.table().slot(id, TierId::kHost));
 }
 
 /// A use keeps the copy on disk young.
@@ -118,12 +118,9 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
   again = false;
   MutexLock lock(mutex_);
   for (std::size_t looked = 0; looked < kSlice && work.size() < kPerSlice && !demotions_.empty(); ++looked) {
-    const DemotionQueue::Item item = demotions_.front();
-    const auto held = store_.knows(item.name) ? store_.hold(item.name.id) : std::nullopt;
-    if (!held) {  // gone meanwhile
-      demotions_.pop();
-      continue;
-    }
+    const SlotId slot = demotions_.front();
+    const auto held = store_.hold(BlockId{store_.slots().owner(slot)});  // it leaves the queue with its copy
+    TIERCEL_CHECK(held && held->slot == slot, "what is queued for the disk is a block of the host tier");
     const std::uint64_t slot_bytes = store_.slots().slot_bytes(store_.slots().extent_of(held->slot));
     Budget::Units bytes = demoting_bytes_.take(slot_bytes);
     DiskCopy copy;
@@ -135,11 +132,14 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
       again = true;
       return;
     }
-    demotions_.pop();
-    if (begun == DiskStore::Begun::kNoParent && !item.second_try) {
-      (void)demotions_.push({.name = item.name, .second_try = true});
-      continue;
+    if (begun == DiskStore::Begun::kNoParent) {
+      if (demotions_.holds(store_.table().slot(store_.table()[held->id].parent, TierId::kHost))) {
+        demotions_.rotate();
+        continue;
+      }
+      if (demotions_.give_another_turn()) continue;
     }
+    demotions_.remove(slot);
     if (begun != DiskStore::Begun::kYes) {
       if (begun != DiskStore::Begun::kThere) counters_.demotions_refused.add();
       continue;
@@ -204,8 +204,11 @@ bool CacheCore::write_demotion(Demotion& work) {
     MutexLock lock(mutex_);
     (void)disk_store_.finish_write(work.copy, false, clock().now_ns());
     --writes_in_flight_;
-    const DemotionQueue::Item item{.name = {.id = work.block.id, .generation = work.block.generation}};
-    if (!demotions_.push(item)) counters_.demotions_shed.add();
+    // Also one that was moved meanwhile is asked for again.
+    if (store_.knows({.id = work.block.id, .generation = work.block.generation}) &&
+        is_readable(store_.table().state(work.block.id, TierId::kHost))) {
+      demotions_.push(store_.table().slot(work.block.id, TierId::kHost));
+    }
   }
   return false;
 }

@@ -1,7 +1,7 @@
 // Goal: several directories, admission, paranoid mode, the share of loads and a changed capacity: each does what its
 // setting says. Method: a small cache turned by hand over files in memory.
-#include "cache/testing/disk_world.h"
 #include "cache/testing/raw_file.h"
+#include "cache/testing/troubled_disk.h"
 
 #include <gtest/gtest.h>
 
@@ -14,35 +14,14 @@ using testing::RawFile;
 
 constexpr std::uint64_t kBlock = testing::kDiskBlockBytes;
 
-Config quick(Config config) {
-  config.disk.io_deadline = 1000ms;
-  config.disk.probe_interval = 100ms;
-  return config;
-}
-
-class DiskDirectories : public ::testing::Test {
+class DiskDirectories : public testing::TroubledDisk {
  protected:
+  DiskDirectories() : TroubledDisk(config()) {}
   static Config config() {
-    Config config = quick(DiskWorld::config());
+    Config config = testing::impatient();
     config.disk.directories = {"/a", "/b", "/c"};
     config.disk.capacity = 24_MiB;
     return config;
-  }
-  /// Operations on the files of /b can be held back.
-  void put_gate() {
-    world_.stop();
-    world_.wrap([this](const std::string& path, std::unique_ptr<IoBackend> file) -> std::unique_ptr<IoBackend> {
-      if (!path.starts_with("/b/")) return file;
-      return std::make_unique<DelayedBackend>(std::move(file), gate_);
-    });
-    world_.start();
-    world_.settle();
-  }
-  void pass(int turns = 20) {
-    for (int i = 0; i < turns; ++i) {
-      world_.advance(100ms);
-      world_.settle(20);
-    }
   }
   std::size_t blocks_in(const std::string& directory) {
     std::size_t headers = 0;
@@ -54,14 +33,11 @@ class DiskDirectories : public ::testing::Test {
     }
     return headers;
   }
-
-  DiskWorld world_{config()};
-  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
 };
 
 TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
   world_.settle();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   EXPECT_EQ(world_.store(world_.chain(30, 1), 1), 30U);
   world_.settle();
   for (const char* directory : {"/a", "/b", "/c"}) {
@@ -75,13 +51,13 @@ TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
 }
 
 TEST_F(DiskDirectories, one_fails_and_comes_back) {
-  put_gate();
+  put_faults("/b/");
   (void)world_.store(world_.chain(30, 1), 1);
   world_.settle();
   world_.restart();
   gate_->hold_all();
   pass();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOff)], 1U);
+  EXPECT_EQ(directories(kOff), 1U);
   EXPECT_LT(world_.load(world_.chain(30, 1), 1), 30U);
   const std::size_t in_b = blocks_in("/b");
   EXPECT_EQ(world_.store(world_.chain(12, 2), 2), 12U);  // the others take it
@@ -90,11 +66,33 @@ TEST_F(DiskDirectories, one_fails_and_comes_back) {
   EXPECT_EQ(world_.disk().stored_blocks, 12U);
   gate_->release_all();
   pass();
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
   world_.restart();
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
   EXPECT_EQ(world_.load(world_.chain(12, 2), 2), 12U);
+}
+
+TEST_F(DiskDirectories, match_counts_only_what_can_be_loaded_while_one_is_off) {
+  put_faults("/b/");
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.restart();  // on disk alone, over three directories
+  ASSERT_EQ(matched(30, 1), 30U);
+  gate_->hold_all();
+  pass();
+  ASSERT_EQ(directories(kOff), 1U);
+  const std::size_t now = matched(30, 1);
+  EXPECT_LT(now, 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), now);
+  EXPECT_EQ(matched(30, 1), now);  // in the arena by now, up to the same block
+  EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
+  EXPECT_EQ(matched(4, 2), 4U);
+  gate_->release_all();
+  pass();
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(30, 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
 }
 
 TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
@@ -104,7 +102,7 @@ TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
   world_.restart();
   RawFile(world_.memory(), "/b/tiercel.kv").truncate(0);
   pass(40);
-  EXPECT_EQ(world_.stats().disk_directories[static_cast<std::size_t>(DiskDirectoryState::kOn)], 3U);
+  EXPECT_EQ(directories(kOn), 3U);
   const std::size_t found = world_.load(world_.chain(30, 1), 1);
   EXPECT_LT(found, 30U);
   EXPECT_GT(world_.stats().disk_lost_blocks, 0U);
@@ -112,6 +110,114 @@ TEST_F(DiskDirectories, a_chain_over_a_lost_directory_is_stored_again) {
   pass();
   world_.restart();
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+}
+
+class DiskMountedLate : public DiskDirectories {
+ protected:
+  /// The next start finds the files of these directories only when they are mounted.
+  void unmount(const std::vector<std::string>& missing) {
+    world_.configuration().disk.directories = {"/a", "/b", "/c"};
+    for (std::string& directory : world_.configuration().disk.directories) {
+      if (std::ranges::find(missing, directory) == missing.end()) continue;
+      directory = "/late" + directory;
+    }
+    world_.start();
+    pass(3);
+    ASSERT_EQ(directories(kOff), missing.size());
+    ASSERT_TRUE(world_.core().disks_settled());
+  }
+  void mount(const std::string& directory) {
+    world_.memory().make_directory("/late");
+    world_.memory().make_directory("/late" + directory);
+    ASSERT_TRUE(world_.memory().rename(directory + "/tiercel.kv", "/late" + directory + "/tiercel.kv"));
+    pass(40);
+  }
+  /// As if it had been mounted where it belongs all the time.
+  void put_back(const std::string& directory) {
+    ASSERT_TRUE(world_.memory().rename("/late" + directory + "/tiercel.kv", directory + "/tiercel.kv"));
+  }
+};
+
+TEST_F(DiskMountedLate, what_continues_its_blocks_waits_and_links) {
+  world_.settle();
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  world_.stop();
+  unmount({"/b"});
+  const std::size_t now = matched(30, 1);
+  EXPECT_LT(now, 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), now);
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, 0U);
+  EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
+  world_.settle();
+  EXPECT_EQ(world_.disk().stored_blocks, 4U);  // the others are written to meanwhile
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(30, 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, 0U);
+  EXPECT_EQ(world_.stats().disk_recovered_blocks, 30U);
+  world_.restart();
+  EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
+}
+
+TEST_F(DiskMountedLate, what_waits_gives_way_where_room_is_needed) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 5; ++seed) {
+    (void)world_.store(world_.chain(60, seed), seed);
+    world_.settle();
+  }
+  world_.stop();
+  unmount({"/b"});
+  const std::uint64_t served = world_.disk().blocks;
+  EXPECT_LT(served, 150U);  // of about 200 that are there
+  for (TokenId seed = 11; seed <= 15; ++seed) {
+    world_.advance(1s);
+    EXPECT_EQ(world_.store(world_.chain(50, seed), seed), 50U);
+    world_.settle();
+  }
+  EXPECT_EQ(world_.disk().blocks, served + 250);  // there would be room for 56 without what waits
+  EXPECT_EQ(world_.disk().evicted_blocks, 0U);
+  EXPECT_EQ(world_.load(world_.chain(50, 15), 15), 50U);
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  for (const TokenId seed : {1, 2, 3, 4, 5, 15}) {
+    const std::size_t length = matched(60, seed);
+    EXPECT_EQ(world_.load(world_.chain(60, seed), seed), length);
+  }
+  EXPECT_EQ(matched(50, 15), 50U);
+  world_.restart();
+  EXPECT_EQ(matched(50, 15), 50U);
+}
+
+TEST_F(DiskMountedLate, what_was_deleted_does_not_come_back_below_a_block_that_was_stored_again) {
+  world_.settle();
+  (void)world_.store(world_.chain(12, 1), 1);
+  world_.settle();
+  const auto in_a = RawFile(world_.memory(), "/a/tiercel.kv").header_pages();
+  const auto in_c = RawFile(world_.memory(), "/c/tiercel.kv").header_pages();
+  const auto dropped = world_.session().drop(world_.chain(12, 1), 3);
+  ASSERT_TRUE(dropped);
+  ASSERT_EQ(dropped->pending, 0U);
+  world_.crash();
+  for (const auto& [offset, page] : in_a) RawFile(world_.memory(), "/a/tiercel.kv").write(offset, page);
+  for (const auto& [offset, page] : in_c) RawFile(world_.memory(), "/c/tiercel.kv").write(offset, page);
+  unmount({"/a", "/c"});
+  EXPECT_EQ(world_.store(world_.chain(5, 1), 1), 5U);
+  world_.settle();
+  ASSERT_EQ(world_.disk().blocks, 5U);  // in /b, after the delete
+  world_.stop();
+  unmount({"/b"});
+  EXPECT_GT(world_.stats().disk_orphaned_blocks, 0U);  // old enough to be below the deleted block
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(12, 1), 5U);
+  EXPECT_EQ(world_.load(world_.chain(12, 1), 1), 5U);
+  world_.stop();
+  put_back("/b");
+  unmount({});
+  EXPECT_EQ(matched(12, 1), 5U);
 }
 
 TEST(DiskAdmission, second_sight_writes_what_was_used_again) {

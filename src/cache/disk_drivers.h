@@ -1,8 +1,8 @@
 // DiskDrivers: the threads that drive the directories of the disk tier, one each.
 //
-// A thread keeps the core and the files alive while it runs. stop() waits for the threads, at most until a deadline:
-// one that is in a call to a device that does not answer is left behind with what it holds, and ends when the device
-// does (or with the process).
+// A thread keeps the core and the files alive while it runs. stop() waits for the threads to end in order: as long as
+// it is told, then while their devices answer, which with nothing new to begin is short. One whose device ends no
+// operation for half a second is left behind with what it holds, and ends when the device does (or with the process).
 #pragma once
 
 #include "base/mutex.h"
@@ -20,14 +20,14 @@ namespace tiercel::detail {
 class DiskDrivers {
  public:
   DiskDrivers() = default;
-  ~DiskDrivers() { (void)stop(std::chrono::nanoseconds(0)); }
+  ~DiskDrivers();
   DiskDrivers(const DiskDrivers&) = delete;
   DiskDrivers& operator=(const DiskDrivers&) = delete;
 
   /// Throws std::system_error where the system gives no more threads.
   void start(const std::shared_ptr<CacheCore>& core, const std::shared_ptr<FileSystem>& files);
-  /// After the core was closed. False: some threads were left behind. Idempotent.
-  [[nodiscard]] bool stop(std::chrono::nanoseconds patience);
+  /// After the core was closed. Answers the directories whose threads were left behind. Idempotent.
+  [[nodiscard]] std::vector<std::size_t> stop(const CacheCore& core, std::chrono::nanoseconds patience);
 
  private:
   struct Progress {
@@ -36,6 +36,8 @@ class DiskDrivers {
     std::size_t running TIERCEL_GUARDED_BY(mutex) = 0;
     std::vector<bool> done TIERCEL_GUARDED_BY(mutex);
   };
+
+  [[nodiscard]] std::vector<std::size_t> leave(const std::vector<bool>& done);
 
   std::vector<std::thread> threads_;
   std::shared_ptr<Progress> progress_ = std::make_shared<Progress>();

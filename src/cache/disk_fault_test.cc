@@ -2,9 +2,8 @@
 // uses the directory again when it is right. Method: a small cache turned by hand over files in memory that are full,
 // read-only, cut off, missing, held or of another format; and the threaded cache on real directories for what only the
 // system can do.
-#include "cache/testing/disk_world.h"
 #include "cache/testing/raw_file.h"
-#include "io/faulty_backend.h"
+#include "cache/testing/troubled_disk.h"
 
 #include <tiercel/cache.h>
 
@@ -23,34 +22,7 @@ using namespace std::chrono_literals;
 using testing::DiskWorld;
 using testing::RawFile;
 
-class DiskFault : public ::testing::Test {
- protected:
-  static Config config() {
-    Config config = DiskWorld::config();
-    config.disk.io_deadline = 1000ms;
-    config.disk.probe_interval = 100ms;
-    return config;
-  }
-  void put_faults() {
-    world_.stop();
-    world_.wrap([this](const std::string&, std::unique_ptr<IoBackend> file) {
-      return std::make_unique<DelayedBackend>(std::make_unique<FaultyBackend>(std::move(file), faults_), gate_);
-    });
-    world_.start();
-    world_.settle();
-  }
-  void pass(int turns = 20) {
-    for (int i = 0; i < turns; ++i) {
-      world_.advance(100ms);
-      world_.settle(20);
-    }
-  }
-  DiskReport report() { return world_.core().disk_reports().at(0); }
-
-  DiskWorld world_{config()};
-  std::shared_ptr<FaultPlan> faults_ = std::make_shared<FaultPlan>();
-  std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(world_.clock());
-};
+class DiskFault : public testing::TroubledDisk {};
 
 TEST_F(DiskFault, a_full_filesystem_stops_writes_alone_until_there_is_room) {
   put_faults();
@@ -102,6 +74,34 @@ TEST_F(DiskFault, no_room_for_the_file_is_said_with_sizes_and_tried_again) {
   pass(40);
   EXPECT_EQ(report().state, DiskDirectoryState::kOn);
   EXPECT_EQ(world_.load(world_.chain(4, 1), 1), 4U);
+}
+
+TEST_F(DiskFault, a_block_waits_once_for_the_disk_however_often_it_is_used) {
+  put_faults();
+  gate_->hold_all();
+  pass();
+  ASSERT_EQ(report().state, DiskDirectoryState::kOff);
+  EXPECT_EQ(world_.store(world_.chain(40, 1), 1), 40U);
+  for (int use = 0; use < 30; ++use) {
+    EXPECT_EQ(world_.load(world_.chain(40, 1), 1), 40U);
+    world_.settle(2);
+  }
+  EXPECT_EQ(world_.stats().demotions_queued, 40U);
+  for (TokenId seed = 2; seed < 7; ++seed) {  // what leaves the arena leaves the queue
+    world_.advance(1s);
+    EXPECT_EQ(world_.store(world_.chain(30, seed), seed), 30U);
+    EXPECT_EQ(world_.load(world_.chain(30, seed), seed), 30U);
+    world_.settle(2);
+    EXPECT_EQ(world_.stats().demotions_queued, world_.host().blocks);
+  }
+  ASSERT_TRUE(world_.session().drop(world_.chain(30, 6), 10));
+  EXPECT_EQ(world_.stats().demotions_queued, world_.host().blocks);
+  world_.core().check_consistency();
+  gate_->release_all();
+  pass();
+  EXPECT_EQ(world_.stats().demotions_queued, 0U);
+  EXPECT_EQ(world_.disk().blocks, world_.host().blocks);
+  EXPECT_EQ(world_.stats().demotions_refused, 0U);  // parents stood before their children all the time
 }
 
 TEST_F(DiskFault, read_errors_lose_hits_and_nothing_else) {

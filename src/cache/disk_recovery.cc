@@ -2,8 +2,10 @@
 // state changed. And the driver's turn.
 //
 // Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
-// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. A block below a
-// deleted one (of the log, or deleted meanwhile) does not come back. The core's lock is held for kSlice blocks.
+// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. While a directory is
+// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served.
+// A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
+// begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
 #include "cache/core.h"
 
@@ -40,9 +42,11 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .slot_bytes = opened.slot_bytes});
   MutexLock lock(mutex_);
   disk_store_.open(index, std::move(shape));
+  note_reach();
   store_.raise_generation(opened.epoch << 40U);
   DiskProgress& progress = disk_progress_[index];
   progress.opened = true;
+  if (opened.discarded) progress.discard = false;
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
   progress.adopted_blocks = progress.adopted_bytes = 0;
@@ -62,6 +66,8 @@ void CacheCore::cover(const Tombstone& tombstone, std::uint64_t at_least) {
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
   deleted = std::max({deleted, tombstone.generation, at_least});
+  std::uint64_t& newest = recovery_.newest_deletes[tombstone.fingerprint];
+  newest = std::max({newest, tombstone.generation, at_least});
 }
 
 /// A delete while a directory is being indexed: what it covers may still come.
@@ -84,7 +90,7 @@ void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> block
     while (!found.children.empty()) {  // they waited for what has just come
       const auto [directory, block] = found.children.back();
       found.children.pop_back();
-      adopt_slice(directory, std::span(&block, 1), found);
+      adopt_child(directory, block, found);
     }
   }
   clear_places(found.replaced);
@@ -97,7 +103,10 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
   {
     MutexLock lock(mutex_);
     for (const DiskBlock& block : blocks) store_.table().prefetch(block.hash, block.group);
-    for (const DiskBlock& block : blocks) found.results.push_back(adopt_one(index, block, now, found.replaced));
+    for (const DiskBlock& block : blocks) {
+      found.results.push_back(adopt_one(index, block, now, found.replaced));
+      if (found.results.back() == Found::Result::kWaits) disk_store_.begin_waiting(index, block.slot);
+    }
   }
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const DiskBlock& block = blocks[i];
@@ -106,17 +115,44 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
       continue;
     }
     if (found.results[i] == Found::Result::kUnwanted) disks_[index]->tier().clear(block.slot);
-    // Adopted, or known in a newer generation: what follows it can be reached.
-    if (orphans_.empty()) continue;
-    if (auto children = orphans_.extract(block.hash)) {
-      std::ranges::copy(children.mapped(), std::back_inserter(found.children));
+    take_children(block.hash, found);
+  }
+}
+
+/// A block that has waited for the one before it.
+void CacheCore::adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) {
+  const std::uint64_t now = clock().now_ns();
+  Found::Result result = Found::Result::kGone;
+  found.replaced.reserve(found.replaced.size() + 2);
+  {
+    MutexLock lock(mutex_);
+    if (disk_store_.end_waiting(index, block.slot)) {
+      result = adopt_one(index, block, now, found.replaced);
+      if (result != Found::Result::kAdopted) disk_store_.begin_waiting(index, block.slot);
+      if (result == Found::Result::kUnwanted) {
+        if (const auto place = disk_store_.drop_waiting(index, block.slot)) found.replaced.push_back(*place);
+      }
     }
+  }
+  if (result == Found::Result::kWaits) {
+    orphans_[block.parent].emplace_back(index, block);
+  } else if (result != Found::Result::kGone) {
+    take_children(block.hash, found);
+  }
+}
+
+/// Of a block that was adopted, or is known in a newer generation: what follows it can be reached.
+void CacheCore::take_children(const BlockHash& parent, Found& found) {
+  if (orphans_.empty()) return;
+  if (auto children = orphans_.extract(parent)) {
+    std::ranges::copy(children.mapped(), std::back_inserter(found.children));
   }
 }
 
 CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                               std::vector<DiskPlace>& replaced) {
   store_.raise_generation(block.generation);
+  if (disk_progress_[index].discard) return Found::Result::kUnwanted;  // deletes that cover it may be forgotten
   const bool first = block.parent == block.fingerprint;
   const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);
@@ -187,30 +223,25 @@ void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery
   settle_disks();
 }
 
-/// When every directory is indexed or known not to come: what waits for its parent waits in vain, and writes begin.
+/// When every directory is indexed or known not to come for now: writes begin. What waits for its parent waits in vain
+/// if all are indexed.
 void CacheCore::settle_disks() {
   MutexLock orphans_lock(orphans_mutex_);
+  bool all_came = false;
+  Recovery ended;
   {
     MutexLock lock(mutex_);
     if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
-    recovery_ = {};
+    all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
+    std::swap(ended, recovery_);
   }
-  std::uint64_t orphans = 0;
-  for (const auto& [_, blocks] : orphans_) {
-    for (const auto& [directory, block] : blocks) disks_[directory]->tier().clear(block.slot);
-    orphans += blocks.size();
-  }
-  orphans_.clear();
+  const std::uint64_t orphans = drop_orphans(all_came, ended.newest_deletes);
   for (std::uint32_t index = 0; index < disks_.size(); ++index) {
     for (std::uint32_t cursor = 0;;) {
       MutexLock lock(mutex_);
       if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
       if (!disk_store_.end_recovery_some(index, cursor)) break;
     }
-  }
-  {
-    MutexLock lock(mutex_);
-    disk_store_.count_orphans(orphans);
   }
   for (const auto& disk : disks_) {
     disk->tier().forget_deletes();
@@ -222,6 +253,38 @@ void CacheCore::settle_disks() {
   }
   kick_demotion();
   wake();  // whoever waits for a warm start
+}
+
+/// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
+/// have been of a block before them that nobody knows). Answers how many.
+std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+  const auto unwanted = [&](const DiskBlock& block) {
+    const auto newest = deleted.find(block.fingerprint);
+    return all || (newest != deleted.end() && block.generation <= newest->second);
+  };
+  std::uint64_t dropped = 0;
+  std::vector<DiskPlace> places;
+  for (auto at = orphans_.begin(); at != orphans_.end();) {
+    auto& waiting = at->second;
+    const auto gone = std::ranges::partition(waiting, [&](const auto& one) { return !unwanted(one.second); });
+    for (auto next = gone.begin(); next != gone.end();) {
+      const auto end = next + std::min<std::ptrdiff_t>(kSlice, gone.end() - next);
+      places.clear();
+      places.reserve(kSlice);
+      {
+        MutexLock lock(mutex_);
+        for (; next != end; ++next) {
+          if (const auto place = disk_store_.drop_waiting(next->first, next->second.slot)) places.push_back(*place);
+        }
+        disk_store_.count_orphans(places.size());
+      }
+      dropped += places.size();
+      clear_places(places);
+    }
+    waiting.erase(gone.begin(), gone.end());
+    at = waiting.empty() ? orphans_.erase(at) : std::next(at);
+  }
+  return dropped;
 }
 
 // ---- changes
@@ -243,7 +306,7 @@ void CacheCore::disk_lost(std::uint32_t index) {
     disk_store_.set_serving(index, false, false);
     disk_progress_[index].opened = disk_progress_[index].recovered = false;
     disk_progress_[index].settled = true;
-    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+    note_reach();
   }
   settle_disks();
 }
@@ -255,7 +318,7 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
     DiskProgress& progress = disk_progress_[index];
     const bool reads = state == DiskState::kStarting || state == DiskState::kOn || state == DiskState::kReadOnly;
     disk_store_.set_serving(index, reads, state == DiskState::kOn);
-    disk_reads_.store(disk_store_.serves_any(), std::memory_order_relaxed);
+    note_reach();
     progress.cause = cause;
     if (state == DiskState::kOn) progress.next_burial_ns = 0;
     // A directory that does not come up must not keep the others from being settled.
@@ -266,22 +329,31 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
   if (state == DiskState::kOn) kick_demotion();
 }
 
-/// What waits to be written is written, as far as the deadline allows; then the directories take no more.
-void CacheCore::close_disks(std::uint64_t end_ns) {
+/// What waits to be written is written, as far as the deadline allows; then the directories take no more, and what has
+/// not begun by then is given up. The last part of the time is for what is in flight, and for closing the files.
+void CacheCore::close_disks(std::uint64_t end_ns, std::uint64_t wait_ns) {
   if (disks_.empty()) return;
+  constexpr std::uint64_t kOrderlyEndNs = 500'000'000;
   kick_demotion();
-  environment_.executor.wait_until(
+  const bool written = environment_.executor.wait_until(
       [this] {
         MutexLock lock(mutex_);
         const bool opening = !std::ranges::all_of(disk_progress_, &DiskProgress::settled);
         return writes_in_flight_ == 0 && (demotions_.empty() || (!opening && !disk_store_.takes_writes()));
       },
-      end_ns);
+      end_ns - std::min(wait_ns / 4, kOrderlyEndNs));
   checkpoint_disks();
   for (const auto& disk : disks_) {
     disk->tier().close();
+    if (!written) disk->tier().hurry();
     disk->tier().wake();
   }
+}
+
+std::uint64_t CacheCore::disk_sign_of_life(std::size_t index) const {
+  constexpr std::uint64_t kStates = 8;
+  const DiskTier& tier = disks_[index]->tier();
+  return tier.counters().ended_operations * kStates + static_cast<std::uint64_t>(tier.state());
 }
 
 /// Recency, as the next start will want it. Values are read in slices, so it is what it was within a second or so.

@@ -36,34 +36,6 @@ struct Promotion {
 };
 using Promotions = std::map<BlockId, std::shared_ptr<Promotion>>;
 
-/// Blocks that are to be written, in the order in which they were stored; a ring that is made once.
-class DemotionQueue {
- public:
-  struct Item {
-    BlockName name;
-    bool second_try = false;  ///< it waited for its parent once
-  };
-  explicit DemotionQueue(std::size_t capacity) : items_(capacity) {}
-
-  [[nodiscard]] bool push(const Item& item) noexcept {
-    if (size_ == items_.size()) return false;
-    items_[(first_ + size_++) % items_.size()] = item;
-    return true;
-  }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] const Item& front() const noexcept { return items_[first_]; }
-  void pop() noexcept {
-    first_ = (first_ + 1) % items_.size();
-    --size_;
-  }
-
- private:
-  std::vector<Item> items_;
-  std::size_t first_ = 0;
-  std::size_t size_ = 0;
-};
-
 /// A delete until every directory has it in its log.
 struct Burial {
   Tombstone tombstone;
@@ -78,6 +50,7 @@ struct Recovery {
   // Under the core's lock.
   std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation
   std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
+  std::map<BlockHash, std::uint64_t> newest_deletes;      ///< of anything in a namespace: the highest generation
   std::unordered_map<BlockId, std::uint64_t> covered;     ///< entries below a deleted block, up to a generation
 };
 
@@ -115,11 +88,11 @@ class DiskDirectory final : public DiskEvents {
 
 /// Of one directory, under the core's lock.
 struct DiskProgress {
-  bool opened = false;          ///< there is a file that blocks may come from
-  bool recovered = false;       ///< all of them have come
-  bool settled = false;         ///< recovered, or known not to come for now
-  std::vector<Burial> burials;  ///< to be given to the tier
-  std::uint64_t burials_in_flight = 0;
+  bool opened = false;               ///< there is a file that blocks may come from
+  bool recovered = false;            ///< all of them have come
+  bool settled = false;              ///< recovered, or known not to come for now
+  std::vector<Burial> burials;       ///< to be given to the tier; bounded, see CacheCore::add_burial
+  bool discard = false;              ///< more deletes came than wait: nothing that it holds may come back
   std::uint64_t next_burial_ns = 0;  ///< after a refusal: not before
   DiskRecovery recovery;
   std::uint64_t opened_ns = 0;

@@ -26,8 +26,10 @@ DiskStore::Shape DiskStore::shape_of(const Geometry& geometry) {
   Shape shape{.slots = std::make_unique<SlotTable>(SlotTable::Options{.extents = geometry.extents,
                                                                       .extent_bytes = geometry.extent_bytes,
                                                                       .min_slot_bytes = geometry.min_slot_bytes}),
-              .policy = nullptr};
+              .policy = nullptr,
+              .waiting = {}};
   shape.slots->restore(geometry.slot_bytes);
+  shape.waiting.resize(shape.slots->slot_ids());
   shape.policy = std::make_unique<LruPolicy>(geometry.extents * (geometry.extent_bytes / geometry.min_slot_bytes));
   return shape;
 }
@@ -44,6 +46,10 @@ void DiskStore::open(std::uint32_t index, Shape shape) {
   }
   directory.slots = std::move(shape.slots);
   directory.policy = std::move(shape.policy);
+  directory.waiting = std::move(shape.waiting);
+  directory.waiting_counts.clear();
+  directory.waiting_bytes = 0;
+  directory.waiting_cursor = 0;
   directory.list_slot_bytes.clear();
   directory.incarnation = ++incarnations_;
   directory.recovering = true;
@@ -55,7 +61,8 @@ bool DiskStore::end_recovery_some(std::uint32_t index, std::uint32_t& cursor) {
   SlotTable& slots = *directory.slots;
   const std::uint32_t end = std::min(cursor + kSlotsPerSlice, slots.slot_ids());
   for (; cursor < end; ++cursor) {
-    if (slots.is_used(cursor) && slots.owner(cursor) == kNoBlock) (void)slots.give_back(cursor);
+    const bool unowned = slots.is_used(cursor) && slots.owner(cursor) == kNoBlock;
+    if (unowned && !directory.waiting[cursor]) (void)slots.give_back(cursor);
   }
   if (cursor < slots.slot_ids()) return true;
   directory.recovering = false;
@@ -103,9 +110,16 @@ DiskPlace DiskStore::place_of(BlockId id) const noexcept {
   return {};
 }
 
-bool DiskStore::serves_any() const noexcept {
-  return std::ranges::any_of(directories_,
-                             [](const Directory& directory) { return directory.slots && directory.reads; });
+DiskStore::Reach DiskStore::reach() const noexcept {
+  bool any = false;
+  bool all = true;
+  for (const Directory& directory : directories_) {
+    if (!directory.slots) continue;
+    any = any || directory.reads;
+    all = all && directory.reads;
+  }
+  if (!any) return Reach::kNone;
+  return all ? Reach::kAll : Reach::kSome;
 }
 
 bool DiskStore::takes_writes() const noexcept {
@@ -155,6 +169,7 @@ PolicyList DiskStore::list_of(Directory& directory, std::uint64_t slot_bytes) {
     directory.policy->add_list(list);
     directory.slots->add_size(slot_bytes);
     directory.list_slot_bytes.push_back(slot_bytes);
+    directory.waiting_counts.push_back(0);
   }
   return list;
 }
@@ -165,7 +180,7 @@ bool DiskStore::evictable(const Directory& directory, SlotId slot) const noexcep
          directory.slots->copy_pins(slot) == 0;
 }
 
-/// Of those that take writes, the one with the most free bytes; where none has free slots, in turn.
+/// Of those that take writes, the one with the most bytes that are free or would give way first; else in turn.
 std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexcept {
   std::uint32_t best = UINT32_MAX;
   std::uint64_t best_free = 0;
@@ -176,7 +191,8 @@ std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexce
     if (!directory.slots || directory.recovering || !directory.writes) continue;
     const SlotTable::Options& options = directory.slots->options();
     if (std::max(slot_bytes, options.min_slot_bytes) > options.extent_bytes) continue;
-    const std::uint64_t free = options.extents * options.extent_bytes - directory.slots->used_bytes();
+    const std::uint64_t free =
+        options.extents * options.extent_bytes - directory.slots->used_bytes() + directory.waiting_bytes;
     if (best != UINT32_MAX && free <= best_free) continue;
     best = index;
     best_free = free;
@@ -201,6 +217,9 @@ std::optional<SlotId> DiskStore::take_slot(std::uint32_t index, std::uint64_t sl
   Directory& directory = directories_[index];
   SlotTable& slots = *directory.slots;
   const PolicyList list = list_of(directory, slot_bytes);
+  if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
+  evict_waiting(index, slot_bytes, again, evicted);
+  if (again) return std::nullopt;
   if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
   if (directory.draining == kNoExtent) choose_extent_to_drain(directory, slot_bytes, now_ns);
   if (directory.draining != kNoExtent) {
@@ -240,7 +259,7 @@ void DiskStore::choose_extent_to_drain(Directory& directory, std::uint64_t slot_
     for (; looked < std::min(slots.slots(extent), kSlotsPerValue) && !pinned; ++looked) {
       const SlotId slot = slots.slot_at(extent, looked);
       pinned = slots.is_quarantined(slot) || (slots.is_used(slot) && slots.copy_pins(slot) > 0);
-      if (slots.is_used(slot)) sum += directory.policy->value(slot, now_ns);
+      if (slots.is_used(slot) && slots.owner(slot) != kNoBlock) sum += directory.policy->value(slot, now_ns);
     }
     const double mean = looked == 0 ? 0 : sum / looked;
     if (pinned || mean >= least) continue;
@@ -263,6 +282,11 @@ bool DiskStore::drain_some(std::uint32_t index, std::uint64_t /*now_ns*/, std::v
     const SlotId slot = slots.slot_at(extent, i);
     if (!slots.is_used(slot)) {
       ++i;
+      continue;
+    }
+    if (directory.waiting[slot]) {
+      --budget;
+      evict_one_waiting(index, slot, evicted);
       continue;
     }
     BlockId id = slots.owner(slot);
@@ -432,6 +456,7 @@ void DiskStore::check_consistency() const {
     for (SlotId slot = 0; slot < directory.slots->slot_ids(); ++slot) {
       if (!directory.slots->is_used(slot)) continue;
       const BlockId id = directory.slots->owner(slot);
+      TIERCEL_CHECK(!directory.waiting[slot] || id == kNoBlock, "what waits for its parent is no block yet");
       if (id == kNoBlock) continue;  // found by nothing yet
       TIERCEL_CHECK(table_[id].in_use && is_present(table_.state(id, kDisk)), "a used slot's block is on disk");
       TIERCEL_CHECK(table_.slot(id, kDisk) == number_of({.directory = index, .slot = slot}), "block and slot agree");

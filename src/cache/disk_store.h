@@ -45,7 +45,7 @@ struct DiskStoreCounters {
   std::uint64_t dropped_blocks = 0;   ///< deleted by a caller
   std::uint64_t lost_blocks = 0;      ///< corrupt, unreadable, or gone with their file
   std::uint64_t adopted_blocks = 0;   ///< found by recovery
-  std::uint64_t orphaned_blocks = 0;  ///< found by recovery without the block before them
+  std::uint64_t orphaned_blocks = 0;  ///< found by recovery without the block before them, and dropped
 };
 
 class DiskStore {
@@ -56,6 +56,7 @@ class DiskStore {
   struct Shape {
     std::unique_ptr<SlotTable> slots;
     std::unique_ptr<EvictionPolicy> policy;
+    std::vector<bool> waiting;
   };
   struct Geometry {
     std::uint32_t extents = 0;
@@ -76,8 +77,9 @@ class DiskStore {
   [[nodiscard]] bool is_recovering(std::uint32_t directory) const noexcept {
     return directories_[directory].slots && directories_[directory].recovering;
   }
-  /// Does any directory answer reads?
-  [[nodiscard]] bool serves_any() const noexcept;
+  /// Which of the directories that have copies answer reads.
+  enum class Reach : std::uint8_t { kNone, kSome, kAll };
+  [[nodiscard]] Reach reach() const noexcept;
   /// Could a read of this copy be answered now?
   [[nodiscard]] bool serves(BlockId id) const noexcept;
   /// Does the place lie in the file that its directory has open now?
@@ -96,6 +98,13 @@ class DiskStore {
   /// this one is put into `replaced`.
   [[nodiscard]] Adopted adopt(std::uint32_t directory, const DiskBlock& block, BlockId parent, std::uint64_t now_ns,
                               std::optional<DiskPlace>& replaced);
+
+  /// A block that a header names waits for the block before it: its slot stays taken, until there is no other room.
+  void begin_waiting(std::uint32_t directory, SlotId slot);
+  /// It waits no longer: adopt follows. False: its slot was needed for another block, or its file is gone.
+  [[nodiscard]] bool end_waiting(std::uint32_t directory, SlotId slot);
+  /// It waits no longer, and nobody wants it: the place is to be cleared, then released. Empty: as end_waiting's false.
+  [[nodiscard]] std::optional<DiskPlace> drop_waiting(std::uint32_t directory, SlotId slot);
 
   // Writes.
   enum class Begun : std::uint8_t { kYes, kThere, kNoParent, kNoRoom, kAgain };
@@ -149,6 +158,10 @@ class DiskStore {
     std::uint32_t base = 0;                  // of its slots among all
     std::uint32_t span = 0;                  // slots it may number
     std::uint32_t incarnation = 0;
+    std::vector<bool> waiting;                  // slots, by id: used, without an owner
+    std::vector<std::uint32_t> waiting_counts;  // of the policy's lists
+    std::uint64_t waiting_bytes = 0;
+    SlotId waiting_cursor = 0;  // the search for one that gives way goes on here
     bool recovering = false;
     bool reads = false;
     bool writes = false;
@@ -169,6 +182,9 @@ class DiskStore {
   [[nodiscard]] std::optional<SlotId> take_slot(std::uint32_t directory, std::uint64_t slot_bytes, std::uint64_t now_ns,
                                                 bool& again, std::vector<DiskPlace>& evicted);
   void evict(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted);
+  void count_waiting(Directory& directory, SlotId slot, bool waits);
+  void evict_waiting(std::uint32_t directory, std::uint64_t slot_bytes, bool& again, std::vector<DiskPlace>& evicted);
+  void evict_one_waiting(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted);
   [[nodiscard]] bool drain_some(std::uint32_t directory, std::uint64_t now_ns, std::vector<DiskPlace>& evicted);
   void choose_extent_to_drain(Directory& directory, std::uint64_t slot_bytes, std::uint64_t now_ns);
   /// Takes the copy out of entry and policy; the slot stays used.

@@ -20,6 +20,8 @@ struct Environment {
   std::uint64_t seed = 0;
   FileSystem* files = nullptr;       ///< of the disk tier; null: a configured one is an error. Outlives the core
   std::uint32_t disk_log_pages = 0;  ///< of the tombstone log of a file that is made; 0: as many as usual
+  /// Deletes that wait for a directory; of more, all that the directory holds is given up instead. Tests take few.
+  std::size_t most_waiting_deletes = 16'384;
 };
 
 }  // namespace tiercel::detail

@@ -173,6 +173,7 @@ void HostStore::finish_move(const SlotMove& move, bool copied) {
     (void)slots_.give_back(move.to);
     return;
   }
+  if (demotions_ != nullptr) demotions_->move(move.from, move.to);
   (void)slots_.give_back(move.from);
   slots_.set_owner(move.to, move.id);
   table_.set_slot(move.id, kHost, move.to);

@@ -94,6 +94,7 @@ int HostStore::give_up_copy(BlockId id) {
   policy_->erase(id);
   table_.set_state(id, kHost, CopyState::kAbsent);
   table_.set_slot(id, kHost, kNoSlot);
+  if (demotions_ != nullptr) demotions_->remove(slot);
   (void)slots_.give_back(slot);
   return table_.erase_if_unused(id);
 }

@@ -6,6 +6,7 @@
 // outcome. The only calls that need no lock are `match` and `retain`.
 #pragma once
 
+#include "cache/demotion_queue.h"
 #include "cache/disk_store.h"
 #include "index/block_table.h"
 #include "memory/slot_table.h"
@@ -84,8 +85,11 @@ class HostStore {
     std::uint64_t max_filling_bytes = UINT64_MAX;  ///< of blocks that writers fill: the rest is left to loads
   };
   explicit HostStore(Parts parts);
-  /// The disk tier's part of the same index, where there is one.
-  void attach(DiskStore* disk) noexcept { disk_ = disk; }
+  /// The disk tier's part of the same index, where there is one, and what waits to go there.
+  void attach(DiskStore* disk, DemotionQueue* demotions) noexcept {
+    disk_ = disk;
+    demotions_ = demotions;
+  }
   [[nodiscard]] BlockTable& index() noexcept { return table_; }
   /// Fills from here on get generations above `floor`: of another boot, or found on disk.
   void raise_generation(std::uint64_t floor) noexcept { generation_ = std::max(generation_, floor); }
@@ -239,6 +243,7 @@ class HostStore {
   std::vector<std::uint64_t> list_slot_bytes_;
   std::size_t entry_list_ = 0;  // the list whose blocks go where the index is full
   DiskStore* disk_ = nullptr;
+  DemotionQueue* demotions_ = nullptr;
   std::uint64_t max_filling_bytes_;
   std::uint64_t filling_bytes_ = 0;
   std::uint64_t generation_ = 0;

@@ -5,7 +5,8 @@
 //
 // Left to right: an argument that begins with "--" is a flag of the cache, of the caller, or unknown; everything else
 // that is not the value of a flag of the cache stays in `rest`, in order. What follows a flag of the cache and begins
-// with "--" is never its value ("--disk=--odd" says it where it is meant).
+// with "--" is never its value ("--disk=--odd" says it where it is meant). A boolean flag may stand bare, for true:
+// only a word that says yes or no after it is its value (of which only "true" and "false" are accepted).
 #include "base/try.h"
 #include "config/draft.h"
 #include "config/nearest.h"
@@ -14,6 +15,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 
@@ -22,6 +24,8 @@ namespace config {
 namespace {
 
 constexpr std::string_view kConfigFlag = "--config";
+/// Taken for the value of a boolean flag, lest "--host-prefault no" means yes.
+constexpr std::array<std::string_view, 8> kYesNo = {"true", "false", "yes", "no", "on", "off", "1", "0"};
 
 const Setting* setting_of_flag(std::string_view flag) {
   for (const Setting& setting : settings()) {
@@ -84,6 +88,9 @@ Result<Taken> take_apart(std::span<const std::string> arguments, std::span<const
     std::string value;
     if (equals != std::string_view::npos) {
       value = argument.substr(equals + 1);
+    } else if (setting != nullptr && setting->kind == ValueKind::kBoolean) {
+      const bool said = i + 1 < arguments.size() && std::ranges::find(kYesNo, arguments[i + 1]) != kYesNo.end();
+      value = said ? arguments[++i] : "true";
     } else if (i + 1 < arguments.size() && !arguments[i + 1].starts_with("--")) {
       value = arguments[++i];
     } else {
@@ -134,7 +141,7 @@ std::string_view placeholder(ValueKind kind) {
     case ValueKind::kMilliseconds:
       return "TIME";
     case ValueKind::kBoolean:
-      return "true|false";
+      return "[true|false]";
     case ValueKind::kChoice:
       return "";
     case ValueKind::kList:

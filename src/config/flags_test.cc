@@ -54,9 +54,35 @@ TEST(Flags, nothing_is_taken_after_two_dashes) {
 
 TEST(Flags, a_flag_is_never_a_value) {
   EXPECT_EQ(complaint({"--ram", "--disk", "/a"}), "--ram: needs a value, a byte count such as \"8GiB\"");
-  EXPECT_EQ(complaint({"--host-prefault"}), "--host-prefault: needs a value, true or false");
   EXPECT_EQ(complaint({"--config"}), "--config: needs a value, a file");
   EXPECT_EQ(take({"--disk=--odd", "--disk-capacity", "1TiB"}).value().config.disk.directories, Arguments{"--odd"});
+}
+
+TEST(Flags, a_boolean_may_stand_bare) {
+  EXPECT_TRUE(take({"--disk-reset"}).value().config.disk.reset);
+  EXPECT_TRUE(take({"--disk-reset", "true"}).value().config.disk.reset);
+  EXPECT_FALSE(take({"--disk-reset", "false"}).value().config.disk.reset);
+  EXPECT_FALSE(take({"--disk-reset=false"}).value().config.disk.reset);
+  const auto taken = take({"--disk-reset", "serve", "--host-prefault", "--ram", "2GiB"});
+  ASSERT_TRUE(taken) << taken.error().message;
+  EXPECT_TRUE(taken->config.disk.reset);
+  EXPECT_TRUE(taken->config.host.prefault);
+  EXPECT_EQ(taken->config.host.capacity, 2_GiB);
+  EXPECT_EQ(taken->rest, Arguments{"serve"});
+  EXPECT_EQ(complaint({"--disk-reset="}), "disk.reset: \"\" is not true or false");
+  EXPECT_EQ(complaint({"--disk-reset", "--disk-reset"}), "disk.reset: given twice; give --disk-reset once");
+}
+
+TEST(Flags, every_boolean_key_may_stand_bare) {
+  const std::string help = flags_help();
+  std::size_t booleans = 0;
+  for (std::size_t at = help.find(" [true|false]"); at != std::string::npos; at = help.find(" [true|false]", at + 1)) {
+    const std::size_t line = help.rfind('\n', at) + 1;
+    const std::string flag = help.substr(help.find("--", line), at - help.find("--", line));
+    EXPECT_EQ(complaint({flag}), "accepted") << flag;
+    ++booleans;
+  }
+  EXPECT_GE(booleans, 3U);
 }
 
 TEST(Flags, unknown_ones_get_the_nearest_of_both_kinds) {
@@ -78,6 +104,7 @@ TEST(Flags, bad_values_name_the_key) {
   EXPECT_EQ(complaint({"--workers-threads", "99999999999999999999"}),
             "workers.threads: \"99999999999999999999\" is more than 64 bits can count");
   EXPECT_EQ(complaint({"--host-prefault", "yes"}), "host.prefault: \"yes\" is not true or false");
+  EXPECT_EQ(complaint({"--host-prefault", "no"}), "host.prefault: \"no\" is not true or false");
   EXPECT_EQ(complaint({"--ram", "1GiB", "--host-capacity", "2GiB"}),
             "host.capacity: given twice; give --host-capacity once");
 }
@@ -99,8 +126,9 @@ TEST(Flags, go_before_files_whatever_the_order) {
 
 TEST(Flags, help_names_every_flag_once) {
   const std::string help = flags_help();
-  for (const char* flag : {"--config FILE", "--host-capacity BYTES", "also --ram", "--disk-directories DIR[,DIR...]",
-                           "--host-prefault true|false", "--host-huge-pages auto|off|require", "[64MiB]", "[10min]"}) {
+  for (const char* flag :
+       {"--config FILE", "--host-capacity BYTES", "also --ram", "--disk-directories DIR[,DIR...]",
+        "--host-prefault [true|false]", "--host-huge-pages auto|off|require", "[64MiB]", "[10min]"}) {
     EXPECT_NE(help.find(flag), std::string::npos) << flag << "\n" << help;
   }
 }

@@ -30,7 +30,7 @@ capacity = "4TiB"            # in total over the directories
 | time | `"200ms"`, `"10s"`, `"10min"`, `"1h"`; always with its unit | `200ms` |
 | percentage | `80` or `"80%"` | `80` or `80%` |
 | whole number | `4096` | `4096` |
-| boolean | `true`, `false` | `true`, `false` |
+| boolean | `true`, `false` | the flag alone for `true`; or `true`, `false` after it |
 | choice | `"auto"` | `auto` |
 | list | `["/a", "/b"]` | `/a,/b`, or the flag once for each; replaces the list of a file |
 )";

@@ -81,8 +81,6 @@ constexpr std::array kMetrics = {
     gauge("tiercel_demotions_queued", &Stats::demotions_queued, "blocks that wait to be written to disk"),
     counter("tiercel_demotions_not_admitted_total", &Stats::demotions_not_admitted,
             "blocks not worth writing to disk, by disk.admission"),
-    counter("tiercel_demotions_shed_total", &Stats::demotions_shed,
-            "blocks not written to disk because the queue was full"),
     counter("tiercel_demotions_refused_total", &Stats::demotions_refused,
             "blocks not written because there is no room, or the block before them is not on disk"),
     counter("tiercel_demotions_failed_total", &Stats::demotions_failed, "blocks whose write to disk failed"),

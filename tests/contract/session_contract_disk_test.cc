@@ -47,7 +47,7 @@ class ThreadedDiskWorld final : public World {
   }
   ~ThreadedDiskWorld() override {
     close();
-    (void)drivers_.stop(std::chrono::seconds(20));
+    (void)drivers_.stop(*core_, std::chrono::seconds(20));
     std::filesystem::remove_all(directory_);
   }
   Result<Session> open(const SessionOptions& options) override { return cache_.open_session(options); }

@@ -123,7 +123,7 @@ struct Shared {
   }
   ~Shared() {
     (void)cache.close(0ns);
-    (void)drivers.stop(20s);
+    (void)drivers.stop(*core, 20s);
   }
 
   FastClock clock;

@@ -70,8 +70,12 @@ class DiskWorld {
   void start() {
     executor_ = std::make_unique<TurningExecutor>(clock_, [this] { (void)step(); });
     copies_ = std::make_unique<HostCopyEngine>(*executor_);
-    auto core = detail::CacheCore::create(
-        config_, {.clock = clock_, .executor = *executor_, .copies = *copies_, .seed = 7, .files = &files()});
+    auto core = detail::CacheCore::create(config_, {.clock = clock_,
+                                                    .executor = *executor_,
+                                                    .copies = *copies_,
+                                                    .seed = 7,
+                                                    .files = &files(),
+                                                    .most_waiting_deletes = most_waiting_deletes});
     ASSERT_TRUE(core) << core.error().message;
     core_ = *core;
     cache_.emplace(core_, nullptr);
@@ -163,6 +167,7 @@ class DiskWorld {
   void wrap(WrappedFileSystem::Wrap wrap) { wrapped_.emplace(memory_, std::move(wrap)); }
 
   LoadOutcome outcome = LoadOutcome::kComplete;
+  std::size_t most_waiting_deletes = 16'384;  ///< from the next start on
 
  private:
   FileSystem& files() { return wrapped_ ? static_cast<FileSystem&>(*wrapped_) : memory_; }

@@ -134,6 +134,7 @@ void Device::judge(IoKind kind, IoClass io_class, const Status& status) {
 void Device::run_ended() {
   while (!ended_->empty()) {
     for (const auto& token : std::exchange(*ended_, {})) {
+      ++counters_.ended_operations;
       if (token->incarnation != incarnation_) continue;
       late_write_bytes_ -= token->late_bytes;
       if (token->ended) token->ended();

@@ -85,6 +85,11 @@ void DiskMailbox::close() noexcept {
   rouse();
 }
 
+void DiskMailbox::hurry() noexcept {
+  hurried_.store(true, std::memory_order_release);
+  wake();
+}
+
 std::uint64_t DiskMailbox::unanswered() const noexcept {
   std::uint64_t sum = 0;
   for (const auto& jobs : counts_) sum += jobs.load(std::memory_order_acquire);

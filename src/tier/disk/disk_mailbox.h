@@ -58,6 +58,8 @@ class DiskMailbox {
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
   void wake() noexcept;
   void close() noexcept;
+  void hurry() noexcept;
+  [[nodiscard]] bool hurried() const noexcept { return hurried_.load(std::memory_order_acquire); }
   [[nodiscard]] bool closing() const noexcept { return closing_.load(std::memory_order_acquire); }
   /// Jobs that are not answered, and whether there is mail.
   [[nodiscard]] std::uint64_t unanswered() const noexcept;
@@ -101,6 +103,7 @@ class DiskMailbox {
   IoBackend* backend_ TIERCEL_GUARDED_BY(mutex_) = nullptr;
   bool waiting_ TIERCEL_GUARDED_BY(mutex_) = false;  // the driver waits, or is about to
   bool woken_ TIERCEL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> hurried_{false};                    // pairs: hurry (release) with hurried (acquire)
   std::atomic<bool> closing_{false};                    // pairs: close (release) with closing (acquire)
   std::array<std::atomic<std::uint32_t>, 4> counts_{};  // jobs not answered; submit and answered pair (acq_rel)
 };

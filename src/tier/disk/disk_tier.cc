@@ -36,7 +36,11 @@ void DiskTier::wake() noexcept { engine_->mailbox().wake(); }
 
 void DiskTier::close() noexcept { engine_->mailbox().close(); }
 
+void DiskTier::hurry() noexcept { engine_->mailbox().hurry(); }
+
 bool DiskTier::idle() const noexcept { return engine_->idle(); }
+
+void DiskTier::discard() noexcept { engine_->discard(); }
 
 bool DiskTier::step(std::uint64_t wait_ns) { return engine_->step(wait_ns); }
 

@@ -90,6 +90,7 @@ class DiskEvents {
     std::uint64_t epoch = 0;
     std::span<const std::uint64_t> slot_bytes;  ///< a number an extent; 0: free
     std::span<const Tombstone> tombstones;      ///< of the log
+    bool discarded = false;                     ///< by discard(): nothing of what was there is left
   };
   virtual void on_opened(const Opened& opened) = 0;
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may
@@ -112,7 +113,8 @@ struct DiskCounters {
   std::uint64_t read_errors = 0;
   std::uint64_t short_reads = 0;
   std::uint64_t write_errors = 0;
-  std::uint64_t deadlines = 0;  ///< reads and writes whose deadline passed
+  std::uint64_t ended_operations = 0;  ///< however they ended: a device that answers
+  std::uint64_t deadlines = 0;         ///< reads and writes whose deadline passed
   std::uint64_t breaker_trips = 0;
   std::uint64_t probes = 0;
   std::uint64_t in_flight = 0;          ///< operations, now
@@ -168,10 +170,15 @@ class DiskTier {
   void wake() noexcept;
   /// Refuses new jobs; what runs goes on in step() until idle().
   void close() noexcept;
+  /// After close(): what has not begun is answered kClosed, what is in flight ends.
+  void hurry() noexcept;
   /// Nothing is queued or in flight.
   [[nodiscard]] bool idle() const noexcept;
 
   // The driver.
+  /// All that the file holds, or the file that a directory has when it appears, is to be given up: as soon as it can be
+  /// written it is removed and made anew (on_lost, if it was open, then on_opened).
+  void discard() noexcept;
   /// Does what there is to do, waiting at most `wait_ns` for something. False: closed and idle.
   bool step(std::uint64_t wait_ns);
 

@@ -84,6 +84,7 @@ bool DiskTier::Engine::step(std::uint64_t wait_ns) {
   run_lanes();
   watch();
   judge();
+  if (discard_wanted_ && phase_ == Phase::kUp && state() == DiskState::kOn) lose("what it holds is given up", false);
   publish();
   return phase_ != Phase::kClosed || busy_.load(std::memory_order_relaxed);
 }

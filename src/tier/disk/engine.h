@@ -37,6 +37,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   [[nodiscard]] DiskState state() const noexcept { return state_.load(std::memory_order_acquire); }
   [[nodiscard]] DiskCounters counters() const;
   [[nodiscard]] bool idle() const noexcept;
+  void discard() noexcept { discard_wanted_ = true; }
   bool step(std::uint64_t wait_ns);
 
  private:
@@ -89,6 +90,9 @@ class DiskTier::Engine final : private disk::RecoverySink {
   std::uint64_t next_try_ns_ = 0;   // to open it, in kNone
   std::uint32_t failed_opens_ = 0;  // in a row
   bool opened_once_ = false;
+  bool hurried_ = false;               // what had not begun was answered, at the end
+  bool discard_wanted_ = false;        // what the file holds is to go
+  bool discards_ = false;              // it goes, or went, with the opening at hand
   std::optional<Status> raised_;       // the answer to kRaising
   std::uint64_t recovered_bytes_ = 0;  // when recovery was last asked
   std::string cause_;                  // of the state

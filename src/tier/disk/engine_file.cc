@@ -51,6 +51,12 @@ void DiskTier::Engine::advance() {
       }
       break;
     case Phase::kUp:
+      if (closing && !hurried_ && mailbox_.hurried() && !mailbox_.has_mail()) {
+        const Error error{.code = ErrorCode::kClosed, .message = "the disk tier is closed"};
+        hurried_ = true;
+        volume_->fail_reads(error);
+        volume_->fail_writes(error);
+      }
       if (closing && volume_->idle() && !mailbox_.has_mail()) {
         phase_ = Phase::kClosing;
         if (breaker_.reads_open() || breaker_.writes_open()) return finish_closing();
@@ -65,6 +71,7 @@ void DiskTier::Engine::advance() {
 
 void DiskTier::Engine::begin_opening() {
   lock_.reset();  // of the file before: nothing of it runs any more
+  discards_ = discard_wanted_;
   opening_ = std::make_unique<disk::Opening>(disk::OpenRequest{.directory = options_.directory,
                                                                .capacity = options_.capacity,
                                                                .extent_bytes = options_.extent_bytes,
@@ -73,7 +80,7 @@ void DiskTier::Engine::begin_opening() {
                                                                .log_pages = options_.log_pages,
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
-                                                               .reset = options_.reset && !opened_once_,
+                                                               .reset = discards_ || (options_.reset && !opened_once_),
                                                                .direct = options_.direct},
                                              files_, clock_);
   phase_ = Phase::kOpening;
@@ -129,6 +136,7 @@ void DiskTier::Engine::begin_recovery() {
 void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {
   const disk::Metadata& metadata = volume_->metadata();
   epoch_ = metadata.epoch();
+  if (discards_) discard_wanted_ = false;  // also what was asked for since: this file has nothing
   const disk::Shape& shape = metadata.layout().shape();
   const std::vector<std::uint64_t> sizes = metadata.slot_sizes();
   const std::vector<Tombstone> tombstones = buried.names();
@@ -137,7 +145,8 @@ void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {
                      .min_slot_bytes = shape.min_slot_bytes,
                      .epoch = epoch_,
                      .slot_bytes = sizes,
-                     .tombstones = tombstones});
+                     .tombstones = tombstones,
+                     .discarded = discards_});
   update_doors();
 }
 

@@ -1,4 +1,4 @@
-// What the disk tier adds to Stats, and its report for people.
+// The core's counters as Stats, and the report of the disk tier for people.
 #include "cache/core.h"
 
 #include <algorithm>
@@ -13,6 +13,77 @@ std::string_view disk_state_name(DiskDirectoryState state) noexcept {
 }
 
 namespace detail {
+namespace {
+
+/// Both stores count alike.
+template <class StoreCounters>
+void add_blocks(TierStats& tier, const StoreCounters& store) {
+  tier.blocks = store.ready_blocks;
+  tier.stored_blocks = store.stored_blocks;
+  tier.stored_bytes = store.stored_bytes;
+  tier.evicted_blocks = store.evicted_blocks;
+  tier.evicted_bytes = store.evicted_bytes;
+}
+
+/// Of the arena, or of one directory of several.
+void add_slots(TierStats& tier, const SlotTable& slots) {
+  tier.capacity_bytes += slots.options().extents * slots.options().extent_bytes;
+  tier.used_bytes += slots.used_bytes();
+  tier.quarantined_slots += slots.quarantined_slots();
+  tier.quarantined_bytes += slots.quarantined_bytes();
+}
+
+}  // namespace
+
+Stats CacheCore::stats() {
+  expire_pins();
+  Stats stats;
+  TierStats& host = stats.tiers[static_cast<std::size_t>(TierId::kHost)];
+  {
+    MutexLock lock(mutex_);
+    const HostCounters& store = store_.counters();
+    const SlotTable& slots = store_.slots();
+    const BlockTable& table = store_.table();
+    add_blocks(host, store);
+    add_slots(host, slots);
+    stats.aborted_blocks = store.aborted_blocks;
+    stats.dropped_blocks = store.dropped_blocks;
+    stats.handovers = store.handovers;
+    stats.handovers_failed = store.handovers_failed;
+    stats.handover_pinned_skips = store.handover_pinned_skips;
+    stats.moved_blocks = store.moved_blocks;
+    stats.sessions = sessions_.size();
+    stats.namespaces = store_.namespaces();
+    stats.index_entries = table.entries();
+    stats.index_stubs = table.stubs();
+    stats.index_capacity = table.capacity();
+    stats.logical_pins = table.pinned_blocks();
+    stats.extents = slots.extents();
+    stats.extents_free = slots.free_extents();
+    add_disk_stats(stats);
+  }
+  host.hit_blocks = counters_.hit_blocks.get();
+  host.hit_bytes = counters_.hit_bytes.get();
+  stats.matches = counters_.matches.get();
+  stats.matched_blocks = counters_.matched_blocks.get();
+  stats.missed_blocks = counters_.missed_blocks.get();
+  stats.loads = counters_.loads.get();
+  for (std::size_t i = 0; i < stats.load_outcomes.size(); ++i) {
+    stats.load_outcomes[i] = counters_.load_outcomes[i].get();
+    stats.reserve_outcomes[i] = counters_.reserve_outcomes[i].get();
+  }
+  stats.commit_failures = counters_.commit_failures.get();
+  stats.checksum_failures = counters_.checksum_failures.get();
+  stats.touches_shed = counters_.touches_shed.get();
+  add_disk_counters(stats);
+  stats.expired_pins = counters_.expired_pins.get();
+  stats.copy_pins = copy_pins_.load();
+  stats.match_latency = counters_.match_latency.get();
+  stats.reserve_latency = counters_.reserve_latency.get();
+  stats.load_latency = counters_.load_latency.get();
+  stats.fill_latency = counters_.fill_latency.get();
+  return stats;
+}
 
 void CacheCore::add_disk_stats(Stats& stats) {
   const HostCounters& host = store_.counters();
@@ -21,18 +92,9 @@ void CacheCore::add_disk_stats(Stats& stats) {
   stats.demotions_queued = disks_.empty() ? 0 : demotions_.size();
   const DiskStoreCounters& store = disk_store_.counters();
   TierStats& tier = stats.tiers[static_cast<std::size_t>(TierId::kDisk)];
-  tier.blocks = store.ready_blocks;
-  tier.stored_blocks = store.stored_blocks;
-  tier.stored_bytes = store.stored_bytes;
-  tier.evicted_blocks = store.evicted_blocks;
-  tier.evicted_bytes = store.evicted_bytes;
+  add_blocks(tier, store);
   for (std::uint32_t index = 0; index < disk_store_.directories(); ++index) {
-    if (const SlotTable* slots = disk_store_.slots(index)) {
-      tier.capacity_bytes += slots->options().extents * slots->options().extent_bytes;
-      tier.used_bytes += slots->used_bytes();
-      tier.quarantined_slots += slots->quarantined_slots();
-      tier.quarantined_bytes += slots->quarantined_bytes();
-    }
+    if (const SlotTable* slots = disk_store_.slots(index)) add_slots(tier, *slots);
     stats.disk_corrupt_headers += disk_progress_[index].recovery.corrupt_headers;
     stats.disk_stale_headers +=
         disk_progress_[index].recovery.stale_headers + disk_progress_[index].recovery.buried_headers;
@@ -47,7 +109,6 @@ void CacheCore::add_disk_counters(Stats& stats) const {
   tier.hit_blocks = counters_.disk_hit_blocks.get();
   tier.hit_bytes = counters_.disk_hit_bytes.get();
   stats.demotions_not_admitted = counters_.demotions_not_admitted.get();
-  stats.demotions_shed = counters_.demotions_shed.get();
   stats.demotions_refused = counters_.demotions_refused.get();
   stats.demotions_failed = counters_.demotions_failed.get();
   stats.disk_checksum_failures = counters_.disk_checksum_failures.get();
