@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/make_room.h"
 #include "base/try.h"
 #include "cache/local_session.h"
 #include "memory/memory_limit.h"
@@ -279,7 +280,7 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
   for (std::size_t done = 0; done < outcomes.size();) {
     const std::size_t end = std::min(done + kSlice, outcomes.size());
     const std::uint64_t now = clock().now_ns();
-    if (!disks_.empty()) unreachable.reserve(unreachable.size() + kSlice);
+    if (!disks_.empty()) make_room(unreachable, kSlice);
     MutexLock lock(mutex_);
     store_.begin_slice(room);
     // Looked up anew in each slice: between two of them the entry may have gone.

@@ -9,6 +9,7 @@
 // and with them all that the directory holds: its file is made anew before anything of it is served again. That costs
 // its blocks, and nothing that was deleted comes back.
 #include "base/log.h"
+#include "base/make_room.h"
 #include "cache/core.h"
 
 #include <fmt/format.h>
@@ -35,7 +36,7 @@ Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, c
     if (top != kNoBlock) store_.begin_drop(top, work);
   }
   for (bool more = true; more;) {
-    if (!disks_.empty()) work.places.reserve(work.places.size() + kSlice);
+    if (!disks_.empty()) make_room(work.places, kSlice);
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
   }

@@ -119,7 +119,7 @@ class DiskMountedLate : public DiskDirectories {
     world_.configuration().disk.directories = {"/a", "/b", "/c"};
     for (std::string& directory : world_.configuration().disk.directories) {
       if (std::ranges::find(missing, directory) == missing.end()) continue;
-      directory = "/late" + directory;
+      directory.insert(0, "/late");
     }
     world_.start();
     pass(3);

@@ -7,6 +7,7 @@
 // A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
 // begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
+#include "base/make_room.h"
 #include "cache/core.h"
 
 #include <fmt/format.h>
@@ -99,7 +100,7 @@ void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> block
 void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found) {
   const std::uint64_t now = clock().now_ns();
   found.results.clear();
-  found.replaced.reserve(found.replaced.size() + blocks.size());
+  make_room(found.replaced, blocks.size());
   {
     MutexLock lock(mutex_);
     for (const DiskBlock& block : blocks) store_.table().prefetch(block.hash, block.group);
@@ -123,7 +124,7 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
 void CacheCore::adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) {
   const std::uint64_t now = clock().now_ns();
   Found::Result result = Found::Result::kGone;
-  found.replaced.reserve(found.replaced.size() + 2);
+  make_room(found.replaced, 2);
   {
     MutexLock lock(mutex_);
     if (disk_store_.end_waiting(index, block.slot)) {
@@ -362,11 +363,7 @@ void CacheCore::checkpoint_disks() {
     std::vector<DiskStore::Worth> worth;
     const std::uint64_t now = clock().now_ns();
     for (std::uint32_t cursor = 0;;) {
-      // Nothing is allocated under the lock. In doubling steps: room for a slice each time would copy all of it each
-      // time, which for a million slots took half a minute.
-      if (worth.capacity() - worth.size() < DiskStore::kWorthPerSlice) {
-        worth.reserve(2 * worth.size() + DiskStore::kWorthPerSlice);
-      }
+      make_room(worth, DiskStore::kWorthPerSlice);  // nothing is allocated under the lock
       MutexLock lock(mutex_);
       if (!disk_store_.list_worth_some(index, cursor, now, worth)) break;
     }

@@ -1,5 +1,6 @@
 // The block hash chain: docs/formats.md, "Block hash", has the preimage byte by byte.
 #include "base/check.h"
+#include "base/make_room.h"
 #include "model/sha256.h"
 
 #include <tiercel/block.h>
@@ -47,7 +48,7 @@ BlockChain::BlockChain(Space space, std::vector<ExtraKey> extra_keys)
 void BlockChain::append(std::span<const TokenId> tokens) {
   const std::size_t block_tokens = space_.block_tokens();
   if (block_tokens == 0) return;  // a chain of no session has no blocks
-  hashes_.reserve(hashes_.size() + (tail_.size() + tokens.size()) / block_tokens);
+  make_room(hashes_, (tail_.size() + tokens.size()) / block_tokens);
   const auto close_block = [&](std::span<const TokenId> block) {
     const BlockHash& parent = hashes_.empty() ? space_.fingerprint() : hashes_.back();
     hashes_.push_back(hash_block(parent, block, extra_keys_, hashes_.size()));

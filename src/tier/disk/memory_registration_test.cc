@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <memory>
 #include <vector>
 
@@ -51,7 +52,7 @@ class MemoryRegistrationTest : public testing::Test {
                        {.iov_base = at(8 * kPiece), .iov_len = kPiece}};
   }
   /// Addresses that nobody reads.
-  static void* at(std::uint64_t offset) { return reinterpret_cast<void*>((std::uint64_t{1} << 40U) + offset); }
+  static void* at(std::uint64_t offset) { return std::bit_cast<void*>((std::uint64_t{1} << 40U) + offset); }
   void run(MemoryRegistration& registration) {
     while (registration.next_event() != UINT64_MAX) {
       const std::uint64_t event_ns = registration.next_event();
