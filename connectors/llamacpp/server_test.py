@@ -319,12 +319,13 @@ class KeyAndQueue(ServerCase):
         self.assertEqual(len(self.server.client(key="sesame").models.list().data), 1)
 
     def test_a_full_queue_is_429_with_retry_after(self):
-        body = json.dumps({"prompt": "a", "max_tokens": 300, "stream": True, "ignore_eos": True}).encode()
+        body = json.dumps({"prompt": "a", "max_tokens": 1000, "stream": True, "ignore_eos": True}).encode()
         request = (
             b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\nContent-Length: %d\r\n\r\n"
             % len(body)
             + body
         )
+        client = self.server.client(key="sesame")  # made before the slot is busy: importing takes time
         held = []
         try:
             for busy, queued in ((1, 0), (1, 1)):
@@ -335,7 +336,7 @@ class KeyAndQueue(ServerCase):
                     f"{busy} busy, {queued} queued",
                 )
             with self.assertRaises(openai.RateLimitError) as caught:
-                self.server.client(key="sesame").completions.create(model="any", prompt="b", max_tokens=1)
+                client.completions.create(model="any", prompt="b", max_tokens=1)
             self.assertEqual(caught.exception.response.headers["Retry-After"], "1")
             self.assertEqual(caught.exception.code, "queue_full")
         finally:

@@ -244,6 +244,53 @@ TEST_F(DiskFault, closing_with_a_device_that_never_answers_ends) {
   gate_->release_all();  // late, into memory that is still there
 }
 
+/// Slots take a sixteenth of the header pages that an extent has, so that each extent's page is read by itself.
+class DiskIndexed : public testing::TroubledDisk {
+ protected:
+  static Config config() {
+    Config config = testing::impatient(DiskWorld::config(4_MiB, 32_MiB));
+    config.host.min_slot_bytes = 4_KiB;
+    return config;
+  }
+  DiskIndexed() : TroubledDisk(config()) {}
+};
+
+TEST_F(DiskIndexed, what_is_found_is_served_before_all_is) {
+  constexpr TokenId kChains = 8;
+  constexpr std::size_t kBlocks = 32;  // of one extent
+  put_faults();
+  for (TokenId seed = 1; seed <= kChains; ++seed) {
+    (void)world_.store(world_.chain(kBlocks, seed), seed);
+    world_.settle();
+  }
+  std::size_t early = 0;
+  for (std::size_t let = 0; let < 30; ++let) {  // operations of opening and indexing that end; the others are held
+    world_.stop();
+    gate_->hold_all();
+    gate_->release(let);
+    world_.start();
+    world_.settle(30);
+    std::vector<Load> loads;
+    std::vector<std::size_t> promised;
+    const bool indexing = directories(kOn) == 0;
+    for (TokenId seed = 1; seed <= kChains && indexing; ++seed) {
+      if (matched(kBlocks, seed) == 0) continue;
+      promised.push_back(matched(kBlocks, seed));
+      loads.push_back(world_.session().load(world_.chain(kBlocks, seed), promised.back(), 10s));
+      break;  // one read for all is enough, and the arena is small
+    }
+    gate_->release_all();
+    for (std::size_t i = 0; i < loads.size(); ++i) {
+      EXPECT_EQ(loads[i].wait().size(), promised[i]) << let;
+      early += promised[i];
+    }
+    loads.clear();
+    world_.settle();
+    for (TokenId seed = 1; seed <= kChains; ++seed) EXPECT_EQ(world_.load(world_.chain(kBlocks, seed), seed), kBlocks);
+  }
+  EXPECT_GT(early, 0U);
+}
+
 // ---- real directories
 
 class DiskDirectoryOnDisk : public ::testing::Test {

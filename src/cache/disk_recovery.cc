@@ -43,6 +43,9 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .slot_bytes = opened.slot_bytes});
   MutexLock lock(mutex_);
   disk_store_.open(index, std::move(shape));
+  // What is found is served at once. Of the first start no change of state tells, for it begins as one; of a directory
+  // that was off and comes back one will.
+  disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
   note_reach();
   store_.raise_generation(opened.epoch << 40U);
   DiskProgress& progress = disk_progress_[index];
