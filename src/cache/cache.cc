@@ -55,6 +55,7 @@ class Runtime {
   [[nodiscard]] std::vector<std::size_t> stop(const CacheCore& core, std::chrono::nanoseconds patience) {
     return drivers_.stop(core, patience);
   }
+  [[nodiscard]] Mutex& closing() noexcept { return closing_; }
 
  private:
   static std::size_t threads_of(const Config& config) {
@@ -66,6 +67,7 @@ class Runtime {
   HostCopyEngine copies_;
   std::shared_ptr<FileSystem> files_;
   DiskDrivers drivers_;
+  Mutex closing_;
 };
 
 namespace {
@@ -75,9 +77,10 @@ namespace {
 constexpr std::chrono::nanoseconds kFarewell = std::chrono::seconds(2);
 
 Status close_all(CacheCore& core, Runtime* runtime, std::chrono::nanoseconds deadline) {
+  if (runtime == nullptr) return core.close(deadline);
+  const MutexLock one_at_a_time(runtime->closing());  // who comes second finds all ended, or what hangs
   const std::uint64_t start = core.clock().now_ns();
   Status status = core.close(deadline);
-  if (runtime == nullptr) return status;
   const auto spent = std::chrono::nanoseconds(core.clock().now_ns() - start);
   const auto left = runtime->stop(core, std::max(deadline - spent, std::chrono::nanoseconds(0)));
   if (!status) status = core.close(std::chrono::nanoseconds(0));  // what was in flight has ended by now, or hangs
@@ -108,7 +111,12 @@ Result<Cache> Cache::open(const Config& config) {
     TIERCEL_TRY(validate(config));
     auto runtime = std::make_shared<detail::Runtime>(config);
     TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, runtime->environment()));
-    runtime->start(core);
+    try {
+      runtime->start(core);
+    } catch (...) {  // some of the directories' threads run already
+      (void)detail::close_all(*core, runtime.get(), std::chrono::nanoseconds(0));
+      throw;
+    }
     return Cache(std::move(core), std::move(runtime));
   } catch (const std::bad_alloc&) {
     return fail(ErrorCode::kOutOfMemory, "host.capacity, index.blocks: no memory for the cache's bookkeeping");

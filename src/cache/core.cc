@@ -291,7 +291,7 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
       Reserved& outcome = outcomes[done];
       if (at == 0 && done == 0 && parent == kNoBlock) {
         outcome = Reserved::kBusy;  // no room for another namespace
-      } else if (const BlockId on_disk = disk_copy_of(chain[first + done], unreachable); on_disk != kNoBlock) {
+      } else if (const BlockId on_disk = disk_copy_of(chain[first + done]); on_disk != kNoBlock) {
         fills[done].id = on_disk;
         outcome = is_readable(store_.table().state(on_disk, TierId::kDisk)) ? Reserved::kExists : Reserved::kInFlight;
       } else {
@@ -300,6 +300,10 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
             fills[done], room);
         if (!answer) break;  // the search for room goes on in the next slice
         outcome = *answer;
+        // A copy on disk that cannot be read now gives way to this one, and not before there is room for it.
+        if (outcome == Reserved::kYes && !disks_.empty()) {
+          if (const auto place = disk_store_.give_up(fills[done].id)) unreachable.push_back(*place);
+        }
       }
       if (outcome == Reserved::kYes) copy_pins_.fetch_add(1);
       const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
@@ -315,18 +319,13 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
   kick_handover();
 }
 
-/// The entry of a block that is on disk and not in the host tier. A copy that cannot be read now gives way to the one
-/// that will be stored: put into `unreachable`, to be cleared.
-BlockId CacheCore::disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable) {
+/// The entry of a block that is on disk, where it can be read, and not in the host tier.
+BlockId CacheCore::disk_copy_of(const BlockHash& hash) const {
   if (disks_.empty()) return kNoBlock;
   const BlockId id = store_.table().find(hash, 0);
   if (id == kNoBlock || is_present(store_.table().state(id, TierId::kHost))) return kNoBlock;
   const CopyState state = store_.table().state(id, TierId::kDisk);
-  if (!is_present(state) || (is_readable(state) && !disk_store_.serves(id))) {
-    if (const auto place = disk_store_.give_up(id)) unreachable.push_back(*place);
-    return kNoBlock;
-  }
-  return id;
+  return !is_present(state) || (is_readable(state) && !disk_store_.serves(id)) ? kNoBlock : id;
 }
 
 Status CacheCore::commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length) {

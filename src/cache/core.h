@@ -146,8 +146,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
  private:
   [[nodiscard]] std::size_t count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers);
   void note_reach() TIERCEL_REQUIRES(mutex_);
-  [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash, std::vector<DiskPlace>& unreachable)
-      TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
   void add_disk_counters(Stats& stats) const;
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
@@ -200,6 +199,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] std::uint64_t drop_orphans(bool all, const NewestDeletes& deleted) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                         std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] bool vouches(BlockId parent, const DiskBlock& block) const TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] bool indexing_ended() const TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t covered_by_name(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t covered_with_namespace(const BlockHash& fingerprint) const TIERCEL_REQUIRES(mutex_);
   void settle_disks();

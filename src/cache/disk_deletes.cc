@@ -139,7 +139,7 @@ void CacheCore::give_burials(std::uint32_t index) {
     // earlier boots left in the file: indexing clears that, and the burial makes it last. A number that covers both
     // would cover what was stored after the delete, too.
     first_generation = progress.first_generation;
-    const bool settled = std::ranges::all_of(disk_progress_, &DiskProgress::settled);
+    const bool settled = indexing_ended();
     const auto is_early = [&](const Burial& burial) { return burial.tombstone.generation < first_generation; };
     if (!settled && std::ranges::any_of(progress.burials, is_early)) return;
     burials.swap(progress.burials);
@@ -174,7 +174,11 @@ void CacheCore::end_burial(std::uint32_t index, const std::shared_ptr<Burial>& b
       lock.unlock();
       return end_given_up(index, given_up);
     }
-    for (const DiskPlace& place : burial->places) disk_store_.release(place);
+  }
+  for (std::size_t done = 0; done < burial->places.size();) {
+    MutexLock lock(mutex_);
+    const std::size_t end = std::min(done + kSlice, burial->places.size());
+    for (; done < end; ++done) disk_store_.release(burial->places[done]);
   }
   burial->left->fetch_sub(1, std::memory_order_acq_rel);
   wake();

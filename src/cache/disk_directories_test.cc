@@ -220,6 +220,29 @@ TEST_F(DiskMountedLate, what_was_deleted_does_not_come_back_below_a_block_that_w
   EXPECT_EQ(matched(12, 1), 5U);
 }
 
+TEST_F(DiskMountedLate, what_is_deleted_while_a_part_is_missing_does_not_come_back) {
+  world_.settle();
+  TokenId seed = 20;
+  for (const std::string directory : {"/a", "/b", "/c"}) {
+    (void)world_.store(world_.chain(12, seed), seed);
+    world_.settle();
+    world_.stop();
+    unmount({directory});
+    ASSERT_TRUE(world_.session().drop(world_.chain(12, seed), 0));
+    EXPECT_EQ(world_.store(world_.chain(2, seed), seed), 2U);  // a parent again for what waits
+    world_.settle();
+    mount(directory);
+    ASSERT_EQ(directories(kOn), 3U);
+    EXPECT_EQ(matched(12, seed), 2U) << directory;
+    EXPECT_EQ(world_.load(world_.chain(12, seed), seed), 2U) << directory;
+    world_.stop();
+    put_back(directory);
+    unmount({});
+    EXPECT_EQ(matched(12, seed), 2U) << directory;
+    ++seed;
+  }
+}
+
 TEST(DiskAdmission, second_sight_writes_what_was_used_again) {
   Config config = DiskWorld::config();
   config.disk.admission = Admission::kSecondSight;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <pthread.h>
 
+#include <system_error>
+
 namespace tiercel::detail {
 namespace {
 constexpr std::uint64_t kTurnNs = 100'000'000;  // new jobs end the wait; this bounds how late a deadline is noticed
@@ -22,14 +24,20 @@ void DiskDrivers::start(const std::shared_ptr<CacheCore>& core, const std::share
       MutexLock lock(progress_->mutex);
       ++progress_->running;
     }
-    threads_.emplace_back([core, files, index, progress = progress_] {
-      while (core->step_disk(index, kTurnNs)) {
-      }
-      const MutexLock lock(progress->mutex);
-      progress->done[index] = true;
-      --progress->running;
-      progress->ended.notify_all();
-    });
+    try {
+      threads_.emplace_back([core, files, index, progress = progress_] {
+        while (core->step_disk(index, kTurnNs)) {
+        }
+        const MutexLock lock(progress->mutex);
+        progress->done[index] = true;
+        --progress->running;
+        progress->ended.notify_all();
+      });
+    } catch (const std::system_error&) {
+      const MutexLock lock(progress_->mutex);
+      --progress_->running;
+      throw;
+    }
     (void)pthread_setname_np(threads_.back().native_handle(), fmt::format("tiercel-disk-{}", index).c_str());
   }
 }

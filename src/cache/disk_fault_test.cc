@@ -225,6 +225,26 @@ TEST_F(DiskFault, a_room_is_reserved_while_the_directory_is_off) {
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 8U);
 }
 
+TEST_F(DiskFault, where_nothing_can_be_reserved_the_copy_of_a_directory_that_is_off_is_kept) {
+  put_faults();
+  (void)world_.store(world_.chain(4, 1), 1);
+  world_.settle();
+  world_.restart();
+  gate_->hold_all();
+  (void)world_.load(world_.chain(1, 1), 1);
+  pass();
+  ASSERT_EQ(directories(kOff), 1U);
+  {
+    const Reservation all = world_.session().reserve(world_.chain(64, 2), 0);  // the whole arena
+    const Reservation more = world_.session().reserve(world_.chain(4, 1), 0);
+    ASSERT_EQ(more.outcome(0), Reserved::kBusy);
+  }
+  gate_->release_all();
+  pass(40);
+  ASSERT_EQ(directories(kOn), 1U);
+  EXPECT_EQ(world_.load(world_.chain(4, 1), 1), 4U);
+}
+
 TEST_F(DiskFault, closing_with_a_device_that_never_answers_ends) {
   put_faults();
   (void)world_.store(world_.chain(4, 1), 1);

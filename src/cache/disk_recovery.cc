@@ -62,7 +62,12 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
     cover(burial.tombstone, earlier);
     burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
   }
-  for (const Tombstone& tombstone : opened.tombstones) cover(tombstone, 0);
+  // The numbers of a cache of several directories go on from the highest that was seen: a delete must not cover what
+  // is stored after it in a boot that begins with a lower one, because another directory is missing.
+  for (const Tombstone& tombstone : opened.tombstones) {
+    store_.raise_generation(tombstone.generation);
+    cover(tombstone, 0);
+  }
 }
 
 /// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
@@ -163,9 +168,7 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) {
     covered = std::max(covered, up->second);
   }
-  // A parent that was stored again since says nothing of the deletes above it: its own header does.
-  const bool known = parent != kNoBlock && store_.table().has_copy(parent) &&
-                     (recovery_.deleted_blocks.empty() || is_present(store_.table().state(parent, TierId::kDisk)));
+  const bool known = parent != kNoBlock && store_.table().has_copy(parent) && vouches(parent, block);
   if (!first && !known && block.generation > covered) return Found::Result::kWaits;
   covered = std::max(covered, covered_by_name(block.hash));
   bool adopted = false;
@@ -185,6 +188,16 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   return adopted ? Found::Result::kAdopted : Found::Result::kUnwanted;
 }
 
+/// Is it sure that nothing above the block was deleted, its parent being there? A parent that was stored again since
+/// the delete says nothing: its header does, where it was read in this indexing (into a directory that is indexed
+/// nothing is written), and so does an age that no delete in the namespace can cover.
+bool CacheCore::vouches(BlockId parent, const DiskBlock& block) const {
+  if (recovery_.deleted_blocks.empty()) return true;
+  const auto newest = recovery_.newest_deletes.find(block.fingerprint);
+  if (newest == recovery_.newest_deletes.end() || block.generation > newest->second) return true;
+  return disk_store_.is_in_recovering(parent);
+}
+
 /// Up to which generation the block, or one before it, is deleted; 0: not.
 std::uint64_t CacheCore::covered_by_name(const BlockHash& hash) const {
   if (recovery_.deleted_blocks.empty()) return 0;
@@ -201,8 +214,11 @@ std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) co
 /// Headers first, then the slots may be used again.
 void CacheCore::clear_places(std::span<const DiskPlace> places) {
   for (const DiskPlace& place : places) disks_[place.directory]->tier().clear(place.slot);
-  MutexLock lock(mutex_);
-  for (const DiskPlace& place : places) disk_store_.release(place);
+  for (std::size_t done = 0; done < places.size(); done += kSlice) {
+    MutexLock lock(mutex_);
+    for (const DiskPlace& place : places.subspan(done, std::min(kSlice, places.size() - done)))
+      disk_store_.release(place);
+  }
 }
 
 void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery) {
@@ -225,6 +241,15 @@ void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery
                        disks_[index]->path(), recovery.headers, recovery.corrupt_headers,
                        recovery.stale_headers + recovery.buried_headers, static_cast<double>(recovery.table_ns) / 1e9));
   settle_disks();
+}
+
+/// Also of what was dropped for want of a parent the headers are on their way out then.
+bool CacheCore::indexing_ended() const {
+  for (std::uint32_t index = 0; index < disk_progress_.size(); ++index) {
+    if (!disk_progress_[index].settled) return false;
+    if (disk_progress_[index].recovered && disk_store_.is_recovering(index)) return false;
+  }
+  return true;
 }
 
 /// When every directory is indexed or known not to come for now: writes begin. What waits for its parent waits in vain

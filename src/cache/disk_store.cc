@@ -132,6 +132,10 @@ bool DiskStore::serves(BlockId id) const noexcept {
   return is_readable(table_.state(id, kDisk)) && directories_[place_of(id).directory].reads;
 }
 
+bool DiskStore::is_in_recovering(BlockId id) const noexcept {
+  return is_present(table_.state(id, kDisk)) && is_recovering(place_of(id).directory);
+}
+
 // ---- recovery
 
 DiskStore::Adopted DiskStore::adopt(std::uint32_t index, const DiskBlock& block, BlockId parent, std::uint64_t now_ns,

@@ -124,6 +124,9 @@ class DiskStore {
   /// By slot, where it holds a ready block. For a restart.
   void touch_slot(std::uint32_t directory, SlotId slot, std::uint64_t now_ns);
 
+  /// Was its copy found or stored in a directory that is still being indexed?
+  [[nodiscard]] bool is_in_recovering(BlockId id) const noexcept;
+
   /// Takes a ready copy out of the index; its slot gets a copy pin, for whoever clears its header and then calls
   /// release. Empty: there is none (or it is being written: then finish_write answers false).
   [[nodiscard]] std::optional<DiskPlace> give_up(BlockId id);
