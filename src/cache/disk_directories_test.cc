@@ -243,6 +243,32 @@ TEST_F(DiskMountedLate, what_is_deleted_while_a_part_is_missing_does_not_come_ba
   }
 }
 
+TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_that_is_stored_without_that_directory) {
+  world_.stop();
+  world_.configuration().disk.directories = {"/a"};
+  for (int boot = 0; boot < 10; ++boot) {  // far ahead of the others
+    world_.start();
+    world_.settle();
+    world_.stop();
+  }
+  unmount({});
+  (void)world_.store(world_.chain(6, 1), 1);
+  world_.settle();
+  const auto dropped = world_.session().drop(world_.session().space());
+  ASSERT_TRUE(dropped);
+  ASSERT_EQ(dropped->pending, 0U);
+  world_.stop();
+  unmount({"/a"});
+  EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
+  world_.settle();
+  ASSERT_EQ(world_.disk().blocks, 6U);
+  world_.stop();
+  unmount({});
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(6, 1), 6U);
+  EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
+}
+
 TEST(DiskAdmission, second_sight_writes_what_was_used_again) {
   Config config = DiskWorld::config();
   config.disk.admission = Admission::kSecondSight;
