@@ -44,17 +44,12 @@ TEST_F(DiskDelete, before_a_missing_directory_appears_covers_what_is_in_it) {
   (void)world_.store(world_.chain(8, 1), 1);
   (void)world_.store(world_.chain(4, 2), 2);
   world_.settle();
-  world_.stop();
-  world_.configuration().disk.directories = {"/late"};
-  world_.start();
-  pass(2);
+  start_before_it_is_mounted();
   ASSERT_EQ(directories(kOff), 1U);
   const auto dropped = world_.session().drop(world_.chain(8, 1), 3);
   ASSERT_TRUE(dropped);
   EXPECT_GE(dropped->pending, 1U);  // there may be more where nobody can look
-  world_.memory().make_directory("/late");
-  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
-  pass();
+  mount();
   ASSERT_EQ(directories(kOn), 1U);
   EXPECT_EQ(matched(8, 1), 3U);
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 3U);
@@ -151,15 +146,10 @@ TEST_F(DiskDelete, of_a_namespace_before_a_missing_directory_appears) {
   world_.settle();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
-  world_.stop();
-  world_.configuration().disk.directories = {"/late"};
-  world_.start();
-  pass(2);
+  start_before_it_is_mounted();
   ASSERT_TRUE(world_.session().drop(world_.session().space()));
   EXPECT_EQ(world_.store(world_.chain(2, 3), 3), 2U);  // after the delete
-  world_.memory().make_directory("/late");
-  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
-  pass();
+  mount();
   EXPECT_EQ(matched(8, 1), 0U);
   EXPECT_EQ(world_.load(world_.chain(2, 3), 3), 2U);
   restart_after_crash();
@@ -310,17 +300,12 @@ TEST_F(DiskDelete, before_the_disk_is_up_does_not_cover_what_is_stored_after_it)
   world_.settle();
   (void)world_.store(world_.chain(6, 1), 1);
   world_.settle();
-  world_.stop();
-  world_.configuration().disk.directories = {"/late"};
-  world_.start();
-  pass(2);
+  start_before_it_is_mounted();
   ASSERT_TRUE(world_.session().drop(world_.chain(6, 1), 2));
   ASSERT_TRUE(world_.session().drop(world_.chain(4, 2), 0));
   EXPECT_EQ(world_.store(world_.chain(6, 1), 3), 6U);  // the directory's generations are not known yet
   EXPECT_EQ(world_.store(world_.chain(4, 2), 2), 4U);
-  world_.memory().make_directory("/late");
-  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
-  pass();
+  mount();
   ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
   ASSERT_EQ(world_.disk().blocks, 10U);
   restart_after_crash();
@@ -332,14 +317,9 @@ TEST_F(DiskDelete, before_the_disk_is_up_leaves_no_header_to_a_crash) {
   world_.settle();
   (void)world_.store(world_.chain(8, 1), 1);
   world_.settle();
-  world_.stop();
-  world_.configuration().disk.directories = {"/late"};
-  world_.start();
-  pass(2);
+  start_before_it_is_mounted();
   ASSERT_TRUE(world_.session().drop(world_.chain(8, 1), 3));
-  world_.memory().make_directory("/late");
-  ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
-  pass();
+  mount();
   ASSERT_EQ(world_.stats().disk_directories[kOn], 1U);
   ASSERT_EQ(world_.stats().disk_tombstones, 1U);  // the delete is done
   restart_after_crash();

@@ -57,10 +57,10 @@ class FakeOpenAi(ThreadingHTTPServer):
         with self.mutex:
             self.requests.append(body)
             cached = max((_common(prompt, earlier) for earlier in self._prompts), default=0) // 4
-            self._prompts.append(prompt)
-            if self._disk:
+            if self._disk:  # before it is counted: what the metrics say is on disk survives a kill
                 with self._disk.open("a") as file:
                     file.write(json.dumps(prompt) + "\n")
+            self._prompts.append(prompt)
             self.restored_bytes += 100 * cached
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -49,6 +49,18 @@ class TroubledDisk : public ::testing::Test {
     world_.start();
     world_.settle();
   }
+  /// Starts the world again while its only file is in a directory that is not there yet: /late.
+  void start_before_it_is_mounted() {
+    world_.stop();
+    world_.configuration().disk.directories = {"/late"};
+    world_.start();
+    pass(2);
+  }
+  void mount() {
+    world_.memory().make_directory("/late");
+    ASSERT_TRUE(world_.memory().rename("/disk/tiercel.kv", "/late/tiercel.kv"));
+    pass();
+  }
   std::size_t matched(std::size_t blocks, TokenId seed) {
     return world_.session().match(world_.chain(blocks, seed)).blocks();
   }
