@@ -18,6 +18,7 @@ namespace tiercel {
 namespace detail {
 class CacheCore;
 class Runtime;
+struct CacheAccess;  // src/cache/cache_access.h
 }  // namespace detail
 
 class TIERCEL_API Cache {
@@ -52,6 +53,7 @@ class TIERCEL_API Cache {
   Status close(std::chrono::nanoseconds deadline);
 
  private:
+  friend struct detail::CacheAccess;
   std::shared_ptr<detail::Runtime> runtime_;  // outlives the core's use of it: closed first, destroyed last
   std::shared_ptr<detail::CacheCore> core_;
 };

@@ -66,7 +66,7 @@ class TIERCEL_API SlotKeeper {
   virtual void release(std::uint32_t slot) noexcept = 0;
 };
 
-class LoadBackend;  // src/cache/session_backend.h: implemented in process and, later, over the socket
+class LoadBackend;  // src/cache/session_backend.h: implemented in process and over the socket
 class ReservationBackend;
 class PinBackend;
 class SessionBackend;
@@ -212,6 +212,23 @@ class TIERCEL_API Reservation {
   std::vector<Writer> writers_;
 };
 
+/// Where a member that is not the scheduler writes its part of a block that the scheduler member has reserved. It keeps
+/// the slot from being used for anything else, however the reservation ends: drop it when nothing is written any more.
+class TIERCEL_API BlockPart {
+ public:
+  BlockPart() = default;
+  BlockPart(CopyPin pin, std::span<std::byte> bytes) noexcept : pin_(std::move(pin)), bytes_(bytes) {}
+
+  /// The whole block; which range of each run is this member's follows from the layout.
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
+  /// For a copy that goes on after this is dropped.
+  [[nodiscard]] CopyPin begin_copy() const { return pin_.clone(); }
+
+ private:
+  CopyPin pin_;
+  std::span<std::byte> bytes_;
+};
+
 /// A logical pin: forbids eviction until it is dropped or its time is over.
 class TIERCEL_API Pin {
  public:
@@ -269,8 +286,12 @@ class TIERCEL_API Session {
   [[nodiscard]] Reservation reserve(const BlockChain& chain, std::size_t first,
                                     std::size_t count = static_cast<std::size_t>(-1));
 
-  /// For a member that is not the scheduler: its part of block `block` of reservation `id` is in place.
-  Status report(std::uint64_t reservation_id, std::size_t block);
+  /// For a member that is not the scheduler: where to write its part of these blocks (positions in the chain) of an open
+  /// reservation, all or none. kNotFound: the reservation has ended. kInvalidArgument: a block without a writer there.
+  [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id, std::span<const std::size_t> blocks);
+  /// Its part of these blocks is in place. Errors as for `parts`.
+  Status report(std::uint64_t reservation_id, std::span<const std::size_t> blocks);
+  Status report(std::uint64_t reservation_id, std::size_t block) { return report(reservation_id, std::span(&block, 1)); }
 
   /// Pins the first `blocks` blocks, as many of them as are in the host tier, for at most `ttl`. kLimit: the share of
   /// the arena that may be pinned is used up. kInvalidArgument: a ttl over limits.pin_max_ttl.

@@ -22,8 +22,14 @@ void CacheCore::wait_until(const std::function<bool()>& ready, std::uint64_t dea
 }
 
 void CacheCore::wake() noexcept {
-  const Gate::Pass pass = users_.enter();
-  if (pass) environment_.executor.wake();
+  if (const Gate::Pass pass = users_.enter()) environment_.executor.wake();
+  const MutexLock lock(listener_mutex_);
+  if (listener_) listener_();
+}
+
+void CacheCore::set_progress_listener(std::function<void()> listener) {
+  const MutexLock lock(listener_mutex_);
+  listener_ = std::move(listener);
 }
 
 // ---- touches

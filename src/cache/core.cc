@@ -231,6 +231,10 @@ std::byte* CacheCore::data(SlotId slot) const noexcept {
   return [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return arena_->data() + store_.slots().offset(slot); }();
 }
 
+std::uint32_t CacheCore::slot_ids() const noexcept {
+  return [this]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return store_.slots().slot_ids(); }();  // fixed at creation
+}
+
 // ---- match, stores, loads
 
 std::size_t CacheCore::match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers) {
@@ -272,7 +276,7 @@ std::size_t CacheCore::count_reachable(std::span<const BlockHash> hashes, std::s
 
 void CacheCore::note_reach() { disk_reach_.store(disk_store_.reach(), std::memory_order_relaxed); }
 
-void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes,
+void CacheCore::begin_fills(const ChainRef& chain, std::size_t first, std::uint64_t slot_bytes,
                             std::span<Reserved> outcomes, std::span<Fill> fills) {
   expire_pins();  // what they held is room now
   HostStore::RoomSearch room = HostStore::room_search(outcomes.size());
@@ -285,7 +289,7 @@ void CacheCore::begin_fills(const BlockChain& chain, std::size_t first, std::uin
     store_.begin_slice(room);
     // Looked up anew in each slice: between two of them the entry may have gone.
     const std::size_t at = first + done;
-    BlockId parent = at == 0 ? store_.root_of(chain.space().fingerprint()) : store_.table().find(chain[at - 1], 0);
+    BlockId parent = at == 0 ? store_.root_of(chain.space.fingerprint()) : store_.table().find(chain[at - 1], 0);
     for (std::size_t i = done; i < end; ++i) store_.table().prefetch(chain[first + i], 0);
     for (; done < end && room.in_slice > 0; ++done) {
       Reserved& outcome = outcomes[done];

@@ -12,6 +12,7 @@
 #include "base/gate.h"
 #include "base/mutex.h"
 #include "base/prefault.h"
+#include "cache/chain_ref.h"
 #include "cache/counters.h"
 #include "cache/demotion_queue.h"
 #include "cache/disk_side.h"
@@ -72,7 +73,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Leading blocks that a load could bring now. Takes no lock while all directories that have blocks answer reads.
   [[nodiscard]] std::size_t match(std::span<const BlockHash> hashes, std::vector<TierSet>& tiers);
   /// Outcomes for the blocks [first, first + outcomes.size()); `fills[i]` is set where outcome i is kYes.
-  void begin_fills(const BlockChain& chain, std::size_t first, std::uint64_t slot_bytes, std::span<Reserved> outcomes,
+  void begin_fills(const ChainRef& chain, std::size_t first, std::uint64_t slot_bytes, std::span<Reserved> outcomes,
                    std::span<Fill> fills);
   [[nodiscard]] Status commit(const Fill& fill, const BlockIdentity& identity, std::uint32_t length);
   void abort(const Fill& fill);
@@ -110,6 +111,12 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Waits for `ready` (or the cache's end) until the deadline.
   void wait_until(const std::function<bool()>& ready, std::uint64_t deadline_ns);
   void wake() noexcept;
+  /// Is called, from any thread, whenever a load may have come further; null ends it. `listener` must be quick, must
+  /// not call the core, and is not called any more when this returns.
+  void set_progress_listener(std::function<void()> listener);
+  [[nodiscard]] const Arena& arena() const noexcept { return *arena_; }
+  /// How many slots there can be: their ids lie below it.
+  [[nodiscard]] std::uint32_t slot_ids() const noexcept;
 
   [[nodiscard]] CopyPin adopt_pin(SlotId slot) { return {shared_from_this(), slot}; }
   [[nodiscard]] std::byte* data(SlotId slot) const noexcept;
@@ -231,6 +238,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic
   std::atomic<bool> closed_{false};                  // close (release) pairs with closed() (acquire)
   Gate users_;                                       // of executor and copy engine; close() waits for it to empty
+
+  Mutex listener_mutex_;  // a leaf
+  std::function<void()> listener_ TIERCEL_GUARDED_BY(listener_mutex_);
 
   Mutex mutex_;
   HostStore store_ TIERCEL_GUARDED_BY(mutex_);

@@ -153,10 +153,19 @@ Reservation Session::reserve(const BlockChain& chain, std::size_t first, std::si
   }
 }
 
-Status Session::report(std::uint64_t reservation_id, std::size_t block) {
+Result<std::vector<BlockPart>> Session::parts(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
   if (!backend_) return no_session();
   try {
-    return backend_->report(reservation_id, block);
+    return backend_->parts(reservation_id, blocks);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
+
+Status Session::report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
+  if (!backend_) return no_session();
+  try {
+    return backend_->report(reservation_id, blocks);
   } catch (const std::bad_alloc&) {
     return no_memory();
   }

@@ -16,13 +16,13 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
           deadline_after(started_ns_, static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
       asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
       shared_(std::make_shared<Shared>()) {
-  const auto hashes = request.chain.hashes().first(request.blocks);
+  const auto hashes = request.chain.hashes.first(request.blocks);
   std::vector<CacheCore::Acquired> acquired;
   acquired.reserve(hashes.size());
   shared_->held.reserve(hashes.size());
   shared_->promotions.reserve(hashes.size());
   shared_->refs.reserve(hashes.size());  // before anything is held: from here to the references nothing may throw
-  shared_->fingerprint = request.chain.space().fingerprint();
+  shared_->fingerprint = request.chain.space.fingerprint();
   acquired_ = core_->acquire({.hashes = hashes,
                               .fingerprint = shared_->fingerprint,
                               .slot_bytes = request.slot_bytes,

@@ -15,7 +15,7 @@ namespace tiercel::detail {
 class LocalLoad final : public LoadBackend {
  public:
   struct Request {
-    const BlockChain& chain;
+    ChainRef chain;
     std::size_t blocks;        ///< at most chain.size()
     bool beyond_chain;         ///< more blocks were asked for than the chain has
     std::uint64_t slot_bytes;  ///< of a block in the arena
@@ -28,6 +28,8 @@ class LocalLoad final : public LoadBackend {
   [[nodiscard]] bool done() override;
   [[nodiscard]] LoadOutcome outcome() const override { return outcome_; }
   [[nodiscard]] std::vector<BlockRef> take() override;
+  /// After done(): the blocks that wait() gives, as the core knows them. For a server, whose client maps them itself.
+  [[nodiscard]] std::span<const HeldBlock> held() const noexcept { return std::span(shared_->held).first(known_good_); }
 
  private:
   enum class Check : std::uint8_t { kPending, kGood, kBad };

@@ -1,5 +1,6 @@
 #include "cache/local_reservation.h"
 
+#include "base/try.h"
 #include "cache/local_session.h"
 
 #include <fmt/format.h>
@@ -28,12 +29,12 @@ LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Reques
                                    std::shared_ptr<EngineGroup> engine)
     : core_(std::move(core)),
       engine_(std::move(engine)),
-      fingerprint_(request.chain.space().fingerprint()),
+      fingerprint_(request.chain.space.fingerprint()),
       id_(next_reservation_id()),
       block_bytes_(request.block_bytes),
       started_ns_(core_->clock().now_ns()),
-      hashes_(request.chain.hashes().begin(),
-              request.chain.hashes().begin() + static_cast<std::ptrdiff_t>(request.first + request.count)),
+      hashes_(request.chain.hashes.begin(),
+              request.chain.hashes.begin() + static_cast<std::ptrdiff_t>(request.first + request.count)),
       first_(request.first),
       outcomes_(request.count, Reserved::kClosed),
       items_(request.count) {
@@ -140,14 +141,41 @@ void LocalReservation::revoke() noexcept {
   }
 }
 
-Status LocalReservation::report(std::size_t block, std::uint32_t member) {
-  MutexLock lock(mutex_);
-  if (block < first_ || block - first_ >= items_.size() || items_[block - first_].state == State::kNone) {
+Status LocalReservation::check_blocks(std::span<const std::size_t> blocks) const {
+  for (const std::size_t block : blocks) {
+    if (block >= first_ && block - first_ < items_.size() && items_[block - first_].state != State::kNone) continue;
     return fail(ErrorCode::kInvalidArgument,
-                fmt::format("report: block {} has no writer in reservation {}", block, id_));
+                fmt::format("group: block {} has no writer in reservation {}", block, id_));
   }
-  items_[block - first_].parts_missing &= ~(std::uint64_t{1} << member);
   return {};
+}
+
+Result<std::vector<BlockPart>> LocalReservation::parts(std::span<const std::size_t> blocks) const {
+  std::vector<BlockPart> parts;
+  parts.reserve(blocks.size());
+  MutexLock lock(mutex_);
+  TIERCEL_TRY(check_blocks(blocks));
+  for (const std::size_t block : blocks) {
+    const Item& item = items_[block - first_];
+    if (item.state != State::kOpen) {  // committed, aborted or revoked: nobody may write there any more
+      return fail(ErrorCode::kNotFound, fmt::format("group: block {} of reservation {} has ended", block, id_));
+    }
+    core_->retain(item.fill.slot);
+    parts.emplace_back(core_->adopt_pin(item.fill.slot), std::span(core_->data(item.fill.slot), block_bytes_));
+  }
+  return parts;
+}
+
+Status LocalReservation::report(std::span<const std::size_t> blocks, std::uint32_t member) {
+  MutexLock lock(mutex_);
+  TIERCEL_TRY(check_blocks(blocks));
+  for (const std::size_t block : blocks) items_[block - first_].parts_missing &= ~(std::uint64_t{1} << member);
+  return {};
+}
+
+SlotId LocalReservation::slot(std::size_t item) const {
+  MutexLock lock(mutex_);
+  return items_[item].fill.slot;
 }
 
 }  // namespace tiercel::detail

@@ -15,7 +15,7 @@ class EngineGroup;
 class LocalReservation final : public ReservationBackend {
  public:
   struct Request {
-    const BlockChain& chain;
+    ChainRef chain;
     std::size_t first;
     std::size_t count;
     std::uint64_t block_bytes;
@@ -36,7 +36,10 @@ class LocalReservation final : public ReservationBackend {
 
   /// The session or a member ended: nothing here can be committed any more, while writers may still write.
   void revoke() noexcept;
-  [[nodiscard]] Status report(std::size_t block, std::uint32_t member);
+  [[nodiscard]] Result<std::vector<BlockPart>> parts(std::span<const std::size_t> blocks) const;
+  [[nodiscard]] Status report(std::span<const std::size_t> blocks, std::uint32_t member);
+  /// Where an item with a writer lies.
+  [[nodiscard]] SlotId slot(std::size_t item) const;
 
  private:
   enum class State : std::uint8_t { kNone, kOpen, kRevoked, kDone };
@@ -45,6 +48,7 @@ class LocalReservation final : public ReservationBackend {
     State state = State::kNone;
     std::uint64_t parts_missing = 0;  // a bit a member that has not reported
   };
+  [[nodiscard]] Status check_blocks(std::span<const std::size_t> blocks) const TIERCEL_REQUIRES(mutex_);
 
   const std::shared_ptr<CacheCore> core_;
   const std::shared_ptr<EngineGroup> engine_;

@@ -97,15 +97,12 @@ void EngineGroup::remove(std::uint64_t id) noexcept {
   open_.erase(id);
 }
 
-Status EngineGroup::report(std::uint64_t id, std::size_t block, std::uint32_t member) {
-  std::shared_ptr<LocalReservation> reservation;
-  {
-    MutexLock lock(mutex_);
-    const auto found = open_.find(id);
-    if (found != open_.end()) reservation = found->second.lock();
-  }
-  if (!reservation) return fail(ErrorCode::kNotFound, fmt::format("report: no open reservation {}", id));
-  return reservation->report(block, member);
+Result<std::shared_ptr<LocalReservation>> EngineGroup::find(std::uint64_t id) const {
+  MutexLock lock(mutex_);
+  const auto found = open_.find(id);
+  std::shared_ptr<LocalReservation> reservation = found == open_.end() ? nullptr : found->second.lock();
+  if (!reservation) return fail(ErrorCode::kNotFound, fmt::format("group: no open reservation {}", id));
+  return reservation;
 }
 
 void EngineGroup::depart(std::uint32_t member) noexcept {
@@ -165,12 +162,12 @@ Status LocalSession::check(const Space& space) const {
                           to_hex(space.fingerprint()).substr(0, 12), space.tenant()));
 }
 
-Match LocalSession::match(const BlockChain& chain) const {
-  if (closed() || !owns(chain.space())) return {};
+Match LocalSession::match(const ChainRef& chain) const {
+  if (closed() || !owns(chain.space)) return {};
   Counters& counters = core_->counters();
   const std::uint64_t start = core_->clock().now_ns();
   std::vector<TierSet> tiers;
-  const std::size_t blocks = core_->match(chain.hashes(), tiers);
+  const std::size_t blocks = core_->match(chain.hashes, tiers);
   counters.matched_blocks.add(blocks);
   counters.missed_blocks.add(chain.size() - blocks);
   counters.match_latency.add(core_->clock().now_ns() - start);
@@ -180,9 +177,9 @@ Match LocalSession::match(const BlockChain& chain) const {
   return {std::move(tiers), predicted};
 }
 
-std::unique_ptr<LoadBackend> LocalSession::load(const BlockChain& chain, std::size_t blocks,
+std::unique_ptr<LoadBackend> LocalSession::load(const ChainRef& chain, std::size_t blocks,
                                                 std::chrono::nanoseconds deadline) {
-  if (closed() || !owns(chain.space())) return nullptr;
+  if (closed() || !owns(chain.space)) return nullptr;
   return std::make_unique<LocalLoad>(core_, LocalLoad::Request{.chain = chain,
                                                                .blocks = std::min(blocks, chain.size()),
                                                                .beyond_chain = blocks > chain.size(),
@@ -190,11 +187,11 @@ std::unique_ptr<LoadBackend> LocalSession::load(const BlockChain& chain, std::si
                                                                .deadline = deadline});
 }
 
-std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chain, std::size_t first,
+std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain, std::size_t first,
                                                           std::size_t count) {
   const bool scheduler = options_.group.member == 0;
-  if (!owns(chain.space())) {
-    log_line(LogLevel::kError, "foreign_chain", check(chain.space()).error().message);
+  if (!owns(chain.space)) {
+    log_line(LogLevel::kError, "foreign_chain", check(chain.space).error().message);
   } else if (!scheduler) {
     log_line(LogLevel::kError, "rank_reserves", "only the scheduler member (group.member 0) of an engine reserves");
   }
@@ -207,7 +204,7 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chai
                                 .count = std::min(count, chain.size() - begin),
                                 .block_bytes = shape_.block_bytes,
                                 .slot_bytes = shape_.slot_bytes,
-                                .refused = closed() || !scheduler || !owns(chain.space())},
+                                .refused = closed() || !scheduler || !owns(chain.space)},
       engine_);
   if (engine_ && !engine_->add(reservation->id(), reservation, departures)) reservation->revoke();
   {
@@ -219,22 +216,33 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const BlockChain& chai
   return reservation;
 }
 
-Status LocalSession::report(std::uint64_t reservation_id, std::size_t block) {
+/// The reservation of this session's group, for a member that takes part in it.
+Result<std::shared_ptr<LocalReservation>> LocalSession::of_group(std::uint64_t reservation_id) const {
   if (closed()) return fail(ErrorCode::kClosed, "the session is closed");
-  if (!engine_) return fail(ErrorCode::kInvalidArgument, "report: this session belongs to no group");
-  return engine_->report(reservation_id, block, options_.group.member);
+  if (!engine_) return fail(ErrorCode::kInvalidArgument, "group: this session belongs to no group");
+  return engine_->find(reservation_id);
 }
 
-Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, std::size_t blocks,
+Result<std::vector<BlockPart>> LocalSession::parts(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
+  TIERCEL_TRY_ASSIGN(const auto reservation, of_group(reservation_id));
+  return reservation->parts(blocks);
+}
+
+Status LocalSession::report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
+  TIERCEL_TRY_ASSIGN(const auto reservation, of_group(reservation_id));
+  return reservation->report(blocks, options_.group.member);
+}
+
+Result<std::unique_ptr<PinBackend>> LocalSession::pin(const ChainRef& chain, std::size_t blocks,
                                                       std::chrono::nanoseconds ttl) {
-  TIERCEL_TRY(check(chain.space()));
+  TIERCEL_TRY(check(chain.space));
   const std::chrono::nanoseconds max_ttl = core_->config().limits.pin_max_ttl;
   if (ttl.count() <= 0 || ttl > max_ttl) {
     return fail(ErrorCode::kInvalidArgument, fmt::format("pin: a ttl of {} ns; valid is 1 to {} (limits.pin_max_ttl)",
                                                          ttl.count(), max_ttl.count()));
   }
   const std::uint64_t end = deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(ttl.count()));
-  TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes().first(std::min(blocks, chain.size())), end));
+  TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes.first(std::min(blocks, chain.size())), end));
   std::unique_ptr<PinBackend> pin;
   try {
     pin = std::make_unique<LocalPin>(core_, record);
@@ -249,13 +257,13 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const BlockChain& chain, s
   return pin;
 }
 
-Result<Dropped> LocalSession::drop(const BlockChain& chain, std::size_t first) {
-  TIERCEL_TRY(check(chain.space()));
+Result<Dropped> LocalSession::drop(const ChainRef& chain, std::size_t first) {
+  TIERCEL_TRY(check(chain.space));
   if (first >= chain.size()) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("drop: block {} of a chain of {} blocks", first, chain.size()));
   }
-  return core_->drop_subtree(chain.space().fingerprint(), chain[first]);
+  return core_->drop_subtree(chain.space.fingerprint(), chain[first]);
 }
 
 Result<Dropped> LocalSession::drop(const Space& space) {

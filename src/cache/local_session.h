@@ -29,7 +29,7 @@ class EngineGroup {
   [[nodiscard]] bool add(std::uint64_t id, const std::shared_ptr<LocalReservation>& reservation,
                          std::uint64_t departures);
   void remove(std::uint64_t id) noexcept;
-  [[nodiscard]] Status report(std::uint64_t id, std::size_t block, std::uint32_t member);
+  [[nodiscard]] Result<std::shared_ptr<LocalReservation>> find(std::uint64_t id) const;
   /// A member goes: its part of what is open will never come, its number is free again.
   void depart(std::uint32_t member) noexcept;
 
@@ -55,15 +55,17 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   ~LocalSession() override;
 
   [[nodiscard]] Space space(std::string_view tenant) const override;
-  [[nodiscard]] Match match(const BlockChain& chain) const override;
-  [[nodiscard]] std::unique_ptr<LoadBackend> load(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] Match match(const ChainRef& chain) const override;
+  [[nodiscard]] std::unique_ptr<LoadBackend> load(const ChainRef& chain, std::size_t blocks,
                                                   std::chrono::nanoseconds deadline) override;
-  [[nodiscard]] std::shared_ptr<ReservationBackend> reserve(const BlockChain& chain, std::size_t first,
+  [[nodiscard]] std::shared_ptr<ReservationBackend> reserve(const ChainRef& chain, std::size_t first,
                                                             std::size_t count) override;
-  [[nodiscard]] Status report(std::uint64_t reservation_id, std::size_t block) override;
-  [[nodiscard]] Result<std::unique_ptr<PinBackend>> pin(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id,
+                                                     std::span<const std::size_t> blocks) override;
+  [[nodiscard]] Status report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) override;
+  [[nodiscard]] Result<std::unique_ptr<PinBackend>> pin(const ChainRef& chain, std::size_t blocks,
                                                         std::chrono::nanoseconds ttl) override;
-  [[nodiscard]] Result<Dropped> drop(const BlockChain& chain, std::size_t first) override;
+  [[nodiscard]] Result<Dropped> drop(const ChainRef& chain, std::size_t first) override;
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
   void close() noexcept override;
@@ -75,6 +77,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire) || core_->closed(); }
   [[nodiscard]] bool owns(const Space& space) const noexcept { return space.family() == family_; }
   [[nodiscard]] Status check(const Space& space) const;
+  [[nodiscard]] Result<std::shared_ptr<LocalReservation>> of_group(std::uint64_t reservation_id) const;
 
   const std::shared_ptr<CacheCore> core_;
   const SessionOptions options_;

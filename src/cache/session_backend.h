@@ -2,6 +2,8 @@
 // socket, by the service's client. The contract suite of Session runs on every implementation.
 #pragma once
 
+#include "cache/chain_ref.h"
+
 #include <tiercel/session.h>
 
 namespace tiercel::detail {
@@ -42,15 +44,17 @@ class SessionBackend {
  public:
   virtual ~SessionBackend() = default;
   [[nodiscard]] virtual Space space(std::string_view tenant) const = 0;
-  [[nodiscard]] virtual Match match(const BlockChain& chain) const = 0;
-  [[nodiscard]] virtual std::unique_ptr<LoadBackend> load(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] virtual Match match(const ChainRef& chain) const = 0;
+  [[nodiscard]] virtual std::unique_ptr<LoadBackend> load(const ChainRef& chain, std::size_t blocks,
                                                           std::chrono::nanoseconds deadline) = 0;
-  [[nodiscard]] virtual std::shared_ptr<ReservationBackend> reserve(const BlockChain& chain, std::size_t first,
+  [[nodiscard]] virtual std::shared_ptr<ReservationBackend> reserve(const ChainRef& chain, std::size_t first,
                                                                     std::size_t count) = 0;
-  [[nodiscard]] virtual Status report(std::uint64_t reservation_id, std::size_t block) = 0;
-  [[nodiscard]] virtual Result<std::unique_ptr<PinBackend>> pin(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] virtual Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id,
+                                                             std::span<const std::size_t> blocks) = 0;
+  [[nodiscard]] virtual Status report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<PinBackend>> pin(const ChainRef& chain, std::size_t blocks,
                                                                 std::chrono::nanoseconds ttl) = 0;
-  [[nodiscard]] virtual Result<Dropped> drop(const BlockChain& chain, std::size_t first) = 0;
+  [[nodiscard]] virtual Result<Dropped> drop(const ChainRef& chain, std::size_t first) = 0;
   [[nodiscard]] virtual Result<Dropped> drop(const Space& space) = 0;
   [[nodiscard]] virtual std::uint64_t block_bytes() const noexcept = 0;
   virtual void close() noexcept = 0;

@@ -89,6 +89,45 @@ TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
   EXPECT_TRUE(world_->open(rank(2))) << "and its place is free again";
 }
 
+TEST_P(Contract, a_part_keeps_its_slot_until_its_member_lets_go) {
+  auto rank = [](std::uint32_t member) {
+    SessionOptions o = options();
+    o.group = {.engine_id = "engine", .members = 2, .member = member};
+    return o;
+  };
+  auto scheduler = world_->open(rank(0));
+  auto one = world_->open(rank(1));
+  ASSERT_TRUE(scheduler && one);
+  const BlockChain c = chain(3);
+  Reservation room = scheduler->reserve(c, 0);
+  ASSERT_EQ(room.outcome(2), Reserved::kYes);
+  const std::array<std::size_t, 2> blocks{0, 2};
+  auto parts = one->parts(room.id(), blocks);
+  ASSERT_TRUE(parts) << parts.error().message;
+  ASSERT_EQ(parts->size(), 2U);
+  ASSERT_EQ((*parts)[0].bytes().size(), kBlockBytes);
+  std::ranges::fill(room.writer(0).bytes(), pattern(0, 1));
+  (*parts)[0].bytes()[7] = std::byte{200};  // the same memory, whoever maps it
+  EXPECT_EQ(room.writer(0).bytes()[7], std::byte{200});
+  (*parts)[0].bytes()[7] = pattern(0, 1);
+  EXPECT_TRUE(one->report(room.id(), blocks));
+  EXPECT_TRUE(room.writer(0).commit());
+  EXPECT_EQ(one->parts(room.id(), blocks).error().code, ErrorCode::kNotFound) << "block 0 is committed";
+  const std::array<std::size_t, 1> beyond{3};
+  EXPECT_EQ(one->parts(room.id(), beyond).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(session_->parts(room.id(), blocks).error().code, ErrorCode::kInvalidArgument) << "of no group";
+  room = {};  // the scheduler gives the rest up; the rank may still be writing
+  EXPECT_EQ(host().quarantined_slots, 1U);
+  EXPECT_EQ(one->parts(room.id(), blocks).error().code, ErrorCode::kNotFound);
+  CopyPin copy = (*parts)[1].begin_copy();
+  parts->clear();
+  EXPECT_EQ(host().quarantined_slots, 1U) << "a copy that goes on holds the slot";
+  copy = {};
+  world_->settle();
+  expect_nothing_held();
+  EXPECT_EQ(load(chain(1), 1), 1U);
+}
+
 TEST_P(Contract, bad_options_are_refused_with_the_key) {
   const auto message = [&](const std::function<void(SessionOptions&)>& change) {
     SessionOptions o = options();
