@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -119,6 +120,31 @@ Result<Mapping> Mapping::create(const Options& options) {
     }
   }
   mapping.data_ = static_cast<std::byte*>(address);
+  return mapping;
+}
+
+Result<Mapping> Mapping::of_memfd(int fd, std::uint64_t bytes) {
+  Mapping mapping;
+  mapping.fd_ = fd;
+  struct stat about{};
+  constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  if (fstat(fd, &about) != 0 || static_cast<std::uint64_t>(about.st_size) != bytes ||
+      (fcntl(fd, F_GET_SEALS) & kSealed) != kSealed) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("a shared memory of {} bytes; {} sealed ones were announced", about.st_size, bytes));
+  }
+  void* address = map_aligned(bytes, fd, MAP_SHARED | MAP_NORESERVE);
+  if (address == MAP_FAILED) {  // of reserved huge pages: their own alignment
+    address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  }
+  if (address == MAP_FAILED) {
+    const int error = errno;
+    return fail(ErrorCode::kOutOfMemory, fmt::format("{} MiB of address space: {}", bytes >> 20U, strerror(error)),
+                error);
+  }
+  mapping.data_ = static_cast<std::byte*>(address);
+  mapping.bytes_ = bytes;
+  (void)madvise(address, bytes, MADV_DONTFORK);
   return mapping;
 }
 

@@ -33,6 +33,10 @@ class Mapping {
   /// The same, for what must live as long as the last who uses the pages. Throws std::bad_alloc.
   [[nodiscard]] static Result<std::shared_ptr<const Mapping>> share(const Options& options);
 
+  /// Maps a memfd that another process has made and sealed, of which `bytes` are expected; takes over the descriptor.
+  /// A forked child does not inherit it. kInvalidArgument: it has another size, or could be shrunk under us.
+  [[nodiscard]] static Result<Mapping> of_memfd(int fd, std::uint64_t bytes);
+
   Mapping() = default;
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;

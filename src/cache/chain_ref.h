@@ -13,7 +13,8 @@ struct ChainRef {
   const Space& space;
   std::span<const BlockHash> hashes;
 
-  ChainRef(const BlockChain& chain) : space(chain.space()), hashes(chain.hashes()) {}  // NOLINT(google-explicit-constructor)
+  ChainRef(const BlockChain& chain)
+      : space(chain.space()), hashes(chain.hashes()) {}  // NOLINT(google-explicit-constructor)
   ChainRef(const Space& of, std::span<const BlockHash> list) : space(of), hashes(list) {}
 
   [[nodiscard]] std::size_t size() const noexcept { return hashes.size(); }

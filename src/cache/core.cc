@@ -231,6 +231,13 @@ std::byte* CacheCore::data(SlotId slot) const noexcept {
   return [this, slot]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return arena_->data() + store_.slots().offset(slot); }();
 }
 
+SlotId CacheCore::slot_at(const std::byte* data) const noexcept {
+  // As in data(): an extent with a slot in use is not cut anew.
+  return [this, data]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
+    return store_.slots().slot_of(static_cast<std::uint64_t>(data - arena_->data()));
+  }();
+}
+
 std::uint32_t CacheCore::slot_ids() const noexcept {
   return [this]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return store_.slots().slot_ids(); }();  // fixed at creation
 }

@@ -115,6 +115,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// not call the core, and is not called any more when this returns.
   void set_progress_listener(std::function<void()> listener);
   [[nodiscard]] const Arena& arena() const noexcept { return *arena_; }
+  /// The slot whose first byte this is; somebody must have a copy pin on it.
+  [[nodiscard]] SlotId slot_at(const std::byte* data) const noexcept;
   /// How many slots there can be: their ids lie below it.
   [[nodiscard]] std::uint32_t slot_ids() const noexcept;
 

@@ -4,6 +4,7 @@
 #include "base/try.h"
 #include "cache/local_load.h"
 #include "cache/local_reservation.h"
+#include "cache/session_space.h"
 #include "model/namespace.h"
 #include "model/run_table.h"
 
@@ -142,24 +143,15 @@ LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions
     : core_(std::move(core)),
       options_(options),
       shape_(shape),
-      family_(fingerprint(
-          {.tenant = {}, .model = options_.model, .block_tokens = options_.block_tokens, .layout = options_.layout})) {}
+      family_(family_of(options_)) {}
 
 LocalSession::~LocalSession() { close(); }
 
-Space LocalSession::space(std::string_view tenant) const {
-  const std::string_view name = tenant.empty() ? kDefaultTenant : tenant;
-  const BlockHash print = fingerprint(
-      {.tenant = name, .model = options_.model, .block_tokens = options_.block_tokens, .layout = options_.layout});
-  return {print, options_.block_tokens, std::string(name), family_};
-}
+Space LocalSession::space(std::string_view tenant) const { return space_of(options_, family_, tenant); }
 
 Status LocalSession::check(const Space& space) const {
-  if (closed()) return fail(ErrorCode::kClosed, "the session is closed");
-  if (owns(space)) return {};
-  return fail(ErrorCode::kInvalidArgument,
-              fmt::format("the namespace {} of tenant \"{}\" belongs to another model or layout than this session",
-                          to_hex(space.fingerprint()).substr(0, 12), space.tenant()));
+  if (closed()) return session_closed();
+  return check_family(space, family_);
 }
 
 Match LocalSession::match(const ChainRef& chain) const {
@@ -218,7 +210,7 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain,
 
 /// The reservation of this session's group, for a member that takes part in it.
 Result<std::shared_ptr<LocalReservation>> LocalSession::of_group(std::uint64_t reservation_id) const {
-  if (closed()) return fail(ErrorCode::kClosed, "the session is closed");
+  if (closed()) return session_closed();
   if (!engine_) return fail(ErrorCode::kInvalidArgument, "group: this session belongs to no group");
   return engine_->find(reservation_id);
 }

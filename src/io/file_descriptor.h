@@ -21,6 +21,8 @@ class FileDescriptor {
   }
 
   [[nodiscard]] int get() const noexcept { return fd_; }
+  /// Gives up ownership.
+  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
 
  private:

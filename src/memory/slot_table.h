@@ -72,6 +72,11 @@ class SlotTable {
     const ExtentId extent = extent_of(slot);
     return extent * options_.extent_bytes + (slot - extent * slots_per_extent_max_) * extents_[extent].slot_bytes;
   }
+  /// The slot that begins at an offset, in an extent that is cut.
+  [[nodiscard]] SlotId slot_of(std::uint64_t offset) const noexcept {
+    const auto extent = static_cast<ExtentId>(offset / options_.extent_bytes);
+    return slot_at(extent, static_cast<std::uint32_t>(offset % options_.extent_bytes / extents_[extent].slot_bytes));
+  }
   [[nodiscard]] ExtentId extent_of(SlotId slot) const noexcept { return slot / slots_per_extent_max_; }
 
   // Extents.

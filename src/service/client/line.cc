@@ -1,0 +1,248 @@
+#include "service/client/line.h"
+
+#include "base/log.h"
+#include "base/try.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::service {
+namespace {
+
+std::uint64_t now_ns() {
+  static const SteadyClock kClock;
+  return kClock.now_ns();
+}
+
+template <class Message>
+auto list_of(std::span<const wire::Grants> grants) {
+  return [grants](LinkWriter& writer) {
+    Builder& builder = writer.builder();
+    const auto list = builder.CreateVectorOfStructs(grants.data(), grants.size());
+    if constexpr (std::is_same_v<Message, wire::Hold>) {
+      return wire::CreateHold(builder, list);
+    } else {
+      return wire::CreateRelease(builder, list);
+    }
+  };
+}
+
+void post_release(Link& link, std::span<const wire::Grants> grants) {
+  while (!grants.empty()) {
+    const auto piece = grants.first(std::min(grants.size(), wire::kMaxBatch));
+    link.post(list_of<wire::Release>(piece));
+    grants = grants.subspan(piece.size());
+  }
+}
+
+void post_release(Link& link, const flatbuffers::Vector<const wire::Place*>* places) {
+  if (places == nullptr || places->size() == 0) return;
+  std::vector<wire::Grants> grants;
+  for (const wire::Place* place : *places) grants.emplace_back(place->slot(), 1);
+  post_release(link, grants);
+}
+
+}  // namespace
+
+Line::Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed)
+    : home_(std::move(home)), options_(options), random_(seed) {}
+
+std::uint64_t Line::deadline_ns() const noexcept {
+  return now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(home_->options().call_deadline).count());
+}
+
+// ---- connecting
+
+Result<std::uint64_t> Line::open_session(Link& link, std::uint64_t deadline_ns) const {
+  TIERCEL_TRY_ASSIGN(
+      const auto ticket,
+      link.start([this](LinkWriter& writer) { return wire::write_open(writer.builder(), options_); }, deadline_ns));
+  TIERCEL_TRY_ASSIGN(const auto* reply, link.wait(ticket, deadline_ns, [](Link&, const wire::Reply&) {}));
+  if (const auto* error = reply->body_as_Error()) return tl::unexpected<Error>(wire::read_error(*error));
+  const auto* opened = reply->body_as_Opened();
+  if (opened == nullptr) return fail(ErrorCode::kUnsupported, "the service answers something else");
+  return opened->block_bytes();
+}
+
+Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
+  wire::Hello hello;
+  std::shared_ptr<Holdings> earlier;
+  {
+    const MutexLock lock(mutex_);
+    earlier = held_.lock();
+    if (earlier && link_) {
+      hello.service = service_;
+      hello.member = link_->welcome().member;
+      hello.token = link_->welcome().token;
+    }
+  }
+  TIERCEL_TRY_ASSIGN(auto link, Link::open(home_->options().socket, hello, deadline_ns));
+  const wire::Welcome& welcome = link->welcome();
+  const bool same = earlier && welcome.service == hello.service;
+  if (welcome.adopted != 0 && same) {
+    const auto held = earlier->all();
+    TIERCEL_TRY(link->start(list_of<wire::Hold>(held), deadline_ns));
+  }
+  std::shared_ptr<Holdings> holdings = same ? earlier : nullptr;
+  if (!same) {
+    TIERCEL_TRY_ASSIGN(auto arena, home_->map(*link));
+    // While something is held, its handles keep the line, and the line keeps the home.
+    holdings = std::make_shared<Holdings>(std::move(arena), welcome.slots,
+                                          [line = shared_from_this()] { line->home_->wake(); });
+  }
+  const bool closed = this->closed();
+  if (closed && !same) {  // what handles still hold belongs to a run of the service that is over
+    const MutexLock lock(mutex_);
+    held_.reset();
+    return fail(ErrorCode::kClosed, "the session is closed");
+  }
+  if (!closed) {
+    TIERCEL_TRY_ASSIGN(const std::uint64_t bytes, open_session(*link, deadline_ns));
+    if (block_bytes_ == 0) block_bytes_ = bytes;
+  }
+  const MutexLock lock(mutex_);
+  link_ = link;
+  service_ = welcome.service;
+  held_ = holdings;
+  if (!closed_) holdings_ = holdings;
+  return Use{.link = std::move(link), .holdings = std::move(holdings)};
+}
+
+Status Line::open() {
+  TIERCEL_TRY(connect(deadline_ns()));
+  return {};
+}
+
+// ---- use
+
+std::optional<Line::Use> Line::use() {
+  const MutexLock lock(mutex_);
+  if (closed_ || !link_ || !holdings_ || link_->broken()) return std::nullopt;
+  return Use{.link = link_, .holdings = holdings_};
+}
+
+void Line::give_back(const Use& use) { post_release(*use.link, use.holdings->take_returned()); }
+
+void Line::undo_late(Link& link, const wire::Reply& reply) {
+  if (const auto* loaded = reply.body_as_Loaded()) post_release(link, loaded->blocks());
+  if (const auto* granted = reply.body_as_Granted()) post_release(link, granted->places());
+  if (const auto* reserved = reply.body_as_ReservedBlocks()) {
+    post_release(link, reserved->places());
+    link.post([number = reserved->reservation()](LinkWriter& writer) {
+      return wire::CreateEndReservation(writer.builder(), number);
+    });
+  }
+  if (const auto* taken = reply.body_as_PinTaken()) {
+    link.post([pin = taken->pin()](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin); });
+  }
+}
+
+void Line::close() noexcept {
+  std::shared_ptr<Link> link;
+  std::shared_ptr<Holdings> holdings;
+  {
+    const MutexLock lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    link = link_;
+    holdings = std::exchange(holdings_, nullptr);
+  }
+  if (link && !link->broken() && holdings) {
+    try {
+      // Waited for: what comes after, from whomever, finds the session gone.
+      (void)ask({.link = link, .holdings = holdings},
+                [](LinkWriter& writer) { return wire::CreateClose(writer.builder()); });
+    } catch (const std::bad_alloc&) {
+      link->fail();  // the service sees it too
+    }
+  }
+  home_->wake();
+}
+
+bool Line::closed() const {
+  const MutexLock lock(mutex_);
+  return closed_;
+}
+
+bool Line::sync() {
+  std::shared_ptr<Link> link;
+  std::shared_ptr<Holdings> holdings;
+  {
+    const MutexLock lock(mutex_);
+    link = link_;
+    holdings = held_.lock();
+  }
+  if (!link || !holdings || link->broken()) return true;
+  return ask({.link = link, .holdings = holdings},
+             [](LinkWriter& writer) { return wire::CreatePing(writer.builder()); })
+      .has_value();
+}
+
+// ---- maintenance
+
+std::uint64_t Line::maintain(std::uint64_t now) {
+  std::shared_ptr<Link> link;
+  std::shared_ptr<Holdings> holdings;
+  bool closed = false;
+  {
+    const MutexLock lock(mutex_);
+    link = link_;
+    holdings = held_.lock();
+    closed = closed_;
+  }
+  if (link && !link->broken()) {
+    if (holdings) give_back({.link = link, .holdings = holdings});
+    if (link->has_orphans()) link->drain();
+    link->flush();
+    failures_ = 0;
+    retry_ns_ = 0;
+    return UINT64_MAX;
+  }
+  if (closed && (!holdings || holdings->empty())) return UINT64_MAX;
+  if (retry_ns_ == 0) {  // just broken: not all clients at once
+    const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(home_->options().reconnect_pause).count());
+    const std::uint64_t base = pause << std::min(failures_, 5U);
+    retry_ns_ = now + base + random_.below(base / 2 + 1);
+  }
+  if (now < retry_ns_) return retry_ns_;
+  retry_ns_ = 0;
+  const auto connected = connect(deadline_ns());
+  if (connected) {
+    log_line(LogLevel::kInfo, "client_reconnected",
+             fmt::format("connected again to the service on {}", home_->options().socket));
+    return now;
+  }
+  ++failures_;
+  log_line(LogLevel::kWarn, "client_reconnect",
+           fmt::format("{}: {}", home_->options().socket, connected.error().message));
+  return maintain(now_ns());
+}
+
+bool Line::idle() {
+  const MutexLock lock(mutex_);
+  return closed_ && held_.expired();
+}
+
+void Line::lost(int socket) {
+  std::shared_ptr<Link> link;
+  {
+    const MutexLock lock(mutex_);
+    if (link_ && link_->socket() == socket) link = link_;
+  }
+  if (!link) return;
+  link->drain();  // replies that came before the end
+  link->fail();
+}
+
+std::optional<Line::Watch> Line::watch() {
+  std::shared_ptr<Link> link;
+  {
+    const MutexLock lock(mutex_);
+    link = link_;
+  }
+  if (!link || link->broken()) return std::nullopt;
+  return Watch{.socket = link->socket(), .replies = link->has_orphans()};
+}
+
+}  // namespace tiercel::service

@@ -1,0 +1,102 @@
+// Line: one session's way to the service over time: its link, and after that breaks, the next one.
+//
+// A call takes a Use: the link and the holdings that belong together. The client's thread (client_core.h) flushes what
+// is given back, connects again, and lets late replies in. Lives as long as its session or anything that it holds.
+// Safe from several threads.
+#pragma once
+
+#include "base/mutex.h"
+#include "base/random.h"
+#include "service/client/holdings.h"
+#include "service/client/link.h"
+
+#include <tiercel/client.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace tiercel::service {
+
+class Line final : public std::enable_shared_from_this<Line> {
+ public:
+  /// What both kinds of owner do: the client's core.
+  class Home {
+   public:
+    virtual ~Home() = default;
+    /// The mapping of this run of the service, shared by all sessions.
+    [[nodiscard]] virtual Result<std::shared_ptr<const Mapping>> map(Link& link) = 0;
+    virtual void wake() noexcept = 0;
+    [[nodiscard]] virtual const ClientOptions& options() const noexcept = 0;
+  };
+
+  Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed);
+
+  /// Connects and opens the session, for the first time. The error is the service's.
+  [[nodiscard]] Status open();
+  [[nodiscard]] std::uint64_t block_bytes() const noexcept { return block_bytes_; }
+
+  struct Use {
+    std::shared_ptr<Link> link;
+    std::shared_ptr<Holdings> holdings;
+  };
+  /// Empty: there is no service now, or the session is closed.
+  [[nodiscard]] std::optional<Use> use();
+  /// The time that a call may take from now on.
+  [[nodiscard]] std::uint64_t deadline_ns() const noexcept;
+
+  /// A request and its reply. What the reply grants must be taken by the caller; a reply that comes too late is undone.
+  template <class Write>
+  [[nodiscard]] Result<Link::TicketPtr> ask(const Use& use, Write&& write) {
+    const std::uint64_t deadline = deadline_ns();
+    give_back(use);
+    auto ticket = use.link->start(std::forward<Write>(write), deadline);
+    if (!ticket) return tl::unexpected<Error>(std::move(ticket).error());
+    auto reply = use.link->wait(*ticket, deadline, undo_late);
+    if (!reply) return tl::unexpected<Error>(std::move(reply).error());
+    return *ticket;
+  }
+  /// Queues what was given back; it goes with the next request or flush.
+  static void give_back(const Use& use);
+  /// Undoes what a reply that nobody takes has granted.
+  static void undo_late(Link& link, const wire::Reply& reply);
+
+  void close() noexcept;
+  [[nodiscard]] bool closed() const;
+  /// Waits until the service has seen what was given back. True also where there is no service that could.
+  [[nodiscard]] bool sync();
+
+  // Of the client's thread.
+  /// Sends what is to be sent, lets late replies in, connects again when it is time. Answers when to come again at the
+  /// latest (UINT64_MAX: when woken or when the link breaks).
+  [[nodiscard]] std::uint64_t maintain(std::uint64_t now_ns);
+  /// Nothing of it is needed any more.
+  [[nodiscard]] bool idle();
+  struct Watch {
+    int socket = -1;
+    bool replies = false;  ///< somebody must read what comes
+  };
+  [[nodiscard]] std::optional<Watch> watch();
+  /// The other end of this socket is gone.
+  void lost(int socket);
+
+ private:
+  [[nodiscard]] Result<Use> connect(std::uint64_t deadline_ns);
+  [[nodiscard]] Result<std::uint64_t> open_session(Link& link, std::uint64_t deadline_ns) const;
+
+  const std::shared_ptr<Home> home_;
+  const SessionOptions options_;
+  std::uint64_t block_bytes_ = 0;  // set by open()
+
+  mutable Mutex mutex_;  // a leaf
+  std::shared_ptr<Link> link_ TIERCEL_GUARDED_BY(mutex_);
+  std::shared_ptr<Holdings> holdings_ TIERCEL_GUARDED_BY(mutex_);  // while the session is open
+  std::weak_ptr<Holdings> held_ TIERCEL_GUARDED_BY(mutex_);        // the same, as long as a handle lives
+  std::uint64_t service_ TIERCEL_GUARDED_BY(mutex_) = 0;           // of held_
+  bool closed_ TIERCEL_GUARDED_BY(mutex_) = false;
+  Random random_;  // of the client's thread
+  std::uint64_t retry_ns_ = 0;
+  std::uint32_t failures_ = 0;
+};
+
+}  // namespace tiercel::service

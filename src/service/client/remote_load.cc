@@ -1,0 +1,87 @@
+#include "service/client/remote_load.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace tiercel::service {
+namespace {
+
+std::uint64_t now_ns() {
+  static const SteadyClock kClock;
+  return kClock.now_ns();
+}
+
+/// What a service that works needs to answer after the deadline; then it counts as one that does not answer.
+constexpr std::uint64_t kGraceNs = 100'000'000;
+
+}  // namespace
+
+RemoteLoad::RemoteLoad(std::shared_ptr<Line> line, Line::Use use, Link::TicketPtr ticket, std::size_t blocks,
+                       std::uint64_t deadline_ns)
+    : line_(std::move(line)),
+      use_(std::move(use)),
+      ticket_(std::move(ticket)),
+      blocks_(blocks),
+      until_ns_(deadline_after(deadline_after(now_ns(), deadline_ns), kGraceNs)) {}
+
+RemoteLoad::~RemoteLoad() {
+  if (!finished_) give_up();
+}
+
+/// The answer will be undone when it comes, and is not waited for.
+void RemoteLoad::give_up() noexcept {
+  finished_ = true;
+  try {
+    use_.link->post([this](LinkWriter& writer) { return wire::CreateCancelLoad(writer.builder(), ticket_->id()); });
+    use_.link->abandon(ticket_, Line::undo_late);
+  } catch (const std::bad_alloc&) {
+    use_.link->fail();  // the service sees it, and so does the line
+  }
+  use_.link->flush();
+}
+
+void RemoteLoad::finish(const wire::Reply& reply) {
+  const auto* loaded = reply.body_as_Loaded();
+  finished_ = true;
+  if (loaded == nullptr || loaded->outcome() > static_cast<unsigned>(LoadOutcome::kClosed)) return;
+  outcome_ = static_cast<LoadOutcome>(loaded->outcome());
+  if (loaded->blocks() == nullptr) return;
+  refs_.reserve(loaded->blocks()->size());
+  for (const wire::Place* place : *loaded->blocks()) {
+    if (refs_.size() == blocks_ || !use_.holdings->granted(*place)) {
+      outcome_ = LoadOutcome::kMiss;
+      return use_.link->fail();  // it does not do what the protocol says
+    }
+    refs_.emplace_back(use_.holdings->adopt(place->slot()), use_.holdings->bytes(*place));
+  }
+}
+
+bool RemoteLoad::done() {
+  if (!finished_ && use_.link->poll(ticket_)) {
+    (void)wait();
+  } else if (!finished_ && now_ns() >= until_ns_) {
+    outcome_ = LoadOutcome::kDeadline;
+    give_up();
+  }
+  return finished_;
+}
+
+std::span<const BlockRef> RemoteLoad::wait() {
+  if (finished_) return refs_;
+  const auto reply = use_.link->wait(ticket_, until_ns_, Line::undo_late);
+  if (reply) {
+    finish(**reply);
+  } else {
+    finished_ = true;  // a late answer is undone
+    outcome_ = reply.error().code == ErrorCode::kTimeout ? LoadOutcome::kDeadline : LoadOutcome::kClosed;
+  }
+  return refs_;
+}
+
+std::vector<BlockRef> RemoteLoad::take() {
+  (void)wait();
+  return std::exchange(refs_, {});
+}
+
+}  // namespace tiercel::service

@@ -1,0 +1,212 @@
+#include "service/client/remote_session.h"
+
+#include "base/log.h"
+#include "base/try.h"
+#include "cache/session_space.h"
+#include "service/client/remote_load.h"
+#include "service/client/remote_reservation.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::service {
+namespace {
+
+class RemotePin final : public detail::PinBackend {
+ public:
+  RemotePin(std::shared_ptr<Line> line, Line::Use use, std::uint64_t pin)
+      : line_(std::move(line)), use_(std::move(use)), pin_(pin) {}
+  ~RemotePin() override {
+    try {
+      use_.link->post([this](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin_); });
+    } catch (const std::bad_alloc&) {  // it ends with its time, or with the session
+    }
+    use_.link->flush();
+  }
+  [[nodiscard]] std::size_t blocks() const override {
+    const auto ticket =
+        line_->ask(use_, [this](LinkWriter& writer) { return wire::CreatePinnedBlocks(writer.builder(), pin_); });
+    if (!ticket) return 0;
+    const auto* pinned = Link::reply(*ticket).body_as_Pinned();
+    return pinned == nullptr ? 0 : static_cast<std::size_t>(pinned->blocks());
+  }
+
+ private:
+  const std::shared_ptr<Line> line_;
+  const Line::Use use_;
+  const std::uint64_t pin_;
+};
+
+/// The error of a reply, or that it is none of this kind.
+tl::unexpected<Error> error_of(const wire::Reply& reply) {
+  if (const auto* error = reply.body_as_Error()) return tl::unexpected<Error>(wire::read_error(*error));
+  return fail(ErrorCode::kUnsupported, "the service answers something else");
+}
+
+std::uint64_t count_of(std::chrono::nanoseconds time) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, time.count()));
+}
+
+}  // namespace
+
+RemoteSession::RemoteSession(std::shared_ptr<Line> line, const SessionOptions& options)
+    : line_(std::move(line)), options_(options), family_(detail::family_of(options)) {}
+
+Space RemoteSession::space(std::string_view tenant) const { return detail::space_of(options_, family_, tenant); }
+
+Status RemoteSession::check(const Space& space) const {
+  if (line_->closed()) return detail::session_closed();
+  return detail::check_family(space, family_);
+}
+
+Result<Line::Use> RemoteSession::use() const {
+  auto use = line_->use();
+  if (use) return *use;
+  if (line_->closed()) return detail::session_closed();
+  return fail(ErrorCode::kClosed, "the service went away");
+}
+
+Match RemoteSession::match(const detail::ChainRef& chain) const {
+  const auto use = line_->use();
+  if (!use || !check(chain.space)) return {};
+  const auto ticket = line_->ask(*use, [&](LinkWriter& writer) {
+    return wire::CreateMatch(writer.builder(), writer.chain(chain.space.tenant(), chain.hashes));
+  });
+  const auto* matched = ticket ? Link::reply(*ticket).body_as_Matched() : nullptr;
+  if (matched == nullptr) return {};
+  std::vector<TierSet> tiers;
+  if (matched->tiers() != nullptr) {
+    for (const wire::TierRun* run : *matched->tiers()) {
+      const std::size_t count = std::min<std::size_t>(run->count(), chain.size() - tiers.size());
+      tiers.insert(tiers.end(), count, TierSet{.bits = run->tiers()});
+    }
+  }
+  std::optional<std::chrono::nanoseconds> time;
+  if (matched->predicted_load_time() > 0) {
+    time = std::chrono::nanoseconds(static_cast<std::int64_t>(matched->predicted_load_time()));
+  }
+  return {std::move(tiers), time};
+}
+
+std::unique_ptr<detail::LoadBackend> RemoteSession::load(const detail::ChainRef& chain, std::size_t blocks,
+                                                         std::chrono::nanoseconds deadline) {
+  if (!check(chain.space)) return nullptr;
+  auto use = line_->use();
+  if (!use) return std::make_unique<RemoteLoad>(LoadOutcome::kClosed);
+  const std::uint64_t send_until = line_->deadline_ns();
+  Line::give_back(*use);
+  auto ticket = use->link->start(
+      [&](LinkWriter& writer) {
+        const auto written = writer.chain(chain.space.tenant(), chain.hashes);
+        return wire::CreateLoad(writer.builder(), written, blocks, count_of(deadline));
+      },
+      send_until);
+  if (!ticket) {
+    const bool slow = ticket.error().code == ErrorCode::kTimeout;
+    return std::make_unique<RemoteLoad>(slow ? LoadOutcome::kDeadline : LoadOutcome::kClosed);
+  }
+  return std::make_unique<RemoteLoad>(line_, std::move(*use), std::move(*ticket), blocks, count_of(deadline));
+}
+
+std::shared_ptr<detail::ReservationBackend> RemoteSession::reserve(const detail::ChainRef& chain, std::size_t first,
+                                                                   std::size_t count) {
+  const std::size_t begin = std::min(first, chain.size());
+  const std::size_t asked = std::min(count, chain.size() - begin);
+  if (const Status status = check(chain.space); !status) {
+    if (status.error().code != ErrorCode::kClosed) log_line(LogLevel::kError, "foreign_chain", status.error().message);
+    return std::make_shared<RemoteReservation>(asked, Reserved::kClosed);
+  }
+  const auto use = line_->use();
+  if (!use) return std::make_shared<RemoteReservation>(asked, Reserved::kClosed);
+  const auto ticket = line_->ask(*use, [&](LinkWriter& writer) {
+    // A reserve needs no more of the chain than its end: what lies behind is not sent for it.
+    const auto written = writer.chain(chain.space.tenant(), chain.hashes.first(begin + asked));
+    return wire::CreateReserve(writer.builder(), written, begin, asked);
+  });
+  const auto* reserved = ticket ? Link::reply(*ticket).body_as_ReservedBlocks() : nullptr;
+  if (reserved == nullptr) return std::make_shared<RemoteReservation>(asked, Reserved::kBusy);
+  return std::make_shared<RemoteReservation>(line_, *use, *reserved, asked, block_bytes());
+}
+
+// ---- groups
+
+Result<std::vector<BlockPart>> RemoteSession::parts(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
+  TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
+  std::vector<BlockPart> parts;
+  parts.reserve(blocks.size());
+  while (!blocks.empty()) {
+    const auto piece = blocks.first(std::min(blocks.size(), wire::kMaxBatch));
+    TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
+      const std::vector<std::uint64_t> numbers(piece.begin(), piece.end());
+      const auto written = writer.builder().CreateVector(numbers);
+      return wire::CreateParts(writer.builder(), reservation_id, written);
+    }));
+    const auto* granted = Link::reply(ticket).body_as_Granted();
+    if (granted == nullptr) return error_of(Link::reply(ticket));
+    if (granted->places() != nullptr) {
+      for (const wire::Place* place : *granted->places()) {
+        if (!use.holdings->granted(*place))
+          return fail(ErrorCode::kUnsupported, "the service names a place beyond the arena");
+        parts.emplace_back(use.holdings->adopt(place->slot()), use.holdings->bytes(*place));
+      }
+    }
+    blocks = blocks.subspan(piece.size());
+  }
+  return parts;
+}
+
+Status RemoteSession::report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
+  TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
+  while (!blocks.empty()) {
+    const auto piece = blocks.first(std::min(blocks.size(), wire::kMaxBatch));
+    TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
+      const std::vector<std::uint64_t> numbers(piece.begin(), piece.end());
+      const auto written = writer.builder().CreateVector(numbers);
+      return wire::CreateReport(writer.builder(), reservation_id, written);
+    }));
+    if (Link::reply(ticket).body_as_Done() == nullptr) return error_of(Link::reply(ticket));
+    blocks = blocks.subspan(piece.size());
+  }
+  return {};
+}
+
+// ---- pins and deletes
+
+Result<std::unique_ptr<detail::PinBackend>> RemoteSession::pin(const detail::ChainRef& chain, std::size_t blocks,
+                                                               std::chrono::nanoseconds ttl) {
+  TIERCEL_TRY(check(chain.space));
+  TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
+  TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
+    const auto written = writer.chain(chain.space.tenant(), chain.hashes);
+    return wire::CreatePin(writer.builder(), written, blocks, count_of(ttl));
+  }));
+  const auto* taken = Link::reply(ticket).body_as_PinTaken();
+  if (taken == nullptr) return error_of(Link::reply(ticket));
+  return std::make_unique<RemotePin>(line_, use, taken->pin());
+}
+
+Result<Dropped> RemoteSession::drop(const detail::ChainRef& chain, std::size_t first) {
+  TIERCEL_TRY(check(chain.space));
+  TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
+  TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
+    const auto written = writer.chain(chain.space.tenant(), chain.hashes);
+    return wire::CreateDropChain(writer.builder(), written, first);
+  }));
+  const auto* dropped = Link::reply(ticket).body_as_DroppedBlocks();
+  if (dropped == nullptr) return error_of(Link::reply(ticket));
+  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending()};
+}
+
+Result<Dropped> RemoteSession::drop(const Space& space) {
+  TIERCEL_TRY(check(space));
+  TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
+  TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
+    const auto tenant = writer.builder().CreateString(space.tenant());
+    return wire::CreateDropSpace(writer.builder(), tenant);
+  }));
+  const auto* dropped = Link::reply(ticket).body_as_DroppedBlocks();
+  if (dropped == nullptr) return error_of(Link::reply(ticket));
+  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending()};
+}
+
+}  // namespace tiercel::service

@@ -1,0 +1,406 @@
+#include "service/server/member.h"
+
+#include "base/try.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tiercel::service {
+namespace {
+
+using flatbuffers::Offset;
+
+tl::unexpected<Error> broken(std::string what) { return fail(ErrorCode::kInvalidArgument, std::move(what)); }
+
+std::chrono::nanoseconds nanoseconds(std::uint64_t ns) {
+  constexpr auto kFar = static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count());
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kFar)));
+}
+
+std::size_t clamped(std::uint64_t number, std::size_t most) {
+  return static_cast<std::size_t>(std::min<std::uint64_t>(number, most));
+}
+
+}  // namespace
+
+Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
+               Slow slow)
+    : core_(std::move(core)), limits_(limits), slow_(std::move(slow)), chains_(limits.chains, ring), grants_(core_) {}
+
+Member::~Member() { end(); }
+
+void Member::end() noexcept {
+  if (session_) session_->close();
+  loads_.clear();
+  for (const auto& [_, reservation] : reservations_) reservation->finish();
+  reservations_.clear();
+  pins_.clear();
+}
+
+// ---- replies
+
+template <class Body>
+void Member::reply(std::uint64_t id, Offset<Body> body, wire::OutBuffer& out) {
+  builder_.Finish(wire::CreateReply(builder_, id, wire::ReplyBodyTraits<Body>::enum_value, body.Union()));
+  out.add_frame(std::as_bytes(std::span(builder_.GetBufferPointer(), builder_.GetSize())));
+  builder_.Clear();
+}
+
+void Member::reply_error(std::uint64_t id, const Error& error, wire::OutBuffer& out) {
+  reply(id, wire::write_error(builder_, error), out);
+}
+
+wire::Place Member::place_of(SlotId slot, std::uint32_t length) const noexcept {
+  return {static_cast<std::uint64_t>(core_->data(slot) - core_->arena().data()), length, slot};
+}
+
+// ---- requests
+
+Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
+  using Body = wire::RequestBody;
+  const std::uint64_t id = request.id();
+  const Body type = request.body_type();
+  if (!session_ && type != Body::Open && type != Body::Ping && type != Body::Release && type != Body::Hold &&
+      type != Body::Close) {
+    return broken("a request before the session is open");
+  }
+  switch (type) {
+    case Body::Open:
+      return open(id, *request.body_as_Open(), out);
+    case Body::Match:
+      return match(id, *request.body_as_Match(), out);
+    case Body::Keep:
+      TIERCEL_TRY(chains_.resolve(*request.body_as_Keep()->chain()));
+      break;
+    case Body::Load:
+      return load(id, *request.body_as_Load(), out);
+    case Body::CancelLoad:
+      loads_.erase(request.body_as_CancelLoad()->load());
+      return {};
+    case Body::Reserve:
+      return reserve(id, *request.body_as_Reserve(), out);
+    case Body::Commit:
+      return commit(id, *request.body_as_Commit(), out);
+    case Body::Abort:
+      return abort(*request.body_as_Abort());
+    case Body::EndReservation:
+      if (const auto found = reservations_.find(request.body_as_EndReservation()->reservation());
+          found != reservations_.end()) {
+        found->second->finish();
+        reservations_.erase(found);
+      }
+      return {};
+    case Body::Parts:
+      return parts(id, *request.body_as_Parts(), out);
+    case Body::Report:
+      return report(id, *request.body_as_Report(), out);
+    case Body::Pin:
+      return pin(id, *request.body_as_Pin(), out);
+    case Body::PinnedBlocks:
+      return pinned(id, *request.body_as_PinnedBlocks(), out);
+    case Body::Unpin:
+      pins_.erase(request.body_as_Unpin()->pin());
+      return {};
+    case Body::DropChain:
+      return drop(id, *request.body_as_DropChain(), out);
+    case Body::DropSpace:
+      return drop(id, *request.body_as_DropSpace(), out);
+    case Body::Release:
+      return release(*request.body_as_Release());
+    case Body::Hold:
+      hold(*request.body_as_Hold());
+      break;
+    case Body::Close:
+      if (session_) session_->close();
+      break;
+    case Body::Ping:
+      break;
+    case Body::NONE:
+      return broken("a request without a body");
+  }
+  if (id != 0) reply(id, wire::CreateDone(builder_), out);
+  return {};
+}
+
+Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer& out) {
+  if (session_) return broken("a second session on one connection");
+  auto options = wire::read_open(message);
+  if (!options) {
+    reply_error(id, options.error(), out);
+    return {};
+  }
+  auto session = core_->open_session(*options);
+  if (!session) {
+    reply_error(id, session.error(), out);
+    return {};
+  }
+  options_ = std::move(*options);
+  session_ = std::move(*session);
+  reply(id, wire::CreateOpened(builder_, session_->block_bytes()), out);
+  return {};
+}
+
+Space Member::space_of(const flatbuffers::String* tenant) {
+  const std::string_view name = tenant == nullptr ? std::string_view() : tenant->string_view();
+  const auto found = spaces_.find(name);
+  if (found != spaces_.end()) return found->second;
+  Space space = session_->space(name);
+  if (spaces_.size() < limits_.tenants) spaces_.emplace(name, space);
+  return space;
+}
+
+Status Member::match(std::uint64_t id, const wire::Match& message, wire::OutBuffer& out) {
+  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  const Space space = space_of(message.chain()->tenant());
+  const tiercel::Match found = session_->match({space, hashes});
+  std::vector<wire::TierRun> runs;
+  for (std::size_t i = 0; i < found.blocks();) {
+    const TierSet tiers = found.tiers(i);
+    std::uint32_t count = 0;
+    for (; i < found.blocks() && found.tiers(i) == tiers; ++i) ++count;
+    runs.emplace_back(count, tiers.bits);
+  }
+  const auto time = found.predicted_load_time();
+  const auto written = builder_.CreateVectorOfStructs(runs);
+  reply(id, wire::CreateMatched(builder_, written, time ? static_cast<std::uint64_t>(time->count()) : 0), out);
+  return {};
+}
+
+// ---- loads
+
+Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer& out) {
+  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  if (loads_.contains(id)) return broken("two loads under one id");
+  const Space space = space_of(message.chain()->tenant());
+  if (loads_.size() >= limits_.loads) {
+    reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kBusy)), out);
+    return {};
+  }
+  auto backend = session_->load({space, hashes}, clamped(message.blocks(), SIZE_MAX), nanoseconds(message.deadline()));
+  if (!backend) {
+    reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kClosed)), out);
+    return {};
+  }
+  std::unique_ptr<detail::LocalLoad> load(
+      static_cast<detail::LocalLoad*>(backend.release()));  // LocalSession makes no other
+  if (load->done()) {
+    answer_load(id, *load, out);
+    return {};
+  }
+  const std::uint64_t deadline = deadline_after(core_->clock().now_ns(), message.deadline());
+  loads_.emplace(id, OpenLoad{.load = std::move(load), .deadline_ns = deadline});
+  return {};
+}
+
+void Member::finish_loads(wire::OutBuffer& out) {
+  for (auto at = loads_.begin(); at != loads_.end();) {
+    if (!at->second.load->done()) {
+      ++at;
+      continue;
+    }
+    answer_load(at->first, *at->second.load, out);
+    at = loads_.erase(at);
+  }
+}
+
+std::uint64_t Member::next_deadline_ns() const noexcept {
+  std::uint64_t next = UINT64_MAX;
+  for (const auto& [_, load] : loads_) next = std::min(next, load.deadline_ns);
+  return next;
+}
+
+void Member::answer_load(std::uint64_t id, detail::LocalLoad& load, wire::OutBuffer& out) {
+  std::vector<wire::Place> places;
+  const auto held = load.held();
+  places.reserve(held.size());
+  for (const HeldBlock& block : held) {
+    grants_.add(block.slot);  // beside the load's own pin, which ends with the load
+    places.push_back(place_of(block.slot, block.length));
+  }
+  const auto written = builder_.CreateVectorOfStructs(places);
+  reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(load.outcome()), written), out);
+}
+
+// ---- stores
+
+Status Member::reserve(std::uint64_t id, const wire::Reserve& message, wire::OutBuffer& out) {
+  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  const std::size_t first = clamped(message.first(), hashes.size());
+  const std::size_t count = clamped(message.count(), hashes.size() - first);
+  if (reservations_.size() >= limits_.reservations) {
+    const std::vector<std::uint8_t> outcomes(count, static_cast<std::uint8_t>(Reserved::kBusy));
+    reply(id, wire::CreateReservedBlocks(builder_, 0, builder_.CreateVector(outcomes)), out);
+    return {};
+  }
+  const Space space = space_of(message.chain()->tenant());
+  auto backend = session_->reserve({space, hashes}, first, count);
+  auto reservation = std::static_pointer_cast<detail::LocalReservation>(std::move(backend));
+  std::vector<std::uint8_t> outcomes;
+  std::vector<wire::Place> places;
+  for (std::size_t i = 0; i < reservation->size(); ++i) {
+    outcomes.push_back(static_cast<std::uint8_t>(reservation->outcome(i)));
+    if (reservation->outcome(i) != Reserved::kYes) continue;
+    const SlotId slot = reservation->slot(i);
+    grants_.add(slot);
+    places.push_back(place_of(slot, static_cast<std::uint32_t>(session_->block_bytes())));
+  }
+  const std::uint64_t number = reservation->id();
+  if (places.empty()) {
+    reservation->finish();  // nothing will be written: the client keeps no handle of it
+  } else {
+    reservations_.emplace(number, std::move(reservation));
+  }
+  const auto written = builder_.CreateVector(outcomes);
+  const auto where = builder_.CreateVectorOfStructs(places);
+  reply(id, wire::CreateReservedBlocks(builder_, number, written, where), out);
+  return {};
+}
+
+Status Member::commit(std::uint64_t id, const wire::Commit& message, wire::OutBuffer& out) {
+  if (message.items()->size() > wire::kMaxBatch) return broken("commit: more items than a message may have");
+  const auto found = reservations_.find(message.reservation());
+  std::vector<std::uint8_t> codes;
+  std::vector<Offset<wire::Error>> errors;
+  for (const wire::Item* item : *message.items()) {
+    Status status = fail(ErrorCode::kClosed, "commit: the reservation has ended");
+    if (found != reservations_.end()) {
+      detail::LocalReservation& reservation = *found->second;
+      if (item->index() >= reservation.size()) return broken("commit: an item beyond its reservation");
+      if (reservation.outcome(item->index()) != Reserved::kYes) return broken("commit: an item without a writer");
+      const auto size = item->whole() ? std::nullopt : std::optional<std::size_t>(clamped(item->size(), SIZE_MAX));
+      const SlotId slot = reservation.slot(item->index());
+      status = reservation.commit(item->index(), size);
+      if (status && item->release() && !grants_.release(slot, 1)) return broken("commit: a grant that was not given");
+    }
+    codes.push_back(status ? std::uint8_t{0}
+                           : static_cast<std::uint8_t>(static_cast<unsigned>(status.error().code) + 1));
+    if (!status) errors.push_back(wire::write_error(builder_, status.error()));
+  }
+  const auto written = builder_.CreateVector(codes);
+  const auto sentences = builder_.CreateVector(errors);
+  reply(id, wire::CreateCommitted(builder_, written, sentences), out);
+  return {};
+}
+
+Status Member::abort(const wire::Abort& message) {
+  const auto found = reservations_.find(message.reservation());
+  if (found == reservations_.end()) return {};
+  for (const std::uint32_t item : *message.items()) {
+    if (item >= found->second->size()) return broken("abort: an item beyond its reservation");
+    found->second->abort(item);
+  }
+  return {};
+}
+
+Status Member::parts(std::uint64_t id, const wire::Parts& message, wire::OutBuffer& out) {
+  if (message.blocks()->size() > wire::kMaxBatch) return broken("parts: more blocks than a message may have");
+  const std::vector<std::size_t> blocks(message.blocks()->begin(), message.blocks()->end());
+  const auto parts = session_->parts(message.reservation(), blocks);
+  if (!parts) {
+    reply_error(id, parts.error(), out);
+    return {};
+  }
+  std::vector<wire::Place> places;
+  for (const BlockPart& part : *parts) {
+    const SlotId slot = core_->slot_at(part.bytes().data());
+    grants_.add(slot);
+    places.push_back(place_of(slot, static_cast<std::uint32_t>(part.bytes().size())));
+  }
+  const auto written = builder_.CreateVectorOfStructs(places);
+  reply(id, wire::CreateGranted(builder_, written), out);
+  return {};
+}
+
+Status Member::report(std::uint64_t id, const wire::Report& message, wire::OutBuffer& out) {
+  if (message.blocks()->size() > wire::kMaxBatch) return broken("report: more blocks than a message may have");
+  const std::vector<std::size_t> blocks(message.blocks()->begin(), message.blocks()->end());
+  if (const Status status = session_->report(message.reservation(), blocks); !status) {
+    reply_error(id, status.error(), out);
+  } else {
+    reply(id, wire::CreateDone(builder_), out);
+  }
+  return {};
+}
+
+Status Member::release(const wire::Release& message) {
+  for (const wire::Grants* grant : *message.grants()) {
+    if (!grants_.release(grant->slot(), grant->count())) return broken("release: a grant that was not given");
+  }
+  return {};
+}
+
+void Member::hold(const wire::Hold& message) {
+  std::unordered_map<SlotId, std::uint32_t> claimed;
+  for (const wire::Grants* grant : *message.grants()) claimed[grant->slot()] += grant->count();
+  std::vector<std::pair<SlotId, std::uint32_t>> keep;
+  grants_.visit(
+      [&](SlotId slot, std::uint32_t) { keep.emplace_back(slot, claimed.contains(slot) ? claimed[slot] : 0); });
+  for (const auto& [slot, count] : keep) grants_.shrink_to(slot, count);
+}
+
+// ---- pins and deletes
+
+Status Member::pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& out) {
+  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  if (pins_.size() >= limits_.pins) {
+    reply_error(id,
+                {.code = ErrorCode::kLimit,
+                 .message = fmt::format("pin: {} pins are open on this session, which is "
+                                        "the limit",
+                                        pins_.size())},
+                out);
+    return {};
+  }
+  const Space space = space_of(message.chain()->tenant());
+  auto pin = session_->pin({space, hashes}, clamped(message.blocks(), SIZE_MAX), nanoseconds(message.ttl()));
+  if (!pin) {
+    reply_error(id, pin.error(), out);
+    return {};
+  }
+  const std::size_t blocks = (*pin)->blocks();
+  pins_.emplace(next_pin_, std::move(*pin));
+  reply(id, wire::CreatePinTaken(builder_, next_pin_++, blocks), out);
+  return {};
+}
+
+Status Member::pinned(std::uint64_t id, const wire::PinnedBlocks& message, wire::OutBuffer& out) {
+  const auto found = pins_.find(message.pin());
+  reply(id, wire::CreatePinned(builder_, found == pins_.end() ? 0 : found->second->blocks()), out);
+  return {};
+}
+
+Status Member::drop(std::uint64_t id, const wire::DropChain& message, wire::OutBuffer& out) {
+  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  answer_drop(
+      id,
+      [session = session_, space = space_of(message.chain()->tenant()),
+       list = std::vector<BlockHash>(hashes.begin(), hashes.end()),
+       first = clamped(message.first(), SIZE_MAX)]() -> Result<Dropped> {
+        return session->drop(detail::ChainRef(space, list), first);
+      },
+      out);
+  return {};
+}
+
+Status Member::drop(std::uint64_t id, const wire::DropSpace& message, wire::OutBuffer& out) {
+  answer_drop(
+      id,
+      [session = session_, space = space_of(message.tenant())]() -> Result<Dropped> { return session->drop(space); },
+      out);
+  return {};
+}
+
+/// A delete waits for its log to be synced: elsewhere.
+void Member::answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out) {
+  if (slow_(id, std::move(work))) return;
+  reply_error(id, {.code = ErrorCode::kLimit, .message = "drop: too many deletes are under way; ask again"}, out);
+}
+
+void Member::done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out) {
+  if (!dropped) return reply_error(request, dropped.error(), out);
+  reply(request, wire::CreateDroppedBlocks(builder_, dropped->blocks, dropped->pending), out);
+}
+
+}  // namespace tiercel::service

@@ -1,0 +1,99 @@
+// Member: what one connection may do: its session of the core, its open loads, reservations and pins, and its grants.
+//
+// Turns requests into replies. Belongs to its connection's thread. handle() never waits: a load that is not final yet
+// is answered by finish_loads(), a delete by whoever runs it (`slow`). An Error of handle() means that the message
+// breaks the protocol: the connection is to be closed; what is wrong with a well-formed question is answered in a
+// reply, with the sentence that the in-process session gives.
+#pragma once
+
+#include "cache/local_load.h"
+#include "cache/local_reservation.h"
+#include "cache/local_session.h"
+#include "service/server/chain_table.h"
+#include "service/server/grants.h"
+#include "service/wire/frame.h"
+#include "service/wire/messages.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tiercel::service {
+
+struct MemberLimits {
+  ChainLimits chains{};
+  std::uint32_t loads = 64;           ///< in flight
+  std::uint32_t reservations = 1024;  ///< open
+  std::uint32_t pins = 1024;
+  std::uint32_t tenants = 1024;  ///< whose namespaces are remembered; more are computed each time
+};
+
+class Member {
+ public:
+  /// Runs work that may wait, elsewhere; its answer reaches the member as done_slow(). False: no room, or stopping.
+  using Slow = std::function<bool(std::uint64_t request, std::function<Result<Dropped>()> work)>;
+
+  Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
+         Slow slow);
+  ~Member();
+
+  [[nodiscard]] Status handle(const wire::Request& request, wire::OutBuffer& out);
+  void done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out);
+  /// Answers the loads that are final by now.
+  void finish_loads(wire::OutBuffer& out);
+  /// Of the loads in flight; UINT64_MAX if there is none.
+  [[nodiscard]] std::uint64_t next_deadline_ns() const noexcept;
+
+  /// Ends the session: reservations are aborted, pins and loads end. What was granted stays until grants() is cleared.
+  void end() noexcept;
+  [[nodiscard]] GrantTable& grants() noexcept { return grants_; }
+  [[nodiscard]] const SessionOptions* options() const noexcept { return session_ ? &options_ : nullptr; }
+
+ private:
+  using Builder = flatbuffers::FlatBufferBuilder;
+  struct OpenLoad {
+    std::unique_ptr<detail::LocalLoad> load;
+    std::uint64_t deadline_ns = 0;
+  };
+
+  [[nodiscard]] Status open(std::uint64_t id, const wire::Open& message, wire::OutBuffer& out);
+  [[nodiscard]] Status match(std::uint64_t id, const wire::Match& message, wire::OutBuffer& out);
+  [[nodiscard]] Status load(std::uint64_t id, const wire::Load& message, wire::OutBuffer& out);
+  [[nodiscard]] Status reserve(std::uint64_t id, const wire::Reserve& message, wire::OutBuffer& out);
+  [[nodiscard]] Status commit(std::uint64_t id, const wire::Commit& message, wire::OutBuffer& out);
+  [[nodiscard]] Status abort(const wire::Abort& message);
+  [[nodiscard]] Status parts(std::uint64_t id, const wire::Parts& message, wire::OutBuffer& out);
+  [[nodiscard]] Status report(std::uint64_t id, const wire::Report& message, wire::OutBuffer& out);
+  [[nodiscard]] Status pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& out);
+  [[nodiscard]] Status pinned(std::uint64_t id, const wire::PinnedBlocks& message, wire::OutBuffer& out);
+  [[nodiscard]] Status drop(std::uint64_t id, const wire::DropChain& message, wire::OutBuffer& out);
+  [[nodiscard]] Status drop(std::uint64_t id, const wire::DropSpace& message, wire::OutBuffer& out);
+  [[nodiscard]] Status release(const wire::Release& message);
+  void hold(const wire::Hold& message);
+  void answer_load(std::uint64_t id, detail::LocalLoad& load, wire::OutBuffer& out);
+  void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
+
+  [[nodiscard]] Space space_of(const flatbuffers::String* tenant);
+  template <class Body>
+  void reply(std::uint64_t id, flatbuffers::Offset<Body> body, wire::OutBuffer& out);
+  void reply_error(std::uint64_t id, const Error& error, wire::OutBuffer& out);
+  [[nodiscard]] wire::Place place_of(SlotId slot, std::uint32_t length) const noexcept;
+
+  const std::shared_ptr<detail::CacheCore> core_;
+  const MemberLimits limits_;
+  const Slow slow_;
+  ChainTable chains_;
+  GrantTable grants_;
+  SessionOptions options_;
+  std::shared_ptr<detail::LocalSession> session_;
+  std::map<std::string, Space, std::less<>> spaces_;
+  std::map<std::uint64_t, OpenLoad> loads_;
+  std::map<std::uint64_t, std::shared_ptr<detail::LocalReservation>> reservations_;
+  std::map<std::uint64_t, std::unique_ptr<detail::PinBackend>> pins_;
+  std::uint64_t next_pin_ = 1;
+  Builder builder_{1024};
+};
+
+}  // namespace tiercel::service

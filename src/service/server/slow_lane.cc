@@ -1,0 +1,46 @@
+#include "service/server/slow_lane.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+namespace tiercel::service {
+
+void SlowLane::start() {
+  thread_ = std::thread([this] {
+    (void)pthread_setname_np(pthread_self(), "tiercel-slow");
+    run();
+  });
+}
+
+void SlowLane::stop() noexcept {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  woken_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool SlowLane::submit(std::function<void()> work) {
+  {
+    const MutexLock lock(mutex_);
+    if (stopping_ || !queue_.push(std::move(work))) return false;
+  }
+  woken_.notify_one();
+  return true;
+}
+
+void SlowLane::run() {
+  MutexLock lock(mutex_);
+  for (;;) {
+    while (queue_.empty() && !stopping_) woken_.wait(lock.native());
+    if (queue_.empty()) return;
+    const auto work = queue_.pop();
+    lock.unlock();
+    work();
+    lock.lock();
+  }
+}
+
+}  // namespace tiercel::service

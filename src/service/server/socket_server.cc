@@ -1,0 +1,468 @@
+#include "service/server/socket_server.h"
+
+#include "base/log.h"
+#include "base/try.h"
+#include "cache/cache_access.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <random>
+#include <system_error>
+#include <utility>
+
+namespace tiercel::service {
+namespace {
+
+std::uint64_t random_number() {
+  std::random_device entropy;
+  return (std::uint64_t{entropy()} << 32U | entropy()) | 1U;  // never 0
+}
+
+bool is_gone(const FileDescriptor& pidfd) {
+  pollfd one{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  return poll(&one, 1, 0) == 1;
+}
+
+}  // namespace
+
+// ---- life
+
+SocketServer::SocketServer(const Cache& cache, const SocketOptions& options)
+    : core_(detail::CacheAccess::core(cache)), options_(options), service_(random_number()) {}
+
+Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, const SocketOptions& options) {
+  std::unique_ptr<SocketServer> server(new SocketServer(cache, options));
+  if (server->core_->arena().mapping().fd() < 0) {
+    return fail(ErrorCode::kInvalidArgument, "host.arena: \"anonymous\"; a service shares its arena: set \"memfd\"");
+  }
+  try {
+    TIERCEL_TRY(server->listen());
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kIo, fmt::format("service.threads: the system gives no more threads: {}", error.what()),
+                error.code().value());
+  }
+  return server;
+}
+
+Status SocketServer::listen() {
+  TIERCEL_TRY_ASSIGN(listening_, wire::listen_at({.path = options_.path, .group = options_.group}));
+  for (std::uint32_t i = 0; i < std::max(options_.threads, 1U); ++i) {
+    auto lane = std::make_unique<Lane>();
+    TIERCEL_TRY_ASSIGN(lane->reactor, Reactor::create(fmt::format("tiercel-io-{}", i), core_->clock()));
+    lanes_.push_back(std::move(lane));
+  }
+  TIERCEL_TRY(lanes_[0]->reactor->watch(listening_.socket.get(), EPOLLIN, [this](std::uint32_t) { accept_callers(); }));
+  slow_.start();
+  core_->set_progress_listener([this] { progressed(); });
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    lanes_[i]->reactor->start([this, i] {
+      const std::uint64_t next = turn(*lanes_[i]);
+      return i == 0 ? std::min(next, housekeep()) : next;
+    });
+  }
+  return {};
+}
+
+SocketServer::~SocketServer() { stop(); }
+
+void SocketServer::stop() noexcept {
+  if (std::exchange(stopped_, true)) return;
+  core_->set_progress_listener(nullptr);
+  if (listening_.socket) (void)::unlink(options_.path.c_str());
+  // The first lane ends last: what the others send off arrives there.
+  for (auto lane = lanes_.rbegin(); lane != lanes_.rend(); ++lane) {
+    (*lane)->reactor->stop();
+    for (const auto& [_, connection] : (*lane)->connections) connection->member().end();
+  }
+  slow_.stop();
+  for (const auto& lane : lanes_) {
+    for (const auto& [_, connection] : lane->connections) {
+      if (!is_gone(connection->caller().pidfd)) connection->member().grants().forget();
+    }
+    lane->connections.clear();
+  }
+  for (const auto& [_, departed] : departed_) {
+    if (!is_gone(departed->caller.pidfd)) departed->grants.forget();
+  }
+  departed_.clear();
+  greetings_.clear();
+}
+
+// ---- callers
+
+void SocketServer::accept_callers() {
+  for (;;) {
+    FileDescriptor socket(accept4(listening_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket) {
+      if (errno == EMFILE || errno == ENFILE) {
+        log_line(LogLevel::kError, "service_descriptors",
+                 fmt::format("a caller was not accepted: {} (raise the limit of open files, LimitNOFILE of the unit)",
+                             strerror(errno)));
+      }
+      return;
+    }
+    const int fd = socket.get();
+    const std::uint64_t until =
+        deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(options_.greeting.count()));
+    greetings_.emplace(fd, Greeting{.socket = std::move(socket), .until_ns = until, .hello = {}, .pidfd = {}});
+    if (connected_.load(std::memory_order_relaxed) + greetings_.size() > options_.connections) {
+      refuse(fd, {.code = ErrorCode::kLimit,
+                  .message = fmt::format("limits.sessions: {} processes are connected, which is the limit",
+                                         options_.connections)});
+      continue;
+    }
+    const Status watched =
+        lanes_[0]->reactor->watch(fd, EPOLLIN, [this, fd](std::uint32_t events) { hear(fd, events); });
+    if (!watched) greetings_.erase(fd);
+  }
+}
+
+void SocketServer::refuse(int socket, const Error& error) {
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  const wire::Welcome no = wire::refusal(error);
+  (void)wire::send_with_descriptors(socket, std::as_bytes(std::span(&no, 1)), {});
+  lanes_[0]->reactor->unwatch(socket);
+  greetings_.erase(socket);
+  log_line(LogLevel::kWarn, "service_refused", fmt::format("a caller was refused: {}", error.message));
+}
+
+void SocketServer::hear(int socket, std::uint32_t) {
+  const auto found = greetings_.find(socket);
+  if (found == greetings_.end()) return;
+  Greeting& greeting = found->second;
+  wire::Hello hello;
+  auto received = wire::receive_with_descriptors(socket, std::as_writable_bytes(std::span(&hello, 1)));
+  if (received && !*received) return;                            // nothing yet
+  if (!received || (*received)->bytes == 0 || greeting.hello) {  // gone, or it speaks out of turn
+    lanes_[0]->reactor->unwatch(socket);
+    greetings_.erase(found);
+    return;
+  }
+  if ((*received)->bytes != sizeof(hello)) {
+    protocol_errors_.fetch_add(1, std::memory_order_relaxed);
+    return refuse(socket,
+                  {.code = ErrorCode::kInvalidArgument, .message = "the caller does not speak Tiercel's protocol"});
+  }
+  if (const auto version = wire::common_version(hello); !version) return refuse(socket, version.error());
+  if ((*received)->descriptors.size() != 1) {
+    return refuse(socket, {.code = ErrorCode::kInvalidArgument, .message = "a caller must show its own pidfd"});
+  }
+  greeting.hello = hello;
+  greeting.pidfd = std::move((*received)->descriptors[0]);
+  greet(socket);
+}
+
+/// Who is it? The kernel says, and what it shows must agree.
+Status SocketServer::check_caller(const Greeting& greeting, Caller& caller) const {
+  TIERCEL_TRY_ASSIGN(caller.peer, wire::peer_of(greeting.socket.get()));
+  const uid_t self = geteuid();
+  if (options_.group.empty() && caller.peer.uid != self && caller.peer.uid != 0) {
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("user {} may not use the cache of user {} (service.group admits a group)", caller.peer.uid, self));
+  }
+  const auto pid = wire::process_of(greeting.pidfd.get());
+  if (!pid) return fail(ErrorCode::kInvalidArgument, "what the caller shows is no pidfd");
+  if (*pid > 0 && caller.peer.pid > 0 && *pid != caller.peer.pid) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("process {} shows the pidfd of process {}", caller.peer.pid, *pid));
+  }
+  return {};
+}
+
+void SocketServer::greet(int socket) {
+  const auto found = greetings_.find(socket);
+  if (found == greetings_.end()) return;
+  Greeting& greeting = found->second;
+  Caller caller;
+  if (const Status known = check_caller(greeting, caller); !known) return refuse(socket, known.error());
+
+  // It takes up an earlier connection: that one ends first, and this caller waits for it.
+  std::shared_ptr<Departed> earlier;
+  const wire::Hello& hello = *greeting.hello;
+  if (hello.service == service_ && hello.member != 0) {
+    if (const auto at = departed_.find(hello.member); at != departed_.end()) {
+      if (at->second->caller.token == hello.token) {
+        earlier = at->second;
+        lanes_[0]->reactor->unwatch(at->second->caller.pidfd.get());
+        departed_.erase(at);
+      }
+    } else {
+      bool connected = false;
+      {
+        const MutexLock lock(mutex_);
+        connected = reports_.contains(hello.member);
+      }
+      if (connected) {
+        Lane& lane = lane_of(hello.member);
+        lane.reactor->post([this, &lane, member = hello.member, token = hello.token] {
+          const auto old = lane.connections.find(member);
+          if (old == lane.connections.end() || old->second->caller().token != token) return;
+          end(lane, member, fail(ErrorCode::kClosed, "its process has connected anew"));
+        });
+        return;  // send_off() calls again; if nothing comes, the greeting's time ends
+      }
+    }
+  }
+
+  caller.pidfd = std::move(greeting.pidfd);
+  caller.member = next_member_++;
+  caller.token = random_number();
+  caller.since_ns = core_->clock().now_ns();
+  auto ring = Mapping::share(
+      {.bytes = options_.ring_bytes, .huge_pages = HugePages::kOff, .kind = ArenaKind::kMemfd, .name = "tiercel-ring"});
+  if (!ring) return refuse(socket, ring.error());
+  Lane& lane = lane_of(caller.member);
+  auto member = std::make_unique<Member>(
+      core_, options_.member, std::span<const std::byte>((*ring)->data(), (*ring)->bytes()),
+      [this, &lane, number = caller.member](std::uint64_t request, std::function<Result<Dropped>()> work) {
+        return slow_.submit([this, &lane, number, request, work = std::move(work)] {
+          auto dropped = std::make_shared<Result<Dropped>>(work());
+          lane.reactor->post([this, &lane, number, request, dropped] {
+            const auto at = lane.connections.find(number);
+            if (at == lane.connections.end()) return;
+            at->second->member().done_slow(request, *dropped, at->second->out());
+            settle(lane, *at->second, at->second->flush());
+          });
+        });
+      });
+  const Mapping& arena = core_->arena().mapping();
+  wire::Welcome welcome{.version = *wire::common_version(hello),
+                        .service = service_,
+                        .member = caller.member,
+                        .token = caller.token,
+                        .arena_bytes = arena.bytes(),
+                        .ring_bytes = (*ring)->bytes(),
+                        .slots = core_->slot_ids(),
+                        .max_payload = wire::kMaxRequestBytes,
+                        .max_chain = options_.member.chains.max_chain,
+                        .kept_chains = options_.member.chains.handles,
+                        .kept_hashes = options_.member.chains.kept_hashes,
+                        .adopted = earlier ? 1U : 0U};
+  if (earlier) {
+    member->grants().merge(std::move(earlier->grants));
+    taken_up_.fetch_add(1, std::memory_order_relaxed);
+  }
+  const int descriptors[] = {arena.fd(), (*ring)->fd()};
+  const Status sent = wire::send_with_descriptors(socket, std::as_bytes(std::span(&welcome, 1)), descriptors);
+  lanes_[0]->reactor->unwatch(socket);
+  auto connection = std::make_shared<std::unique_ptr<Connection>>(
+      std::make_unique<Connection>(std::move(greeting.socket), std::move(caller), *ring, std::move(member)));
+  greetings_.erase(found);
+  // Also where the Welcome did not arrive: the connection's end takes care of the grants.
+  accepted_.fetch_add(1, std::memory_order_relaxed);
+  connected_.fetch_add(1, std::memory_order_relaxed);
+  note_member((*connection)->caller().member, connection->get());
+  lane.reactor->post([this, &lane, connection] { adopt(lane, std::move(*connection)); });
+  if (!sent) log_line(LogLevel::kWarn, "service_welcome", sent.error().message);
+}
+
+/// A connection has ended; its grants wait for its process.
+void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> departed) {
+  if (!departed->grants.empty()) {
+    const int pidfd = departed->caller.pidfd.get();
+    departed_.emplace(member, departed);
+    note_member(member, nullptr);
+    const Status watched = lanes_[0]->reactor->watch(pidfd, EPOLLIN, [this, member, pidfd](std::uint32_t) {
+      const auto at = departed_.find(member);
+      if (at == departed_.end() || !is_gone(at->second->caller.pidfd)) return;
+      at->second->gone_ns = core_->clock().now_ns();
+      lanes_[0]->reactor->unwatch(pidfd);
+    });
+    // Not watched: looked at now and then (housekeep).
+    if (!watched) log_line(LogLevel::kWarn, "service_departed", watched.error().message);
+  }
+  for (const auto& [socket, greeting] : greetings_) {
+    if (!greeting.hello || greeting.hello->member != member) continue;
+    greet(socket);
+    break;
+  }
+}
+
+/// The first lane's turn: greetings that take too long, processes that are gone. Answers when to look again.
+std::uint64_t SocketServer::housekeep() {
+  const std::uint64_t now = core_->clock().now_ns();
+  std::uint64_t next = UINT64_MAX;
+  for (auto at = greetings_.begin(); at != greetings_.end();) {
+    if (at->second.until_ns <= now) {
+      const int socket = at->first;
+      ++at;
+      refuse(socket, {.code = ErrorCode::kTimeout, .message = "the caller said nothing in time"});
+    } else {
+      next = std::min(next, at->second.until_ns);
+      ++at;
+    }
+  }
+  const auto settle_ns = static_cast<std::uint64_t>(options_.settle.count());
+  for (auto at = departed_.begin(); at != departed_.end();) {
+    Departed& departed = *at->second;
+    if (departed.gone_ns == 0 && is_gone(departed.caller.pidfd)) departed.gone_ns = now;
+    const std::uint64_t free_ns = departed.gone_ns == 0 ? UINT64_MAX : deadline_after(departed.gone_ns, settle_ns);
+    if (free_ns <= now) {
+      lanes_[0]->reactor->unwatch(departed.caller.pidfd.get());
+      {
+        const MutexLock lock(mutex_);
+        reports_.erase(at->first);
+      }
+      at = departed_.erase(at);  // the grants end with it
+    } else {
+      next = std::min({next, free_ns, deadline_after(now, 1'000'000'000)});
+      ++at;
+    }
+  }
+  return next;
+}
+
+// ---- connections
+
+void SocketServer::adopt(Lane& lane, std::unique_ptr<Connection> connection) {
+  const std::uint64_t member = connection->caller().member;
+  const int socket = connection->socket();
+  const int pidfd = connection->caller().pidfd.get();
+  lane.connections.emplace(member, std::move(connection));
+  const auto on_socket = [this, &lane, member](std::uint32_t events) { ready(lane, member, events); };
+  const auto on_process = [this, &lane, member](std::uint32_t) {
+    const auto found = lane.connections.find(member);  // the event may be of an earlier descriptor of this number
+    if (found == lane.connections.end() || !is_gone(found->second->caller().pidfd)) return;
+    end(lane, member, fail(ErrorCode::kClosed, "its process has ended"));
+  };
+  Status watched = lane.reactor->watch(socket, EPOLLIN, on_socket);
+  // A child that was forked may hold the socket open: the process's end is the connection's.
+  if (watched) watched = lane.reactor->watch(pidfd, EPOLLIN, on_process);
+  if (!watched) end(lane, member, watched);
+}
+
+void SocketServer::ready(Lane& lane, std::uint64_t member, std::uint32_t) {
+  const auto found = lane.connections.find(member);
+  if (found == lane.connections.end()) return;
+  Connection& connection = *found->second;
+  Status status;
+  try {
+    status = connection.serve();
+    if (status) status = connection.flush();
+  } catch (const std::bad_alloc&) {
+    status = fail(ErrorCode::kOutOfMemory, "no memory for its request");
+  }
+  settle(lane, connection, status);
+}
+
+/// After replies were written: goes on, waits for room in the socket, or ends.
+void SocketServer::settle(Lane& lane, Connection& connection, const Status& status) {
+  if (!status) return end(lane, connection.caller().member, status);
+  if (connection.wants_to_write() != connection.watched_for_writing) {
+    connection.watched_for_writing = connection.wants_to_write();
+    lane.reactor->change(connection.socket(),
+                         EPOLLIN | (connection.watched_for_writing ? std::uint32_t{EPOLLOUT} : 0U));
+  }
+  const bool loads = connection.member().next_deadline_ns() != UINT64_MAX;
+  if (loads == connection.has_loads) return;
+  connection.has_loads = loads;
+  if (!loads) {
+    lane.with_loads.fetch_sub(1);
+    return;
+  }
+  lane.with_loads.fetch_add(1);  // seq_cst: from here on progressed() wakes this thread
+  lane.progressed.store(true);   // and what came before is looked at in turn()
+}
+
+void SocketServer::end(Lane& lane, std::uint64_t member, const Status& why) {
+  const auto found = lane.connections.find(member);
+  if (found == lane.connections.end()) return;
+  const std::unique_ptr<Connection> connection = std::move(found->second);
+  lane.connections.erase(found);
+  lane.reactor->unwatch(connection->socket());
+  lane.reactor->unwatch(connection->caller().pidfd.get());
+  if (connection->has_loads) lane.with_loads.fetch_sub(1);
+  const pid_t pid = connection->caller().peer.pid;
+  connection->member().end();
+  connected_.fetch_sub(1, std::memory_order_relaxed);
+  {
+    const MutexLock lock(mutex_);
+    reports_.erase(member);
+  }
+  if (why.error().code != ErrorCode::kClosed) {
+    protocol_errors_.fetch_add(1, std::memory_order_relaxed);
+    log_line(LogLevel::kWarn, "service_connection",
+             fmt::format("the connection of process {} was closed: {}", pid, why.error().message));
+  }
+  auto departed = std::make_shared<Departed>(
+      Departed{.caller = connection->take_caller(), .grants = std::move(connection->member().grants()), .gone_ns = 0});
+  lanes_[0]->reactor->post([this, member, departed] { send_off(member, departed); });
+}
+
+std::uint64_t SocketServer::turn(Lane& lane) {
+  if (lane.with_loads.load() == 0) return UINT64_MAX;
+  const std::uint64_t now = core_->clock().now_ns();
+  const bool progress = lane.progressed.exchange(false);
+  std::uint64_t next = UINT64_MAX;
+  std::vector<std::uint64_t> members;
+  for (const auto& [member, connection] : lane.connections) {
+    if (connection->has_loads) members.push_back(member);
+  }
+  for (const std::uint64_t member : members) {
+    const auto found = lane.connections.find(member);
+    if (found == lane.connections.end()) continue;
+    Connection& connection = *found->second;
+    if (progress || connection.member().next_deadline_ns() <= now) {
+      connection.member().finish_loads(connection.out());
+      settle(lane, connection, connection.flush());
+    }
+    const auto still = lane.connections.find(member);
+    if (still != lane.connections.end()) next = std::min(next, still->second->member().next_deadline_ns());
+  }
+  return lane.progressed.load() ? now : next;
+}
+
+void SocketServer::progressed() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const auto& lane : lanes_) {
+    if (lane->with_loads.load() == 0) continue;
+    if (!lane->progressed.exchange(true)) lane->reactor->wake();
+  }
+}
+
+// ---- what people see
+
+void SocketServer::note_member(std::uint64_t member, const Connection* connection) {
+  const MutexLock lock(mutex_);
+  MemberReport& report = reports_[member];
+  report.member = member;
+  if (connection != nullptr) {
+    report.pid = connection->caller().peer.pid;
+  } else {
+    const Departed& departed = *departed_.at(member);
+    report.pid = departed.caller.peer.pid;
+    report.departed = true;
+    report.granted_slots = departed.grants.slots();
+  }
+}
+
+SocketStats SocketServer::stats() const {
+  SocketStats stats{.connections = connected_.load(std::memory_order_relaxed),
+                    .accepted = accepted_.load(std::memory_order_relaxed),
+                    .refused = refused_.load(std::memory_order_relaxed),
+                    .protocol_errors = protocol_errors_.load(std::memory_order_relaxed),
+                    .taken_up = taken_up_.load(std::memory_order_relaxed)};
+  const MutexLock lock(mutex_);
+  for (const auto& [_, report] : reports_) {
+    stats.departed_members += report.departed ? 1 : 0;
+    stats.departed_slots += report.departed ? report.granted_slots : 0;
+  }
+  return stats;
+}
+
+std::vector<MemberReport> SocketServer::members() const {
+  std::vector<MemberReport> members;
+  const MutexLock lock(mutex_);
+  for (const auto& [_, report] : reports_) members.push_back(report);
+  return members;
+}
+
+}  // namespace tiercel::service

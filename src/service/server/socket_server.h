@@ -1,0 +1,135 @@
+// SocketServer: the sessions of other processes on one cache, over a Unix socket.
+//
+// start() listens; connections are spread over a few threads (reactor.h), each of which serves its own without locks.
+// A client that goes away ends its session at once; what had been granted to it waits until its process is proved gone,
+// or until it comes back and says what it still holds. Thread-safe. stop() (and destruction) ends every connection and
+// joins the threads; the cache must be alive until then, and may be closed before or after.
+#pragma once
+
+#include "base/mutex.h"
+#include "service/server/connection.h"
+#include "service/server/slow_lane.h"
+#include "service/wire/handshake.h"
+
+#include <tiercel/cache.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tiercel::service {
+
+struct SocketOptions {
+  std::string path;
+  std::string group;                                           ///< empty: this user alone
+  std::uint32_t threads = 1;                                   ///< that serve connections
+  std::uint32_t connections = 256;                             ///< at once
+  std::uint64_t ring_bytes = 1 << 20;                          ///< of a connection
+  std::chrono::nanoseconds greeting{std::chrono::seconds(2)};  ///< within which a caller must have said Hello
+  /// After a process is gone, for what its devices may still be doing.
+  std::chrono::nanoseconds settle{std::chrono::milliseconds(100)};
+  MemberLimits member{};
+};
+
+/// One connected member, for people.
+struct MemberReport {
+  std::uint64_t member = 0;
+  pid_t pid = 0;
+  std::string model;
+  std::string engine_id;
+  std::uint32_t rank = 0;
+  std::uint64_t granted_slots = 0;
+  std::uint64_t requests = 0;
+  bool departed = false;  ///< its session has ended; its slots wait in quarantine
+};
+
+struct SocketStats {
+  std::uint64_t connections = 0;  ///< now
+  std::uint64_t accepted = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t protocol_errors = 0;   ///< connections that were closed for what came
+  std::uint64_t departed_members = 0;  ///< now: gone, with slots that wait for their processes' end
+  std::uint64_t departed_slots = 0;    ///< now
+  std::uint64_t taken_up = 0;          ///< connections that took up an earlier one
+};
+
+class SocketServer {
+ public:
+  /// `cache`'s arena must be a memfd (host.arena = "memfd"). Errors name the key.
+  [[nodiscard]] static Result<std::unique_ptr<SocketServer>> start(const Cache& cache, const SocketOptions& options);
+  ~SocketServer();
+
+  void stop() noexcept;
+  [[nodiscard]] SocketStats stats() const;
+  [[nodiscard]] std::vector<MemberReport> members() const;
+  [[nodiscard]] const std::string& path() const noexcept { return options_.path; }
+
+ private:
+  struct Lane {  // a thread and its connections
+    std::unique_ptr<Reactor> reactor;
+    std::map<std::uint64_t, std::unique_ptr<Connection>> connections;  // by member; the thread's own
+    std::atomic<std::uint32_t> with_loads{0};  // seq_cst with the fence in progressed(): no progress is missed
+    std::atomic<bool> progressed{false};
+  };
+  struct Greeting {  // a caller that has not said Hello, or waits for its earlier connection to end
+    FileDescriptor socket;
+    std::uint64_t until_ns = 0;
+    std::optional<wire::Hello> hello;
+    FileDescriptor pidfd;
+  };
+  struct Departed {
+    Caller caller;
+    GrantTable grants;
+    std::uint64_t gone_ns = 0;  // when its process was seen to be gone; 0: it lives
+  };
+
+  SocketServer(const Cache& cache, const SocketOptions& options);
+  [[nodiscard]] Status listen();
+
+  // On the first lane's thread.
+  void accept_callers();
+  void hear(int socket, std::uint32_t events);
+  void refuse(int socket, const Error& error);
+  [[nodiscard]] Status check_caller(const Greeting& greeting, Caller& caller) const;
+  void greet(int socket);
+  void send_off(std::uint64_t member, std::shared_ptr<Departed> departed);
+  std::uint64_t housekeep();
+
+  // On a connection's thread.
+  void adopt(Lane& lane, std::unique_ptr<Connection> connection);
+  void ready(Lane& lane, std::uint64_t member, std::uint32_t events);
+  void settle(Lane& lane, Connection& connection, const Status& status);
+  void end(Lane& lane, std::uint64_t member, const Status& why);
+  std::uint64_t turn(Lane& lane);
+
+  void progressed() noexcept;
+  [[nodiscard]] Lane& lane_of(std::uint64_t member) noexcept { return *lanes_[member % lanes_.size()]; }
+  void note_member(std::uint64_t member, const Connection* connection);
+
+  const std::shared_ptr<detail::CacheCore> core_;
+  const SocketOptions options_;
+  const std::uint64_t service_;  // random, of this run
+  wire::Listening listening_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  SlowLane slow_;
+  bool stopped_ = false;
+
+  // The first lane's.
+  std::map<int, Greeting> greetings_;
+  std::map<std::uint64_t, std::shared_ptr<Departed>> departed_;
+  std::uint64_t next_member_ = 1;
+
+  std::atomic<std::uint64_t> accepted_{0};  // relaxed: figures, like the next ones
+  std::atomic<std::uint64_t> refused_{0};
+  std::atomic<std::uint64_t> protocol_errors_{0};
+  std::atomic<std::uint64_t> taken_up_{0};
+  std::atomic<std::uint32_t> connected_{0};
+  mutable Mutex mutex_;  // a leaf
+  std::map<std::uint64_t, MemberReport> reports_ TIERCEL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tiercel::service
