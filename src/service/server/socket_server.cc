@@ -193,6 +193,8 @@ void SocketServer::greet(int socket) {
         earlier = at->second;
         lanes_[0]->reactor->unwatch(at->second->caller.pidfd.get());
         departed_.erase(at);
+        const MutexLock lock(mutex_);
+        reports_.erase(hello.member);
       }
     } else {
       bool connected = false;
