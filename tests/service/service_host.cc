@@ -1,5 +1,5 @@
 // A node service on a small arena, for tests that kill it. Usage: service_host SOCKET. Prints "ready"; for each line on
-// stdin prints its figures; ends with its stdin.
+// stdin prints its figures, and where that is "cut", ends all connections first; ends with its stdin.
 #include "service/server/socket_server.h"
 #include "tests/crash/crash_blocks.h"
 
@@ -22,6 +22,9 @@ int main(int argc, char** argv) {
   std::puts("ready");
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
+    if (line == "cut") {
+      for (const service::MemberReport& member : (*server)->members()) (*server)->disconnect(member.member);
+    }
     const Stats stats = cache->stats();
     const service::SocketStats socket = (*server)->stats();
     std::printf(

@@ -399,6 +399,12 @@ void SocketServer::end(Lane& lane, std::uint64_t member, const Status& why) {
   lanes_[0]->reactor->post([this, member, departed] { send_off(member, departed); });
 }
 
+void SocketServer::disconnect(std::uint64_t member) {
+  Lane& lane = lane_of(member);
+  lane.reactor->post(
+      [this, &lane, member] { end(lane, member, fail(ErrorCode::kClosed, "an operator has disconnected it")); });
+}
+
 std::uint64_t SocketServer::turn(Lane& lane) {
   if (lane.with_loads.load() == 0) return UINT64_MAX;
   const std::uint64_t now = core_->clock().now_ns();

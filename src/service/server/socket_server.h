@@ -64,6 +64,8 @@ class SocketServer {
   ~SocketServer();
 
   void stop() noexcept;
+  /// Ends a member's connection; its process may connect again. Done soon, by the connection's thread.
+  void disconnect(std::uint64_t member);
   [[nodiscard]] SocketStats stats() const;
   [[nodiscard]] std::vector<MemberReport> members() const;
   [[nodiscard]] const std::string& path() const noexcept { return options_.path; }
