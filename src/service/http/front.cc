@@ -147,7 +147,7 @@ void Front::answer_stream(const httplib::Request&, httplib::Response& response) 
     return;
   }
   response.set_chunked_content_provider(
-      "text/event-stream; charset=utf-8",
+      "text/event-stream",  // exactly so: anything else of text/ httplib compresses, which holds events back
       [this, seen = std::uint64_t{0}](std::size_t, httplib::DataSink& sink) mutable {
         const auto snapshot = sampler_->wait_after(seen, kStreamPatience);
         if (snapshot == nullptr && sampler_->stopped()) {
