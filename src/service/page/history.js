@@ -1,6 +1,8 @@
 // What the page plots: ten minutes of columns, by tick. Holes are null and stay holes.
 
 const longest = 600;
+const spans = [60, 120, 300, 600];
+const mostPoints = 150;
 
 export class History {
   constructor() {
@@ -34,10 +36,16 @@ export class History {
     for (const values of Object.values(this.columns)) values.splice(0, excess);
   }
 
-  /** `count` points over the ten minutes, right-aligned: the mean of what was known, or its peak. */
-  points(name, count, peak) {
+  /** How many seconds are worth showing: a young service does not begin with an empty picture. */
+  get span() {
+    return spans.find((span) => span >= this.ticks.length) ?? longest;
+  }
+
+  /** Points over the span, right-aligned: the mean of what was known, or its peak. */
+  points(name, peak) {
     const values = this.columns[name] ?? [];
-    const width = longest / count;
+    const count = Math.min(this.span, mostPoints);
+    const width = this.span / count;
     const points = new Array(count).fill(null);
     for (let i = 0; i < count; i += 1) {
       // Buckets are bound to ticks, not to the right edge, so that a point never changes while it moves.

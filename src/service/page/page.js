@@ -11,6 +11,7 @@ let asking = false;
 
 function drawAll() {
   for (const figure of document.querySelectorAll('figure.spark')) draw(figure, history);
+  document.getElementById('span').textContent = history.span === 60 ? 'minute' : `${history.span / 60} minutes`;
 }
 
 /** The ten minutes before this page was opened, or what it missed. */

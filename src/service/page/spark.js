@@ -4,7 +4,6 @@ import { format } from './format.js';
 const svg = 'http://www.w3.org/2000/svg';
 const width = 200;
 const height = 40;
-const count = 150;
 
 function element(name, attributes) {
   const made = document.createElementNS(svg, name);
@@ -23,7 +22,8 @@ function prepare(figure) {
 export function draw(figure, history) {
   if (figure.childElementCount === 0) prepare(figure);
   const { column, kind, label, top, peak } = figure.dataset;
-  const points = history.points(column, count, peak !== undefined);
+  const points = history.points(column, peak !== undefined);
+  const count = points.length;
   const known = points.filter((value) => value !== null);
   const most = known.length === 0 ? 0 : Math.max(...known);
   const full = Number(top ?? 0) || most || 1;
@@ -43,5 +43,5 @@ export function draw(figure, history) {
   figure.querySelector('.area').setAttribute('d', area);
   const caption = top ? `least ${format(kind, known.length === 0 ? null : Math.min(...known))}` : `peak ${format(kind, known.length === 0 ? null : most)}`;
   figure.querySelector('figcaption').textContent = caption;
-  figure.firstElementChild.setAttribute('aria-label', `${label}, last ten minutes: ${caption}`);
+  figure.firstElementChild.setAttribute('aria-label', `${label}, last ${format('duration', history.span)}: ${caption}`);
 }
