@@ -22,6 +22,11 @@ inline constexpr int kUsageStatus = 64;  // sysexits.h: none of the statuses tha
 /// 0: ended in order; 1: it could not start, or something did not end in time.
 [[nodiscard]] int run_serve(std::span<const std::string> arguments);
 
+/// 0: it answers and is well; 1: it answers and is not; 2: it does not answer.
+[[nodiscard]] int run_status(std::span<const std::string> arguments);
+/// 0; 2: it does not answer (without a terminal; with one it is waited for).
+[[nodiscard]] int run_top(std::span<const std::string> arguments);
+
 /// "error: ..." to stderr; answers `status`.
 [[nodiscard]] int complain(const Error& error, int status);
 void say(const std::string& text);
