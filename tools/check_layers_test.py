@@ -101,6 +101,12 @@ class CheckLayersTest(unittest.TestCase):
     def test_a_program_that_includes_internals_is_found(self):
         self.assert_found("src/cli/main.cc", '#include "base/clock.h"\n', where="src/cli/main.cc:1", says="src/cli includes")
 
+    def test_a_program_may_run_the_service_and_see_no_more_of_it(self):
+        self.assertEqual(self.check(files={"src/service/service.h": "#pragma once\n",
+                                           "src/cli/serve.cc": '#include "service/service.h"\n'}), (0, []))
+        self.assert_found("src/cli/serve.cc", '#include "service/http/front.h"\n',
+                          where="src/cli/serve.cc:1", says="src/cli includes")
+
     def test_a_connector_that_includes_another_is_found(self):
         self.assert_found("connectors/other/a.cc", '#include "connectors/llamacpp/adapter.h"\n',
                           where="connectors/other/a.cc:1", says="connectors/other includes")

@@ -97,6 +97,19 @@ struct WorkersConfig {
   std::uint32_t threads = 0;  ///< of the cache's executor; 0: min(4, processors)
 };
 
+/// The live page and the status of `tiercel serve`. A cache that is embedded listens nowhere and ignores it.
+struct HttpConfig {
+  std::string listen = "127.0.0.1:9800";  ///< "ADDRESS:PORT", port 0: any that is free; empty: no page
+  std::vector<std::string> hosts{};       ///< names that a browser may call this machine, besides localhost; "*": any
+  std::uint32_t streams = 64;             ///< live pages open at once
+  std::uint32_t connections = 256;        ///< open at once, of each listener
+};
+
+/// Metrics and health of `tiercel serve`, on a listener and threads of their own.
+struct MetricsConfig {
+  std::string listen = "127.0.0.1:9801";  ///< as http.listen
+};
+
 struct Config {
   HostConfig host{};
   DiskConfig disk{};
@@ -104,6 +117,8 @@ struct Config {
   IntegrityConfig integrity{};
   LimitsConfig limits{};
   WorkersConfig workers{};
+  HttpConfig http{};
+  MetricsConfig metrics{};
 };
 
 /// Checks every value against its range and the others. The first violation is the error.
@@ -114,6 +129,13 @@ struct Config {
                                                     Config base = {});
 
 [[nodiscard]] TIERCEL_API Result<Config> load_config_file(const std::string& path, Config base = {});
+
+/// Whose settings may stand on a command line. A file may hold all of them, whoever reads it, so that one file serves
+/// every program of a machine; a flag that would do nothing is refused.
+enum class FlagScope : std::uint8_t {
+  kCache = 0,    ///< those of a cache
+  kService = 1,  ///< also those of `tiercel serve`: http.*, metrics.*
+};
 
 /// What `take_flags` leaves: the configuration, and the arguments that are not flags of the cache, in order.
 struct FlagsTaken {
@@ -126,10 +148,11 @@ struct FlagsTaken {
 /// the calling program ("--model"), left in `rest`; an unknown flag is an error that suggests the nearest of both.
 /// Arguments after "--" are never taken.
 [[nodiscard]] TIERCEL_API Result<FlagsTaken> take_flags(std::span<const std::string> arguments,
-                                                        std::span<const std::string> other_flags, Config base = {});
+                                                        std::span<const std::string> other_flags, Config base = {},
+                                                        FlagScope scope = FlagScope::kCache);
 
 /// The help text of the cache's flags, one a line, for `--help` of a program that calls `take_flags`.
-[[nodiscard]] TIERCEL_API std::string flags_help();
+[[nodiscard]] TIERCEL_API std::string flags_help(FlagScope scope = FlagScope::kCache);
 
 /// "; did you mean X?" with the candidate nearest to a mistyped name, or "" where none is near. For programs that read
 /// flags of their own.

@@ -65,10 +65,11 @@ Status Arguments::parse(std::span<const std::string> arguments, bool& help) {
   return parse_own(arguments);
 }
 
-Status Arguments::parse_with_config(std::span<const std::string> arguments, Config& config, bool& help) {
+Status Arguments::parse_with_config(std::span<const std::string> arguments, Config& config, bool& help,
+                                    FlagScope scope) {
   help = asks_for_help(arguments);
   if (help) return {};
-  auto taken = take_flags(arguments, flags(), config);
+  auto taken = take_flags(arguments, flags(), config, scope);
   if (!taken) return tl::unexpected<Error>(taken.error());
   config = std::move(taken->config);
   return parse_own(taken->rest);
@@ -88,7 +89,7 @@ Status Arguments::parse_own(std::span<const std::string> arguments) {
   return {};
 }
 
-std::string Arguments::help(bool with_config) const {
+std::string Arguments::help(bool with_config, FlagScope scope) const {
   std::string text = fmt::format("usage: {}\n\n{}\n\n", usage_, app_->get_description());
   for (const CLI::Option* option : app_->get_options()) {
     std::string name = option->get_name();
@@ -99,7 +100,7 @@ std::string Arguments::help(bool with_config) const {
     }
     text += fmt::format("  {:<24} {}\n", name, option->get_description());
   }
-  return with_config ? text + "\nFlags of the cache:\n" + flags_help() : text;
+  return with_config ? text + "\nFlags of the cache:\n" + flags_help(scope) : text;
 }
 
 std::vector<std::string> Arguments::flags() const {

@@ -28,9 +28,10 @@ class Arguments {
   /// `help` becomes true where --help was given; then nothing else is looked at.
   [[nodiscard]] Status parse(std::span<const std::string> arguments, bool& help);
   /// The same, with the cache's own flags taken out first and applied over `config`.
-  [[nodiscard]] Status parse_with_config(std::span<const std::string> arguments, Config& config, bool& help);
+  [[nodiscard]] Status parse_with_config(std::span<const std::string> arguments, Config& config, bool& help,
+                                         FlagScope scope = FlagScope::kCache);
 
-  [[nodiscard]] std::string help(bool with_config = false) const;
+  [[nodiscard]] std::string help(bool with_config = false, FlagScope scope = FlagScope::kCache) const;
   /// "--dir", "--size", ...
   [[nodiscard]] std::vector<std::string> flags() const;
 

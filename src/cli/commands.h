@@ -19,6 +19,14 @@ inline constexpr int kUsageStatus = 64;  // sysexits.h: none of the statuses tha
 /// As fsck(8): 0 all is well; 1 damage, repaired; 4 damage that is left; 8 the file could not be checked.
 [[nodiscard]] int run_fsck(std::span<const std::string> arguments);
 
+/// 0: ended in order; 1: it could not start, or something did not end in time.
+[[nodiscard]] int run_serve(std::span<const std::string> arguments);
+
+/// 0: it answers and is well; 1: it answers and is not; 2: it does not answer.
+[[nodiscard]] int run_status(std::span<const std::string> arguments);
+/// 0; 2: it does not answer (without a terminal; with one it is waited for).
+[[nodiscard]] int run_top(std::span<const std::string> arguments);
+
 /// "error: ..." to stderr; answers `status`.
 [[nodiscard]] int complain(const Error& error, int status);
 void say(const std::string& text);

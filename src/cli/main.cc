@@ -24,6 +24,9 @@ struct Command {
 };
 
 constexpr std::array kCommands = {
+    Command{"serve", "one cache for all engines of this machine, with a live page and metrics", run_serve},
+    Command{"status", "what a running service holds and does", run_status},
+    Command{"top", "the same, live in the terminal", run_top},
     Command{"doctor", "can this machine run a cache, and what should be changed first?", run_doctor},
     Command{"bench", "`tiercel bench disk`: the disk tier on a directory, beside fio", run_bench},
     Command{"fsck", "verifies a file of the disk tier", run_fsck},

@@ -17,6 +17,15 @@ Status Draft::set_number(const Setting& setting, std::uint64_t number, std::stri
   return {};
 }
 
+Status Draft::set_text(const Setting& setting, std::string text, std::string_view place) {
+  if (auto status = check_text(setting, text); !status) {
+    return tl::unexpected(at_place(place, std::move(status).error()));
+  }
+  setting.text(config_) = std::move(text);
+  places_[index_of(setting)] = place;
+  return {};
+}
+
 Status Draft::set_list(const Setting& setting, std::vector<std::string> list, std::string_view place) {
   if (auto status = check_list(setting, list); !status) {
     return tl::unexpected(at_place(place, std::move(status).error()));

@@ -21,6 +21,7 @@ class Draft {
 
   /// `place` names the source for errors ("/etc/tiercel.toml:12"), or is empty.
   [[nodiscard]] Status set_number(const Setting& setting, std::uint64_t number, std::string_view place);
+  [[nodiscard]] Status set_text(const Setting& setting, std::string text, std::string_view place);
   [[nodiscard]] Status set_list(const Setting& setting, std::vector<std::string> list, std::string_view place);
 
   [[nodiscard]] Result<Config> finish() const;

@@ -106,6 +106,16 @@ Result<Taken> take_apart(std::span<const std::string> arguments, std::span<const
   return taken;
 }
 
+/// In a file these keys may stand for another program; on a command line they ask for what will not happen.
+Status check_scope(std::span<const Given> flags, FlagScope scope) {
+  for (const Given& given : flags) {
+    if (given.setting->scope <= scope) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: is a flag of `tiercel serve` and would do nothing here", flag_of(*given.setting)));
+  }
+  return {};
+}
+
 /// Applies each setting's flags at the place of its first: a list collects all of them, anything else takes one.
 Status apply(std::span<const Given> flags, Draft& draft) {
   for (std::size_t i = 0; i < flags.size(); ++i) {
@@ -122,6 +132,8 @@ Status apply(std::span<const Given> flags, Draft& draft) {
         for (std::string& part : split_commas(given.value)) list.push_back(std::move(part));
       }
       TIERCEL_TRY(draft.set_list(setting, std::move(list), ""));
+    } else if (setting.kind == ValueKind::kText) {
+      TIERCEL_TRY(draft.set_text(setting, flags[i].value, ""));
     } else {
       TIERCEL_TRY_ASSIGN(const std::uint64_t number, parse_number(setting, flags[i].value));
       TIERCEL_TRY(draft.set_number(setting, number, ""));
@@ -130,8 +142,8 @@ Status apply(std::span<const Given> flags, Draft& draft) {
   return {};
 }
 
-std::string_view placeholder(ValueKind kind) {
-  switch (kind) {
+std::string placeholder(const Setting& setting) {
+  switch (setting.kind) {
     case ValueKind::kBytes:
       return "BYTES";
     case ValueKind::kCount:
@@ -143,19 +155,19 @@ std::string_view placeholder(ValueKind kind) {
     case ValueKind::kBoolean:
       return "[true|false]";
     case ValueKind::kChoice:
-      return "";
+      return fmt::format("{}", fmt::join(setting.choices, "|"));
     case ValueKind::kList:
-      return "DIR[,DIR...]";
+      return fmt::format("{0}[,{0}...]", setting.form);
+    case ValueKind::kText:
+      return std::string(setting.form);
   }
   return "";
 }
 
 std::string help_line(const Setting& setting) {
-  const std::string value = setting.kind == ValueKind::kChoice ? fmt::format("{}", fmt::join(setting.choices, "|"))
-                                                               : std::string(placeholder(setting.kind));
-  std::string line = fmt::format("  {:<46}  {}", flag_of(setting) + " " + value, setting.meaning);
+  std::string line = fmt::format("  {:<46}  {}", flag_of(setting) + " " + placeholder(setting), setting.meaning);
   if (!setting.alias.empty()) line += fmt::format("; also {}", setting.alias);
-  if (setting.list == nullptr) line += fmt::format(" [{}]", format_number(setting, setting.number(Config{})));
+  if (setting.list == nullptr) line += fmt::format(" [{}]", default_of(setting));
   return line + "\n";
 }
 
@@ -163,8 +175,9 @@ std::string help_line(const Setting& setting) {
 }  // namespace config
 
 Result<FlagsTaken> take_flags(std::span<const std::string> arguments, std::span<const std::string> other_flags,
-                              Config base) {
+                              Config base, FlagScope scope) {
   TIERCEL_TRY_ASSIGN(auto taken, config::take_apart(arguments, other_flags));
+  TIERCEL_TRY(config::check_scope(taken.flags, scope));
   config::Draft draft(std::move(base));
   for (const std::string& file : taken.files) TIERCEL_TRY(config::read_config_file(file, draft));
   TIERCEL_TRY(config::apply(taken.flags, draft));
@@ -172,10 +185,12 @@ Result<FlagsTaken> take_flags(std::span<const std::string> arguments, std::span<
   return FlagsTaken{.config = std::move(config), .rest = std::move(taken.rest)};
 }
 
-std::string flags_help() {
+std::string flags_help(FlagScope scope) {
   std::string help =
       fmt::format("  {:<46}  {}\n", "--config FILE", "read settings from a TOML file; flags go before it");
-  for (const config::Setting& setting : config::settings()) help += config::help_line(setting);
+  for (const config::Setting& setting : config::settings()) {
+    if (setting.scope <= scope) help += config::help_line(setting);
+  }
   return help;
 }
 

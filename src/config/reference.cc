@@ -16,6 +16,9 @@ Every setting can stand in a TOML file (`--config FILE`) and on the command line
 dashes. Flags go before files, and of several files the later goes before the earlier. Bad values are refused at
 start, with the key, the value and what would be valid; nothing starts by half.
 
+The tables `http` and `metrics` are of `tiercel serve`. One file may serve every program of a machine: a program that
+listens nowhere checks them and makes no use of them. Their flags are taken by `tiercel serve` alone.
+
 ```toml
 [host]
 capacity = "256GiB"
@@ -32,14 +35,14 @@ capacity = "4TiB"            # in total over the directories
 | whole number | `4096` | `4096` |
 | boolean | `true`, `false` | the flag alone for `true`; or `true`, `false` after it |
 | choice | `"auto"` | `auto` |
+| text | `"127.0.0.1:9800"` | `127.0.0.1:9800` |
 | list | `["/a", "/b"]` | `/a,/b`, or the flag once for each; replaces the list of a file |
 )";
 
 std::string row(const Setting& setting) {
   std::string flag = "`" + flag_of(setting) + "`";
   if (!setting.alias.empty()) flag += fmt::format(", `{}`", setting.alias);
-  const std::string standard =
-      setting.list != nullptr ? "none" : fmt::format("`{}`", format_number(setting, setting.number(Config{})));
+  const std::string standard = setting.list != nullptr ? "none" : fmt::format("`{}`", default_of(setting));
   std::string meaning(setting.meaning);
   if (!setting.range.zero.empty()) meaning += fmt::format("; 0: {}", setting.range.zero);
   return fmt::format("| `{}` | {} | {} | {} | {} |\n", setting.key, flag, standard, valid_values(setting), meaning);

@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t kMaxHost = 64_TiB;
 constexpr std::uint64_t kMaxDisk = 1024_TiB;
 constexpr std::uint64_t kMaxBlocks = std::uint64_t{1} << 31U;
+constexpr std::uint64_t kLongestAddress = 64;  // an IPv6 address with its port has 47 characters
 constexpr std::uint64_t kMillisecondsADay = 86'400'000;
 
 constexpr std::array<std::string_view, 3> kHugePages = {"auto", "off", "require"};
@@ -44,6 +45,8 @@ constexpr Setting row(Setting setting) {
   using Value = std::remove_cvref_t<decltype(Config{}.*table.*field)>;
   if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
     setting.list = [](Config& config) -> std::vector<std::string>& { return config.*table.*field; };
+  } else if constexpr (std::is_same_v<Value, std::string>) {
+    setting.text = [](Config& config) -> std::string& { return config.*table.*field; };
   } else {
     setting.number = [](const Config& config) { return to_number(config.*table.*field); };
     setting.set_number = [](Config& config, std::uint64_t number) {
@@ -93,7 +96,8 @@ constexpr std::array kSettings = {
          .alias = "--disk",
          .kind = ValueKind::kList,
          .range = {.high = 64},
-         .meaning = "directories of the disk tier; they must exist. None: no disk tier"}),
+         .meaning = "directories of the disk tier; they must exist. None: no disk tier",
+         .form = "DIR"}),
     row<&Config::disk, &DiskConfig::capacity>(
         {.key = "disk.capacity",
          .kind = ValueKind::kBytes,
@@ -183,6 +187,39 @@ constexpr std::array kSettings = {
          .kind = ValueKind::kCount,
          .range = {.low = 1, .high = 1'024, .zero = "as many as there are processors, at most 4"},
          .meaning = "worker threads of the cache"}),
+    row<&Config::http, &HttpConfig::listen>(
+        {.key = "http.listen",
+         .kind = ValueKind::kText,
+         .range = {.high = kLongestAddress},
+         .meaning = "where `tiercel serve` shows the live page and /status; port 0: any that is free; empty: nowhere",
+         .form = "ADDRESS:PORT",
+         .scope = FlagScope::kService}),
+    row<&Config::http, &HttpConfig::hosts>(
+        {.key = "http.hosts",
+         .kind = ValueKind::kList,
+         .range = {.high = 64},
+         .meaning =
+             "names under which browsers and Prometheus may ask, besides localhost and addresses; \"*\": any name",
+         .form = "NAME",
+         .scope = FlagScope::kService}),
+    row<&Config::http, &HttpConfig::streams>({.key = "http.streams",
+                                              .kind = ValueKind::kCount,
+                                              .range = {.low = 1, .high = 1'024},
+                                              .meaning = "live pages open at once; one more reads /status instead",
+                                              .scope = FlagScope::kService}),
+    row<&Config::http, &HttpConfig::connections>(
+        {.key = "http.connections",
+         .kind = ValueKind::kCount,
+         .range = {.low = 8, .high = 4'096},
+         .meaning = "connections open at once, of each listener, a thread each; more than http.streams",
+         .scope = FlagScope::kService}),
+    row<&Config::metrics, &MetricsConfig::listen>(
+        {.key = "metrics.listen",
+         .kind = ValueKind::kText,
+         .range = {.high = kLongestAddress},
+         .meaning = "where `tiercel serve` answers /metrics and /healthz; port 0: any that is free; empty: nowhere",
+         .form = "ADDRESS:PORT",
+         .scope = FlagScope::kService}),
 };
 
 }  // namespace
@@ -203,6 +240,10 @@ std::string flag_of(const Setting& setting) {
 }
 
 std::string_view table_of(const Setting& setting) noexcept { return setting.key.substr(0, setting.key.find('.')); }
+
+const std::string& text_of(const Setting& setting, const Config& config) {
+  return setting.text(const_cast<Config&>(config));  // NOLINT(cppcoreguidelines-pro-type-const-cast): as below
+}
 
 const std::vector<std::string>& list_of(const Setting& setting, const Config& config) {
   // The accessor hands out a reference and changes nothing.

@@ -3,7 +3,7 @@
 // TOML, flags, help text, range checks and docs/configuration.md are all driven by this table; a new setting is one
 // row in setting.cc. Plain constant data, safe from any thread.
 //
-// A setting is a list of strings or one number: bytes, counts, percentages, milliseconds, booleans (0 and 1) and
+// A setting is a text, a list of texts or one number: bytes, counts, percentages, milliseconds, booleans (0 and 1) and
 // choices (their index) all travel as a std::uint64_t, so that one reader and one check serve them all.
 #pragma once
 
@@ -17,7 +17,7 @@
 
 namespace tiercel::config {
 
-enum class ValueKind : std::uint8_t { kBytes, kCount, kPercent, kMilliseconds, kBoolean, kChoice, kList };
+enum class ValueKind : std::uint8_t { kBytes, kCount, kPercent, kMilliseconds, kBoolean, kChoice, kList, kText };
 
 /// The numbers that a setting takes: [low, high] in multiples of `step`, and 0 besides if `zero` says what it means.
 struct Range {
@@ -31,13 +31,16 @@ struct Setting {
   std::string_view key = {};    ///< "host.capacity"
   std::string_view alias = {};  ///< "--ram", or empty
   ValueKind kind = ValueKind::kCount;
-  Range range = {};  ///< of a list: how many entries
+  Range range = {};  ///< of a list: how many entries; of a text: how many bytes
   std::span<const std::string_view> choices = {};
   std::string_view meaning = {};
-  // One of the two forms: a number, or a list.
+  std::string_view form = {};  ///< of a text and of a list's entries, in help: "ADDRESS:PORT"
+  FlagScope scope = FlagScope::kCache;
+  // One of the three forms: a number, a list, or a text.
   std::uint64_t (*number)(const Config&) = nullptr;
   void (*set_number)(Config&, std::uint64_t) = nullptr;
   std::vector<std::string>& (*list)(Config&) = nullptr;
+  std::string& (*text)(Config&) = nullptr;
 };
 
 [[nodiscard]] std::span<const Setting> settings() noexcept;
@@ -53,6 +56,9 @@ struct Setting {
 
 /// "host.capacity" -> "host"
 [[nodiscard]] std::string_view table_of(const Setting& setting) noexcept;
+
+/// The text of a constant Config.
+[[nodiscard]] const std::string& text_of(const Setting& setting, const Config& config);
 
 /// The list of a constant Config.
 [[nodiscard]] const std::vector<std::string>& list_of(const Setting& setting, const Config& config);

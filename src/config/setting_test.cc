@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 namespace tiercel::config {
@@ -21,7 +22,8 @@ TEST(Settings, names_are_unique) {
     }
     EXPECT_EQ(find_setting(setting.key), &setting);
     EXPECT_FALSE(setting.meaning.empty()) << setting.key;
-    EXPECT_NE(setting.number == nullptr, setting.list == nullptr) << setting.key;
+    EXPECT_EQ((setting.number != nullptr) + (setting.list != nullptr) + (setting.text != nullptr), 1) << setting.key;
+    EXPECT_EQ(setting.form.empty(), setting.number != nullptr) << setting.key;
   }
   EXPECT_TRUE(flags.contains("--host-capacity"));
   EXPECT_TRUE(flags.contains("--ram"));
@@ -49,18 +51,24 @@ TEST(Settings, every_range_fits_its_field) {
   }
 }
 
+bool equal(const Setting& setting, const Config& a, const Config& b) {
+  if (setting.list != nullptr) return list_of(setting, a) == list_of(setting, b);
+  if (setting.text != nullptr) return text_of(setting, a) == text_of(setting, b);
+  return setting.number(a) == setting.number(b);
+}
+
 TEST(Settings, each_writes_a_field_of_its_own) {
   for (const Setting& written : settings()) {
     Config config;
     if (written.list != nullptr) {
       written.list(config) = {"/x"};
+    } else if (written.text != nullptr) {
+      written.text(config) = "127.0.0.1:1";
     } else {
       written.set_number(config, written.number(config) == written.range.high ? written.range.low : written.range.high);
     }
     for (const Setting& other : settings()) {
-      const bool same = other.list != nullptr ? list_of(other, config) == list_of(other, Config{})
-                                              : other.number(config) == other.number(Config{});
-      EXPECT_EQ(same, &other != &written) << written.key << " and " << other.key;
+      EXPECT_EQ(equal(other, config, Config{}), &other != &written) << written.key << " and " << other.key;
     }
   }
 }
@@ -69,7 +77,7 @@ TEST(Settings, each_writes_a_field_of_its_own) {
 Config any_config() {
   Config config;
   for (const Setting& setting : settings()) {
-    if (setting.list != nullptr) continue;
+    if (setting.number == nullptr) continue;
     const Range& range = setting.range;
     const auto steps = (range.high - range.low) / range.step;
     setting.set_number(config, range.low + range.step * *rc::gen::inRange<std::uint64_t>(0, steps + 1));
@@ -82,16 +90,16 @@ Config any_config() {
   }
   const bool disk = !config.disk.directories.empty();
   config.disk.capacity = disk ? (config.disk.directories.size() + 1) * config.host.extent_bytes : 0;
+  config.http.streams = *rc::gen::inRange<std::uint32_t>(1, config.http.connections);
+  config.http.streams = std::min<std::uint32_t>(config.http.streams, 1'024);
+  config.http.listen = *rc::gen::element<std::string>("", "[::1]:0", "127.0.0.1:9800");
+  config.metrics.listen = *rc::gen::element<std::string>("", "0.0.0.0:9801");
   return config;
 }
 
 void same_config(const Config& a, const Config& b) {
   for (const Setting& setting : settings()) {
-    if (setting.list != nullptr) {
-      RC_ASSERT(list_of(setting, a) == list_of(setting, b));
-    } else {
-      RC_ASSERT(setting.number(a) == setting.number(b));
-    }
+    RC_ASSERT(equal(setting, a, b));
   }
 }
 
@@ -111,13 +119,18 @@ RC_GTEST_PROP(Settings, survive_toml_and_flags, ()) {
       toml += "]\n";
       continue;
     }
+    if (setting.text != nullptr) {
+      toml += '"' + text_of(setting, config) + "\"\n";
+      flags.push_back(flag_of(setting) + "=" + text_of(setting, config));
+      continue;
+    }
     const std::string text = format_number(setting, setting.number(config));
     const bool bare = setting.kind == ValueKind::kCount || setting.kind == ValueKind::kBoolean;
     toml += bare ? text + "\n" : '"' + text + "\"\n";
     flags.push_back(flag_of(setting) + "=" + text);
   }
   same_config(config, parse_toml(toml).value());
-  const auto taken = take_flags(flags, {});
+  const auto taken = take_flags(flags, {}, {}, FlagScope::kService);
   same_config(config, taken.value().config);
   RC_ASSERT(taken->rest == std::vector<std::string>{"serve"});
 }

@@ -61,9 +61,10 @@ Result<std::uint64_t> parse_kind(const Setting& setting, std::string_view text) 
       if (text == "true" || text == "false") return std::uint64_t{text == "true" ? 1U : 0U};
       return invalid(fmt::format("\"{}\" is not true or false", shown(text)));
     case ValueKind::kList:
+    case ValueKind::kText:
       break;
   }
-  return invalid("is a list");
+  return invalid("is not a number");
 }
 
 /// How many bytes of well-formed UTF-8 begin `text`: 1 for ASCII, 0 if it does not begin with any.
@@ -99,6 +100,8 @@ std::string needs(const Setting& setting) {
       return fmt::format("one of {}", fmt::join(setting.choices, ", "));
     case ValueKind::kList:
       return "a list of strings";
+    case ValueKind::kText:
+      return fmt::format("a string, {}", setting.form);
   }
   return {};
 }
@@ -107,6 +110,7 @@ std::string valid_values(const Setting& setting) {
   const Range& range = setting.range;
   if (setting.kind == ValueKind::kBoolean || setting.kind == ValueKind::kChoice) return needs(setting);
   if (setting.kind == ValueKind::kList) return fmt::format("{} to {} strings", range.low, range.high);
+  if (setting.kind == ValueKind::kText) return std::string(setting.form) + ", or empty";
   std::string text = fmt::format("{} to {}", format_number(setting, range.low), format_number(setting, range.high));
   if (range.step > 1) text += ", in steps of " + format_number(setting, range.step);
   if (!range.zero.empty()) text += ", or 0";
@@ -134,6 +138,7 @@ std::string format_number(const Setting& setting, std::uint64_t number) {
       break;
     case ValueKind::kCount:
     case ValueKind::kList:
+    case ValueKind::kText:
       break;
   }
   return fmt::format("{}", number);
@@ -164,6 +169,20 @@ Status check_list(const Setting& setting, const std::vector<std::string>& list) 
     }
   }
   return {};
+}
+
+Status check_text(const Setting& setting, std::string_view text) {
+  if (text.size() > setting.range.high) {
+    return complain(setting, fmt::format("is longer than {} characters", setting.range.high));
+  }
+  if (text.find('\0') != std::string_view::npos) return complain(setting, "has a zero byte in it");
+  return {};
+}
+
+std::string default_of(const Setting& setting) {
+  if (setting.list != nullptr) return "none";
+  const Config standard;
+  return setting.text != nullptr ? text_of(setting, standard) : format_number(setting, setting.number(standard));
 }
 
 tl::unexpected<Error> complain(const Setting& setting, std::string_view message) {

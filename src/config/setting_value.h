@@ -31,6 +31,12 @@ namespace tiercel::config {
 /// Is this list of the length and made of strings that the setting takes?
 [[nodiscard]] Status check_list(const Setting& setting, const std::vector<std::string>& list);
 
+/// Is this text of the length that the setting takes?
+[[nodiscard]] Status check_text(const Setting& setting, std::string_view text);
+
+/// The default of a setting, for a person.
+[[nodiscard]] std::string default_of(const Setting& setting);
+
 /// An error about a setting: "KEY: message".
 [[nodiscard]] tl::unexpected<Error> complain(const Setting& setting, std::string_view message);
 

@@ -108,6 +108,10 @@ class Reader {
 
   Status read_value(const Setting& setting, const toml::node& node, std::string_view at) {
     if (setting.kind == ValueKind::kList) return read_list(setting, node, at);
+    if (setting.kind == ValueKind::kText) {
+      const auto* text = node.as_string();
+      return text != nullptr ? draft_.set_text(setting, text->get(), at) : wrong_type(setting, node, at);
+    }
     if (const auto* text = node.as_string();
         text != nullptr && setting.kind != ValueKind::kBoolean && setting.kind != ValueKind::kCount) {
       auto number = parse_number(setting, text->get());

@@ -1,4 +1,5 @@
 // validate() of config.h: every value against its range, then the rules between values.
+#include "config/address.h"
 #include "config/draft.h"
 #include "config/setting_value.h"
 
@@ -17,8 +18,9 @@ Violation violation(std::string_view key, std::string_view message) {
 
 std::optional<Violation> check_each(const Config& config) {
   for (const Setting& setting : settings()) {
-    auto status = setting.list != nullptr ? check_list(setting, list_of(setting, config))
-                                          : check_number(setting, setting.number(config));
+    auto status = setting.list != nullptr   ? check_list(setting, list_of(setting, config))
+                  : setting.text != nullptr ? check_text(setting, text_of(setting, config))
+                                            : check_number(setting, setting.number(config));
     if (!status) return Violation{.setting = &setting, .error = std::move(status).error()};
   }
   return std::nullopt;
@@ -66,12 +68,30 @@ std::optional<Violation> check_index(const Config& config) {
                                format_bytes(config.host.min_slot_bytes), blocks, setting->range.high));
 }
 
+std::optional<Violation> check_service(const HttpConfig& http, const MetricsConfig& metrics) {
+  const auto page = http.listen.empty() ? Result<Address>(Address{}) : parse_address(http.listen);
+  if (!page) return violation("http.listen", page.error().message);
+  const auto scrape = metrics.listen.empty() ? Result<Address>(Address{}) : parse_address(metrics.listen);
+  if (!scrape) return violation("metrics.listen", scrape.error().message);
+  if (page->port != 0 && *page == *scrape) {
+    return violation("metrics.listen",
+                     fmt::format("{} is http.listen too; each needs a port of its own", shown(metrics.listen)));
+  }
+  if (http.streams >= http.connections) {
+    return violation("http.connections", fmt::format("{} must be more than http.streams ({}), so that others are "
+                                                     "answered while all live pages are open",
+                                                     http.connections, http.streams));
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Violation> first_violation(const Config& config) {
   if (auto found = check_each(config)) return found;
   if (auto found = check_host(config.host)) return found;
   if (auto found = check_disk(config.disk, config.host.extent_bytes)) return found;
+  if (auto found = check_service(config.http, config.metrics)) return found;
   return check_index(config);
 }
 

@@ -13,9 +13,8 @@ constexpr std::string_view kIntroduction = R"(# Metrics
 The Prometheus text of a cache (`tiercel::prometheus_text`, `tiercel_cache_metrics`). Counters start at 0 when the
 cache is opened and move after the thing happened. Histograms have bounds of 4^n microseconds, n = 0 to 11, in seconds.
 
-| metric | type | labels | meaning |
-|---|---|---|---|
 )";
+constexpr std::string_view kTableHead = "| metric | type | labels | meaning |\n|---|---|---|---|\n";
 
 std::string joined(std::span<const std::string_view> values) {
   std::string text;
@@ -32,13 +31,17 @@ std::string labels(const Metric& metric) {
 
 }  // namespace
 
-std::string reference_markdown() {
-  std::string text(kIntroduction);
+std::string_view table_head() noexcept { return kTableHead; }
+
+std::string table_rows() {
+  std::string text;
   for (const Metric& metric : metrics()) {
     text.append("| `").append(metric.name).append("` | ").append(type_name(metric.type)).append(" | ");
     text.append(labels(metric)).append(" | ").append(metric.meaning).append(" |\n");
   }
   return text;
 }
+
+std::string reference_markdown() { return std::string(kIntroduction).append(kTableHead).append(table_rows()); }
 
 }  // namespace tiercel::metrics

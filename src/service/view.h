@@ -1,0 +1,78 @@
+// ServiceView: what people are shown of a service. HTTP, the page and the metrics see the service through it alone.
+//
+// The Service implements it; tests implement it with figures of their own. Every call is safe from any thread, short,
+// and answers a copy.
+#pragma once
+
+#include <tiercel/stats.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tiercel::service {
+
+/// What an engine may do with the cache.
+enum class EngineMode : std::uint8_t { kOn = 0, kStoreOnly = 1, kLoadOnly = 2, kOff = 3 };
+inline constexpr std::size_t kEngineModes = 4;
+
+/// "on", "store_only", "load_only", "off"
+[[nodiscard]] std::string_view engine_mode_name(EngineMode mode) noexcept;
+
+/// The engine's own pages of KV, in GPU memory. `total` may exceed used + free where an engine keeps some aside.
+struct KvPool {
+  std::uint64_t used_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+/// What one engine did, since it connected.
+struct EngineCounters {
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t loaded_bytes = 0;
+  std::uint64_t load_ns = 0;  ///< time that its requests waited for loads, summed
+};
+
+/// One engine: its session group.
+struct EngineReport {
+  std::string engine_id;
+  std::int64_t pid = 0;  ///< of the scheduler member
+  std::uint32_t members = 1;
+  std::uint32_t sessions = 1;
+  EngineMode mode = EngineMode::kOn;
+  std::uint64_t connected_ns = 0;  ///< how long it has been connected
+  std::optional<EngineCounters> counters = std::nullopt;
+  std::optional<KvPool> kv_pool = std::nullopt;
+  /// What it measured of itself: bytes of KV that its prefill computes a second.
+  std::optional<double> prefill_bytes_per_second = std::nullopt;
+};
+
+/// One line of the configuration that is worth showing.
+struct ConfigLine {
+  std::string key;
+  std::string value;
+};
+
+/// What does not change while a service runs, and its age.
+struct ServiceFacts {
+  std::string version;
+  std::string instance;  ///< differs from that of every earlier start
+  std::int64_t pid = 0;
+  std::uint64_t uptime_ns = 0;
+  std::vector<ConfigLine> config;
+};
+
+class ServiceView {
+ public:
+  virtual ~ServiceView() = default;
+  [[nodiscard]] virtual Stats stats() const = 0;
+  [[nodiscard]] virtual std::vector<DiskReport> disks() const = 0;
+  [[nodiscard]] virtual std::vector<EngineReport> engines() const = 0;
+  [[nodiscard]] virtual ServiceFacts facts() const = 0;
+  /// Has the end begun? Nothing new is taken then.
+  [[nodiscard]] virtual bool closing() const noexcept = 0;
+};
+
+}  // namespace tiercel::service
