@@ -110,6 +110,14 @@ struct MetricsConfig {
   std::string listen = "127.0.0.1:9801";  ///< as http.listen
 };
 
+/// How engines reach `tiercel serve`. A cache that is embedded ignores it.
+struct ServiceConfig {
+  std::string socket{};             ///< path of the Unix socket; empty: default_socket_path() (tiercel/client.h)
+  std::string group{};              ///< of the system, whose users may connect too; empty: the service's own alone
+  std::uint32_t threads = 0;        ///< that serve connections; 0: min(4, processors)
+  std::uint32_t connections = 256;  ///< processes connected at once
+};
+
 struct Config {
   HostConfig host{};
   DiskConfig disk{};
@@ -119,6 +127,7 @@ struct Config {
   WorkersConfig workers{};
   HttpConfig http{};
   MetricsConfig metrics{};
+  ServiceConfig service{};
 };
 
 /// Checks every value against its range and the others. The first violation is the error.
@@ -134,7 +143,7 @@ struct Config {
 /// every program of a machine; a flag that would do nothing is refused.
 enum class FlagScope : std::uint8_t {
   kCache = 0,    ///< those of a cache
-  kService = 1,  ///< also those of `tiercel serve`: http.*, metrics.*
+  kService = 1,  ///< also those of `tiercel serve`: http.*, metrics.*, service.*
 };
 
 /// What `take_flags` leaves: the configuration, and the arguments that are not flags of the cache, in order.

@@ -244,6 +244,14 @@ class TIERCEL_API Pin {
   std::unique_ptr<detail::PinBackend> backend_;
 };
 
+/// An engine's own pages of KV, in GPU memory. `total` may exceed used + free where an engine keeps some aside.
+struct KvPool {
+  std::uint64_t used_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t total_bytes = 0;
+  friend bool operator==(const KvPool&, const KvPool&) = default;
+};
+
 /// What a delete did. `pending` copies are still being read or written and go when that ends.
 struct Dropped {
   std::uint64_t blocks = 0;
@@ -286,12 +294,15 @@ class TIERCEL_API Session {
   [[nodiscard]] Reservation reserve(const BlockChain& chain, std::size_t first,
                                     std::size_t count = static_cast<std::size_t>(-1));
 
-  /// For a member that is not the scheduler: where to write its part of these blocks (positions in the chain) of an open
-  /// reservation, all or none. kNotFound: the reservation has ended. kInvalidArgument: a block without a writer there.
+  /// For a member that is not the scheduler: where to write its part of these blocks (positions in the chain) of an
+  /// open reservation, all or none. kNotFound: the reservation has ended. kInvalidArgument: a block without a writer
+  /// there.
   [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id, std::span<const std::size_t> blocks);
   /// Its part of these blocks is in place. Errors as for `parts`.
   Status report(std::uint64_t reservation_id, std::span<const std::size_t> blocks);
-  Status report(std::uint64_t reservation_id, std::size_t block) { return report(reservation_id, std::span(&block, 1)); }
+  Status report(std::uint64_t reservation_id, std::size_t block) {
+    return report(reservation_id, std::span(&block, 1));
+  }
 
   /// Pins the first `blocks` blocks, as many of them as are in the host tier, for at most `ttl`. kLimit: the share of
   /// the arena that may be pinned is used up. kInvalidArgument: a ttl over limits.pin_max_ttl.
@@ -301,6 +312,10 @@ class TIERCEL_API Session {
   Result<Dropped> drop(const BlockChain& chain, std::size_t first);
   /// Deletes every block of a namespace.
   Result<Dropped> drop(const Space& space);
+
+  /// Tells the cache how full the engine's own KV pool is, for people to see; a rank's own part of it. Waits for
+  /// nothing.
+  void report_pool(const KvPool& pool) noexcept;
 
   /// Bytes of one block in this session's layout.
   [[nodiscard]] std::uint64_t block_bytes() const noexcept;

@@ -171,6 +171,13 @@ Status Session::report(std::uint64_t reservation_id, std::span<const std::size_t
   }
 }
 
+void Session::report_pool(const KvPool& pool) noexcept {
+  try {
+    if (backend_) backend_->report_pool(pool);
+  } catch (const std::bad_alloc&) {  // the next report comes
+  }
+}
+
 Result<Pin> Session::pin(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds ttl) {
   if (!backend_) return no_session();
   try {

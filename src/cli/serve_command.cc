@@ -1,6 +1,7 @@
 // `tiercel serve`: opens a cache, shows it over HTTP, and ends in order on SIGTERM or SIGINT.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "service/server/socket_door.h"
 #include "service/service.h"
 
 #include <fmt/format.h>
@@ -64,10 +65,11 @@ std::string greeting(const Config& config, const Service& service) {
   };
   return fmt::format(
       "tiercel {} is serving. {}.\n"
+      "engines    {}\n"
       "live page  {}\n"
       "metrics    {}\n",
-      service.facts().version, tier_line(config, service), shown(service.page_url(), "http.listen"),
-      shown(service.metrics_url(), "metrics.listen"));
+      service.facts().version, tier_line(config, service), service::socket_path(config),
+      shown(service.page_url(), "http.listen"), shown(service.metrics_url(), "metrics.listen"));
 }
 
 }  // namespace
@@ -86,7 +88,8 @@ int run_serve(std::span<const std::string> words) {
   }
   const sigset_t signals = block_end_signals();
   open_log();
-  auto opened = Service::open(config);
+  config.host.arena = ArenaKind::kMemfd;  // engines map it
+  auto opened = Service::open(config, service::socket_door(config));
   if (!opened) return complain(opened.error(), 1);
   Service& service = **opened;
   say(greeting(config, service));

@@ -220,6 +220,32 @@ constexpr std::array kSettings = {
          .meaning = "where `tiercel serve` answers /metrics and /healthz; port 0: any that is free; empty: nowhere",
          .form = "ADDRESS:PORT",
          .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::socket>(
+        {.key = "service.socket",
+         .kind = ValueKind::kText,
+         .range = {.high = 107},
+         .meaning = "where engines connect to `tiercel serve`; empty: $TIERCEL_SOCKET, else "
+                    "$XDG_RUNTIME_DIR/tiercel/tiercel.sock, else /run/tiercel/tiercel.sock",
+         .form = "PATH",
+         .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::group>(
+        {.key = "service.group",
+         .kind = ValueKind::kText,
+         .range = {.high = 64},
+         .meaning = "group of the system whose users may connect too; empty: the service's own user alone",
+         .form = "NAME",
+         .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::threads>(
+        {.key = "service.threads",
+         .kind = ValueKind::kCount,
+         .range = {.low = 1, .high = 64, .zero = "as many as there are processors, at most 4"},
+         .meaning = "threads that serve engines' connections",
+         .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::connections>({.key = "service.connections",
+                                                        .kind = ValueKind::kCount,
+                                                        .range = {.low = 1, .high = 4'096},
+                                                        .meaning = "processes connected at once",
+                                                        .scope = FlagScope::kService}),
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 // and answers a copy.
 #pragma once
 
+#include <tiercel/session.h>
 #include <tiercel/stats.h>
 
 #include <cstdint>
@@ -20,13 +21,6 @@ inline constexpr std::size_t kEngineModes = 4;
 
 /// "on", "store_only", "load_only", "off"
 [[nodiscard]] std::string_view engine_mode_name(EngineMode mode) noexcept;
-
-/// The engine's own pages of KV, in GPU memory. `total` may exceed used + free where an engine keeps some aside.
-struct KvPool {
-  std::uint64_t used_bytes = 0;
-  std::uint64_t free_bytes = 0;
-  std::uint64_t total_bytes = 0;
-};
 
 /// What one engine did, since it connected.
 struct EngineCounters {

@@ -63,6 +63,8 @@ class Line final : public std::enable_shared_from_this<Line> {
 
   void close() noexcept;
   [[nodiscard]] bool closed() const;
+  /// What was posted is sent soon, by the client's thread.
+  void nudge() noexcept { home_->wake(); }
   /// Waits until the service has seen what was given back. True also where there is no service that could.
   [[nodiscard]] bool sync();
 

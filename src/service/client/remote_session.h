@@ -28,6 +28,7 @@ class RemoteSession final : public detail::SessionBackend {
                                                                 std::chrono::nanoseconds ttl) override;
   [[nodiscard]] Result<Dropped> drop(const detail::ChainRef& chain, std::size_t first) override;
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
+  void report_pool(const KvPool& pool) override;
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return line_->block_bytes(); }
   void close() noexcept override { line_->close(); }
 

@@ -46,6 +46,7 @@ class Connection {
 
   bool watched_for_writing = false;  ///< its owner's note
   bool has_loads = false;            ///< its owner's note
+  bool has_session = false;          ///< its owner's note
 
  private:
   const FileDescriptor socket_;

@@ -109,6 +109,13 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       return drop(id, *request.body_as_DropSpace(), out);
     case Body::Release:
       return release(*request.body_as_Release());
+    case Body::Pool: {
+      const wire::Pool& pool = *request.body_as_Pool();
+      figures_->pool_used.store(pool.used(), std::memory_order_relaxed);
+      figures_->pool_free.store(pool.free(), std::memory_order_relaxed);
+      figures_->pool_total.store(pool.total(), std::memory_order_relaxed);
+      break;
+    }
     case Body::Hold:
       hold(*request.body_as_Hold());
       break;
@@ -173,6 +180,7 @@ Status Member::match(std::uint64_t id, const wire::Match& message, wire::OutBuff
 Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer& out) {
   TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
   if (loads_.contains(id)) return broken("two loads under one id");
+  const std::uint64_t started = core_->clock().now_ns();
   const Space space = space_of(message.chain()->tenant());
   if (loads_.size() >= limits_.loads) {
     reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kBusy)), out);
@@ -186,11 +194,11 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
   std::unique_ptr<detail::LocalLoad> load(
       static_cast<detail::LocalLoad*>(backend.release()));  // LocalSession makes no other
   if (load->done()) {
-    answer_load(id, *load, out);
+    answer_load(id, *load, started, out);
     return {};
   }
-  const std::uint64_t deadline = deadline_after(core_->clock().now_ns(), message.deadline());
-  loads_.emplace(id, OpenLoad{.load = std::move(load), .deadline_ns = deadline});
+  const std::uint64_t deadline = deadline_after(started, message.deadline());
+  loads_.emplace(id, OpenLoad{.load = std::move(load), .deadline_ns = deadline, .started_ns = started});
   return {};
 }
 
@@ -200,7 +208,7 @@ void Member::finish_loads(wire::OutBuffer& out) {
       ++at;
       continue;
     }
-    answer_load(at->first, *at->second.load, out);
+    answer_load(at->first, *at->second.load, at->second.started_ns, out);
     at = loads_.erase(at);
   }
 }
@@ -211,14 +219,16 @@ std::uint64_t Member::next_deadline_ns() const noexcept {
   return next;
 }
 
-void Member::answer_load(std::uint64_t id, detail::LocalLoad& load, wire::OutBuffer& out) {
+void Member::answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out) {
   std::vector<wire::Place> places;
   const auto held = load.held();
   places.reserve(held.size());
   for (const HeldBlock& block : held) {
     grants_.add(block.slot);  // beside the load's own pin, which ends with the load
     places.push_back(place_of(block.slot, block.length));
+    figures_->loaded_bytes.fetch_add(block.length, std::memory_order_relaxed);
   }
+  figures_->load_ns.fetch_add(core_->clock().now_ns() - started_ns, std::memory_order_relaxed);
   const auto written = builder_.CreateVectorOfStructs(places);
   reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(load.outcome()), written), out);
 }
@@ -272,6 +282,9 @@ Status Member::commit(std::uint64_t id, const wire::Commit& message, wire::OutBu
       const auto size = item->whole() ? std::nullopt : std::optional<std::size_t>(clamped(item->size(), SIZE_MAX));
       const SlotId slot = reservation.slot(item->index());
       status = reservation.commit(item->index(), size);
+      if (status) {
+        figures_->stored_bytes.fetch_add(size.value_or(session_->block_bytes()), std::memory_order_relaxed);
+      }
       if (status && item->release() && !grants_.release(slot, 1)) return broken("commit: a grant that was not given");
     }
     codes.push_back(status ? std::uint8_t{0}

@@ -14,6 +14,7 @@
 #include "service/wire/frame.h"
 #include "service/wire/messages.h"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,6 +29,16 @@ struct MemberLimits {
   std::uint32_t reservations = 1024;  ///< open
   std::uint32_t pins = 1024;
   std::uint32_t tenants = 1024;  ///< whose namespaces are remembered; more are computed each time
+};
+
+/// What a member did, for whoever asks, from any thread. Relaxed: figures.
+struct MemberFigures {
+  std::atomic<std::uint64_t> stored_bytes{0};
+  std::atomic<std::uint64_t> loaded_bytes{0};
+  std::atomic<std::uint64_t> load_ns{0};  ///< from a load's request until its answer
+  std::atomic<std::uint64_t> pool_used{0};
+  std::atomic<std::uint64_t> pool_free{0};
+  std::atomic<std::uint64_t> pool_total{0};
 };
 
 class Member {
@@ -49,6 +60,7 @@ class Member {
   /// Ends the session: reservations are aborted, pins and loads end. What was granted stays until grants() is cleared.
   void end() noexcept;
   [[nodiscard]] GrantTable& grants() noexcept { return grants_; }
+  [[nodiscard]] const std::shared_ptr<MemberFigures>& figures() const noexcept { return figures_; }
   [[nodiscard]] const SessionOptions* options() const noexcept { return session_ ? &options_ : nullptr; }
 
  private:
@@ -56,6 +68,7 @@ class Member {
   struct OpenLoad {
     std::unique_ptr<detail::LocalLoad> load;
     std::uint64_t deadline_ns = 0;
+    std::uint64_t started_ns = 0;
   };
 
   [[nodiscard]] Status open(std::uint64_t id, const wire::Open& message, wire::OutBuffer& out);
@@ -72,7 +85,7 @@ class Member {
   [[nodiscard]] Status drop(std::uint64_t id, const wire::DropSpace& message, wire::OutBuffer& out);
   [[nodiscard]] Status release(const wire::Release& message);
   void hold(const wire::Hold& message);
-  void answer_load(std::uint64_t id, detail::LocalLoad& load, wire::OutBuffer& out);
+  void answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out);
   void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
 
   [[nodiscard]] Space space_of(const flatbuffers::String* tenant);
@@ -86,6 +99,7 @@ class Member {
   const Slow slow_;
   ChainTable chains_;
   GrantTable grants_;
+  const std::shared_ptr<MemberFigures> figures_ = std::make_shared<MemberFigures>();
   SessionOptions options_;
   std::shared_ptr<detail::LocalSession> session_;
   std::map<std::string, Space, std::less<>> spaces_;

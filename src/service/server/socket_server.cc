@@ -114,7 +114,7 @@ void SocketServer::accept_callers() {
     greetings_.emplace(fd, Greeting{.socket = std::move(socket), .until_ns = until, .hello = {}, .pidfd = {}});
     if (connected_.load(std::memory_order_relaxed) + greetings_.size() > options_.connections) {
       refuse(fd, {.code = ErrorCode::kLimit,
-                  .message = fmt::format("limits.sessions: {} processes are connected, which is the limit",
+                  .message = fmt::format("service.connections: {} processes are connected, which is the limit",
                                          options_.connections)});
       continue;
     }
@@ -261,7 +261,7 @@ void SocketServer::greet(int socket) {
   // Also where the Welcome did not arrive: the connection's end takes care of the grants.
   accepted_.fetch_add(1, std::memory_order_relaxed);
   connected_.fetch_add(1, std::memory_order_relaxed);
-  note_member((*connection)->caller().member, connection->get());
+  note_connected(**connection);
   lane.reactor->post([this, &lane, connection] { adopt(lane, std::move(*connection)); });
   if (!sent) log_line(LogLevel::kWarn, "service_welcome", sent.error().message);
 }
@@ -271,7 +271,7 @@ void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> depa
   if (!departed->grants.empty()) {
     const int pidfd = departed->caller.pidfd.get();
     departed_.emplace(member, departed);
-    note_member(member, nullptr);
+    note_departed(member, *departed);
     const Status watched = lanes_[0]->reactor->watch(pidfd, EPOLLIN, [this, member, pidfd](std::uint32_t) {
       const auto at = departed_.find(member);
       if (at == departed_.end() || !is_gone(at->second->caller.pidfd)) return;
@@ -363,6 +363,7 @@ void SocketServer::settle(Lane& lane, Connection& connection, const Status& stat
     lane.reactor->change(connection.socket(),
                          EPOLLIN | (connection.watched_for_writing ? std::uint32_t{EPOLLOUT} : 0U));
   }
+  if (!connection.has_session && connection.member().options() != nullptr) note_connected(connection);
   const bool loads = connection.member().next_deadline_ns() != UINT64_MAX;
   if (loads == connection.has_loads) return;
   connection.has_loads = loads;
@@ -438,18 +439,28 @@ void SocketServer::progressed() noexcept {
 
 // ---- what people see
 
-void SocketServer::note_member(std::uint64_t member, const Connection* connection) {
-  const MutexLock lock(mutex_);
-  MemberReport& report = reports_[member];
-  report.member = member;
-  if (connection != nullptr) {
-    report.pid = connection->caller().peer.pid;
-  } else {
-    const Departed& departed = *departed_.at(member);
-    report.pid = departed.caller.peer.pid;
-    report.departed = true;
-    report.granted_slots = departed.grants.slots();
+void SocketServer::note_connected(Connection& connection) {
+  const SessionOptions* options = connection.member().options();
+  connection.has_session = options != nullptr;
+  Note note{.report = {.member = connection.caller().member, .pid = connection.caller().peer.pid},
+            .figures = connection.member().figures(),
+            .since_ns = connection.caller().since_ns};
+  if (options != nullptr) {
+    note.report.model = options->model.name;
+    note.report.engine_id = options->group.engine_id;
+    note.report.rank = options->group.member;
+    note.report.members = options->group.members;
   }
+  const MutexLock lock(mutex_);
+  reports_.insert_or_assign(note.report.member, std::move(note));
+}
+
+void SocketServer::note_departed(std::uint64_t member, const Departed& departed) {
+  const MutexLock lock(mutex_);
+  Note& note = reports_[member];
+  note.report = {
+      .member = member, .pid = departed.caller.peer.pid, .departed_slots = departed.grants.slots(), .departed = true};
+  note.since_ns = departed.caller.since_ns;
 }
 
 SocketStats SocketServer::stats() const {
@@ -459,17 +470,30 @@ SocketStats SocketServer::stats() const {
                     .protocol_errors = protocol_errors_.load(std::memory_order_relaxed),
                     .taken_up = taken_up_.load(std::memory_order_relaxed)};
   const MutexLock lock(mutex_);
-  for (const auto& [_, report] : reports_) {
-    stats.departed_members += report.departed ? 1 : 0;
-    stats.departed_slots += report.departed ? report.granted_slots : 0;
+  for (const auto& [_, note] : reports_) {
+    stats.departed_members += note.report.departed ? 1 : 0;
+    stats.departed_slots += note.report.departed_slots;
   }
   return stats;
 }
 
 std::vector<MemberReport> SocketServer::members() const {
   std::vector<MemberReport> members;
+  const std::uint64_t now = core_->clock().now_ns();
   const MutexLock lock(mutex_);
-  for (const auto& [_, report] : reports_) members.push_back(report);
+  for (const auto& [_, note] : reports_) {
+    MemberReport report = note.report;
+    report.connected_ns = now - note.since_ns;
+    if (note.figures) {
+      report.stored_bytes = note.figures->stored_bytes.load(std::memory_order_relaxed);
+      report.loaded_bytes = note.figures->loaded_bytes.load(std::memory_order_relaxed);
+      report.load_ns = note.figures->load_ns.load(std::memory_order_relaxed);
+      report.pool = {.used_bytes = note.figures->pool_used.load(std::memory_order_relaxed),
+                     .free_bytes = note.figures->pool_free.load(std::memory_order_relaxed),
+                     .total_bytes = note.figures->pool_total.load(std::memory_order_relaxed)};
+    }
+    members.push_back(std::move(report));
+  }
   return members;
 }
 

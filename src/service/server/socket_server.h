@@ -42,9 +42,14 @@ struct MemberReport {
   std::string model;
   std::string engine_id;
   std::uint32_t rank = 0;
-  std::uint64_t granted_slots = 0;
-  std::uint64_t requests = 0;
-  bool departed = false;  ///< its session has ended; its slots wait in quarantine
+  std::uint32_t members = 1;         ///< of its engine
+  std::uint64_t connected_ns = 0;    ///< how long
+  std::uint64_t departed_slots = 0;  ///< that wait in quarantine
+  bool departed = false;             ///< its connection has ended, its process has not
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t loaded_bytes = 0;
+  std::uint64_t load_ns = 0;
+  KvPool pool{};  ///< all zero: never reported
 };
 
 struct SocketStats {
@@ -110,7 +115,13 @@ class SocketServer {
 
   void progressed() noexcept;
   [[nodiscard]] Lane& lane_of(std::uint64_t member) noexcept { return *lanes_[member % lanes_.size()]; }
-  void note_member(std::uint64_t member, const Connection* connection);
+  struct Note {  // what members() answers from
+    MemberReport report;
+    std::shared_ptr<MemberFigures> figures;
+    std::uint64_t since_ns = 0;
+  };
+  void note_connected(Connection& connection);
+  void note_departed(std::uint64_t member, const Departed& departed);
 
   const std::shared_ptr<detail::CacheCore> core_;
   const SocketOptions options_;
@@ -131,7 +142,7 @@ class SocketServer {
   std::atomic<std::uint64_t> taken_up_{0};
   std::atomic<std::uint32_t> connected_{0};
   mutable Mutex mutex_;  // a leaf
-  std::map<std::uint64_t, MemberReport> reports_ TIERCEL_GUARDED_BY(mutex_);
+  std::map<std::uint64_t, Note> reports_ TIERCEL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tiercel::service
