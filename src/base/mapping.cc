@@ -128,8 +128,9 @@ Result<Mapping> Mapping::of_memfd(int fd, std::uint64_t bytes) {
   mapping.fd_ = fd;
   struct stat about{};
   constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-  if (fstat(fd, &about) != 0 || static_cast<std::uint64_t>(about.st_size) != bytes ||
-      (fcntl(fd, F_GET_SEALS) & kSealed) != kSealed) {
+  const int seals = fcntl(fd, F_GET_SEALS);  // -1 of what is no memfd
+  if (fstat(fd, &about) != 0 || static_cast<std::uint64_t>(about.st_size) != bytes || seals < 0 ||
+      (seals & kSealed) != kSealed) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("a shared memory of {} bytes; {} sealed ones were announced", about.st_size, bytes));
   }

@@ -251,10 +251,7 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const ChainRef& chain, std
 
 Result<Dropped> LocalSession::drop(const ChainRef& chain, std::size_t first) {
   TIERCEL_TRY(check(chain.space));
-  if (first >= chain.size()) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("drop: block {} of a chain of {} blocks", first, chain.size()));
-  }
+  TIERCEL_TRY(check_dropped(first, chain.size()));
   return core_->drop_subtree(chain.space.fingerprint(), chain[first]);
 }
 

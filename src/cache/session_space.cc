@@ -25,6 +25,11 @@ Status check_family(const Space& space, const BlockHash& family) {
                           to_hex(space.fingerprint()).substr(0, 12), space.tenant()));
 }
 
+Status check_dropped(std::size_t first, std::size_t chain_blocks) {
+  if (first < chain_blocks) return {};
+  return fail(ErrorCode::kInvalidArgument, fmt::format("drop: block {} of a chain of {} blocks", first, chain_blocks));
+}
+
 tl::unexpected<Error> session_closed() { return fail(ErrorCode::kClosed, "the session is closed"); }
 
 }  // namespace tiercel::detail

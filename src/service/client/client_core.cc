@@ -41,8 +41,9 @@ struct ClientCore::Keeper {
     const SteadyClock clock;
     while (!keeper->stopping.load(std::memory_order_acquire)) {
       std::uint64_t next = UINT64_MAX;
-      std::vector<pollfd> watched{{.fd = keeper->woken.get(), .events = POLLIN, .revents = 0}};
+      std::vector<pollfd> watched;
       try {
+        watched.push_back({.fd = keeper->woken.get(), .events = POLLIN, .revents = 0});
         std::vector<std::weak_ptr<service::Line>> lines;
         {
           const MutexLock lock(keeper->mutex);
@@ -67,7 +68,7 @@ struct ClientCore::Keeper {
                           : next <= now      ? 0
                                         : static_cast<int>(std::min<std::uint64_t>((next - now) / 1'000'000 + 1, 1000));
       const int ready = ::poll(watched.data(), watched.size(), timeout);
-      if (ready <= 0) continue;
+      if (ready <= 0 || watched.empty()) continue;
       if ((watched[0].revents & POLLIN) != 0) {
         std::uint64_t drained = 0;
         (void)!::read(keeper->woken.get(), &drained, sizeof(drained));
@@ -76,11 +77,13 @@ struct ClientCore::Keeper {
     }
   }
 
-  void note_broken(const std::vector<pollfd>& watched) {
+  void note_broken(const std::vector<pollfd>& watched) noexcept {
     std::vector<std::weak_ptr<service::Line>> all;
-    {
+    try {
       const MutexLock lock(mutex);
       all = lines;
+    } catch (const std::bad_alloc&) {
+      return;  // seen again the next time
     }
     for (const auto& weak : all) {
       const auto line = weak.lock();
@@ -130,6 +133,10 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
 }
 
 ClientCore::~ClientCore() {
+  if (::getpid() != process_) {  // a forked child: the thread was not forked with it
+    if (keeper_->thread.joinable()) keeper_->thread.detach();
+    return;
+  }
   keeper_->stopping.store(true, std::memory_order_release);
   keeper_->wake();
   if (!keeper_->thread.joinable()) return;
@@ -145,12 +152,17 @@ Result<Session> ClientCore::open_session(const SessionOptions& options) {
   std::random_device entropy;
   auto line = std::make_shared<service::Line>(shared_from_this(), options, entropy());
   TIERCEL_TRY(line->open());
-  {
-    const MutexLock lock(keeper_->mutex);
-    keeper_->lines.push_back(line);
+  try {
+    {
+      const MutexLock lock(keeper_->mutex);
+      keeper_->lines.push_back(line);
+    }
+    keeper_->wake();  // to watch its socket
+    return Session(std::make_shared<service::RemoteSession>(line, options));
+  } catch (const std::bad_alloc&) {
+    line->close();  // else it holds itself by what it may hold
+    throw;
   }
-  keeper_->wake();  // to watch its socket
-  return Session(std::make_shared<service::RemoteSession>(std::move(line), options));
 }
 
 bool ClientCore::sync() {

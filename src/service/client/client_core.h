@@ -7,6 +7,8 @@
 
 #include <tiercel/client.h>
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -30,6 +32,7 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   ClientCore(ClientOptions options, std::shared_ptr<Keeper> keeper);
 
   const ClientOptions options_;
+  const pid_t process_ = ::getpid();
   const std::shared_ptr<Keeper> keeper_;
   Mutex mutex_;  // a leaf
   std::weak_ptr<const Mapping> arena_ TIERCEL_GUARDED_BY(mutex_);

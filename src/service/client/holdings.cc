@@ -4,18 +4,20 @@
 
 namespace tiercel::service {
 
-bool Holdings::granted(const wire::Place& place) {
+Holdings::Grant Holdings::granted(const wire::Place& place, std::uint64_t epoch) {
   if (place.length() == 0 || place.offset() > arena_->bytes() || place.length() > arena_->bytes() - place.offset()) {
-    return false;
+    return Grant::kOutside;
   }
   const MutexLock lock(mutex_);
-  if (place.slot() >= counts_.size()) return false;
-  to_return_.reserve(held_slots_ + to_return_.size() + 1);  // giving back must not allocate
+  if (place.slot() >= counts_.size()) return Grant::kOutside;
+  if (epoch != epoch_) return Grant::kStale;
+  const std::size_t most = to_return_.size() + held_slots_ + 1;
+  if (to_return_.capacity() < most) to_return_.reserve(2 * most);  // giving back must not allocate
   Count& count = counts_[place.slot()];
   if (count.handles == 0) ++held_slots_;
   ++count.handles;
   ++count.grants;
-  return true;
+  return Grant::kTaken;
 }
 
 void Holdings::retain(std::uint32_t slot) noexcept {
@@ -37,38 +39,49 @@ void Holdings::release(std::uint32_t slot) noexcept {
   if (first && returned_) returned_();
 }
 
-bool Holdings::hand_back(std::uint32_t slot) noexcept {
+bool Holdings::hand_back(std::uint32_t slot, std::uint64_t epoch) noexcept {
   const MutexLock lock(mutex_);
   Count& count = counts_[slot];
-  if (count.handles != 1 || count.grants != 1) return false;
-  count = {};
-  --held_slots_;
+  if (epoch != epoch_ || count.handles != 1 || count.grants != 1) return false;
+  count = {};  // its place in held_slots_ stays until take_again or handed_over: there must be room to return it
   return true;
 }
 
-void Holdings::take_again(std::uint32_t slot) noexcept {
+bool Holdings::take_again(std::uint32_t slot, std::uint64_t epoch) noexcept {
   const MutexLock lock(mutex_);
+  if (epoch != epoch_) {
+    --held_slots_;
+    return false;
+  }
   Count& count = counts_[slot];
-  if (count.handles == 0) ++held_slots_;
+  if (count.handles > 0) --held_slots_;  // granted anew meanwhile
   ++count.handles;
   ++count.grants;
+  return true;
 }
 
-std::vector<wire::Grants> Holdings::take_returned() {
+void Holdings::handed_over() noexcept {
   const MutexLock lock(mutex_);
+  --held_slots_;
+}
+
+std::vector<wire::Grants> Holdings::take_returned(std::uint64_t epoch) {
+  const MutexLock lock(mutex_);
+  if (epoch != epoch_ || to_return_.empty()) return {};
   std::vector<wire::Grants> returned = to_return_;  // a copy: the vector keeps its room
   to_return_.clear();
   return returned;
 }
 
-std::vector<wire::Grants> Holdings::all() {
+Holdings::All Holdings::all() {
   const MutexLock lock(mutex_);
-  std::vector<wire::Grants> held;
+  All all;
   for (std::uint32_t slot = 0; slot < counts_.size(); ++slot) {
-    if (counts_[slot].grants > 0) held.emplace_back(slot, counts_[slot].grants);
+    if (counts_[slot].grants > 0) all.grants.emplace_back(slot, counts_[slot].grants);
   }
   to_return_.clear();
-  return held;
+  all.epoch = ++epoch_;
+  return all;
 }
 
 bool Holdings::empty() const {

@@ -16,23 +16,25 @@ std::uint64_t now_ns() {
   return kClock.now_ns();
 }
 
-template <class Message>
-auto list_of(std::span<const wire::Grants> grants) {
-  return [grants](LinkWriter& writer) {
-    Builder& builder = writer.builder();
-    const auto list = builder.CreateVectorOfStructs(grants.data(), grants.size());
-    if constexpr (std::is_same_v<Message, wire::Hold>) {
-      return wire::CreateHold(builder, list);
-    } else {
-      return wire::CreateRelease(builder, list);
-    }
-  };
+/// Tells the service what is still held; whatever else it had granted ends.
+void post_hold(Link& link, std::span<const wire::Grants> grants) {
+  do {
+    const auto piece = grants.first(std::min(grants.size(), wire::kMaxBatch));
+    grants = grants.subspan(piece.size());
+    link.post([&](LinkWriter& writer) {
+      const auto list = writer.builder().CreateVectorOfStructs(piece.data(), piece.size());
+      return wire::CreateHold(writer.builder(), list, grants.empty());
+    });
+  } while (!grants.empty());
 }
 
 void post_release(Link& link, std::span<const wire::Grants> grants) {
   while (!grants.empty()) {
     const auto piece = grants.first(std::min(grants.size(), wire::kMaxBatch));
-    link.post(list_of<wire::Release>(piece));
+    link.post([piece](LinkWriter& writer) {
+      const auto list = writer.builder().CreateVectorOfStructs(piece.data(), piece.size());
+      return wire::CreateRelease(writer.builder(), list);
+    });
     grants = grants.subspan(piece.size());
   }
 }
@@ -48,6 +50,17 @@ void post_release(Link& link, const flatbuffers::Vector<const wire::Place*>* pla
 
 Line::Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed)
     : home_(std::move(home)), options_(options), random_(seed) {}
+
+/// Nothing is held any more: not by a handle (it would hold the line), and not by a reply that nobody took.
+Line::~Line() {
+  const MutexLock lock(mutex_);
+  if (!link_ || link_->broken()) return;
+  try {
+    post_hold(*link_, {});
+    link_->flush();
+  } catch (const std::bad_alloc&) {  // it ends with this process
+  }
+}
 
 std::uint64_t Line::deadline_ns() const noexcept {
   return now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(home_->options().call_deadline).count());
@@ -80,12 +93,14 @@ Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
   }
   TIERCEL_TRY_ASSIGN(auto link, Link::open(home_->options().socket, hello, deadline_ns));
   const wire::Welcome& welcome = link->welcome();
-  const bool same = earlier && welcome.service == hello.service;
-  if (welcome.adopted != 0 && same) {
-    const auto held = earlier->all();
-    TIERCEL_TRY(link->start(list_of<wire::Hold>(held), deadline_ns));
-  }
+  const bool same = earlier && welcome.service == hello.service && welcome.adopted != 0;
   std::shared_ptr<Holdings> holdings = same ? earlier : nullptr;
+  std::uint64_t epoch = 0;
+  if (same) {
+    const Holdings::All held = earlier->all();
+    epoch = held.epoch;
+    post_hold(*link, held.grants);
+  }
   if (!same) {
     TIERCEL_TRY_ASSIGN(auto arena, home_->map(*link));
     // While something is held, its handles keep the line, and the line keeps the home.
@@ -101,13 +116,21 @@ Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
   if (!closed) {
     TIERCEL_TRY_ASSIGN(const std::uint64_t bytes, open_session(*link, deadline_ns));
     if (block_bytes_ == 0) block_bytes_ = bytes;
+    if (block_bytes_ != bytes) return fail(ErrorCode::kUnsupported, "the service sees another block size than before");
   }
-  const MutexLock lock(mutex_);
-  link_ = link;
-  service_ = welcome.service;
-  held_ = holdings;
-  if (!closed_) holdings_ = holdings;
-  return Use{.link = std::move(link), .holdings = std::move(holdings)};
+  bool closed_meanwhile = false;
+  {
+    const MutexLock lock(mutex_);
+    link_ = link;
+    service_ = welcome.service;
+    held_ = holdings;
+    epoch_ = epoch;
+    closed_meanwhile = closed_ && !closed;
+    if (!closed_) holdings_ = holdings;
+  }
+  if (closed_meanwhile) link->post([](LinkWriter& writer) { return wire::CreateClose(writer.builder()); });
+  link->flush();
+  return Use{.link = std::move(link), .holdings = std::move(holdings), .epoch = epoch};
 }
 
 Status Line::open() {
@@ -120,10 +143,13 @@ Status Line::open() {
 std::optional<Line::Use> Line::use() {
   const MutexLock lock(mutex_);
   if (closed_ || !link_ || !holdings_ || link_->broken()) return std::nullopt;
-  return Use{.link = link_, .holdings = holdings_};
+  return Use{.link = link_, .holdings = holdings_, .epoch = epoch_};
 }
 
-void Line::give_back(const Use& use) { post_release(*use.link, use.holdings->take_returned()); }
+/// On a link that breaks this is lost, and not needed: what the next link says is held leaves it out.
+void Line::give_back(const Use& use) {
+  if (!use.link->broken()) post_release(*use.link, use.holdings->take_returned(use.epoch));
+}
 
 void Line::undo_late(Link& link, const wire::Reply& reply) {
   if (const auto* loaded = reply.body_as_Loaded()) post_release(link, loaded->blocks());
@@ -142,16 +168,18 @@ void Line::undo_late(Link& link, const wire::Reply& reply) {
 void Line::close() noexcept {
   std::shared_ptr<Link> link;
   std::shared_ptr<Holdings> holdings;
+  std::uint64_t epoch = 0;
   {
     const MutexLock lock(mutex_);
     if (std::exchange(closed_, true)) return;
     link = link_;
     holdings = std::exchange(holdings_, nullptr);
+    epoch = epoch_;
   }
   if (link && !link->broken() && holdings) {
     try {
       // Waited for: what comes after, from whomever, finds the session gone.
-      (void)ask({.link = link, .holdings = holdings},
+      (void)ask({.link = link, .holdings = holdings, .epoch = epoch},
                 [](LinkWriter& writer) { return wire::CreateClose(writer.builder()); });
     } catch (const std::bad_alloc&) {
       link->fail();  // the service sees it too
@@ -166,17 +194,13 @@ bool Line::closed() const {
 }
 
 bool Line::sync() {
-  std::shared_ptr<Link> link;
-  std::shared_ptr<Holdings> holdings;
+  Use use;
   {
     const MutexLock lock(mutex_);
-    link = link_;
-    holdings = held_.lock();
+    use = {.link = link_, .holdings = held_.lock(), .epoch = epoch_};
   }
-  if (!link || !holdings || link->broken()) return true;
-  return ask({.link = link, .holdings = holdings},
-             [](LinkWriter& writer) { return wire::CreatePing(writer.builder()); })
-      .has_value();
+  if (!use.link || !use.holdings || use.link->broken()) return true;
+  return ask(use, [](LinkWriter& writer) { return wire::CreatePing(writer.builder()); }).has_value();
 }
 
 // ---- maintenance
@@ -184,15 +208,17 @@ bool Line::sync() {
 std::uint64_t Line::maintain(std::uint64_t now) {
   std::shared_ptr<Link> link;
   std::shared_ptr<Holdings> holdings;
+  std::uint64_t epoch = 0;
   bool closed = false;
   {
     const MutexLock lock(mutex_);
     link = link_;
     holdings = held_.lock();
+    epoch = epoch_;
     closed = closed_;
   }
   if (link && !link->broken()) {
-    if (holdings) give_back({.link = link, .holdings = holdings});
+    if (holdings) give_back({.link = link, .holdings = holdings, .epoch = epoch});
     if (link->has_orphans()) link->drain();
     link->flush();
     failures_ = 0;

@@ -32,6 +32,8 @@ class Line final : public std::enable_shared_from_this<Line> {
 
   Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed);
 
+  ~Line();
+
   /// Connects and opens the session, for the first time. The error is the service's.
   [[nodiscard]] Status open();
   [[nodiscard]] std::uint64_t block_bytes() const noexcept { return block_bytes_; }
@@ -39,6 +41,7 @@ class Line final : public std::enable_shared_from_this<Line> {
   struct Use {
     std::shared_ptr<Link> link;
     std::shared_ptr<Holdings> holdings;
+    std::uint64_t epoch = 0;  ///< of the holdings, for what this link grants
   };
   /// Empty: there is no service now, or the session is closed.
   [[nodiscard]] std::optional<Use> use();
@@ -95,6 +98,7 @@ class Line final : public std::enable_shared_from_this<Line> {
   std::shared_ptr<Holdings> holdings_ TIERCEL_GUARDED_BY(mutex_);  // while the session is open
   std::weak_ptr<Holdings> held_ TIERCEL_GUARDED_BY(mutex_);        // the same, as long as a handle lives
   std::uint64_t service_ TIERCEL_GUARDED_BY(mutex_) = 0;           // of held_
+  std::uint64_t epoch_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of link_
   bool closed_ TIERCEL_GUARDED_BY(mutex_) = false;
   Random random_;  // of the client's thread
   std::uint64_t retry_ns_ = 0;

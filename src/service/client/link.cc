@@ -6,11 +6,13 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace tiercel::service {
@@ -18,6 +20,8 @@ namespace {
 
 constexpr std::size_t kInline = 512;  // hashes inside a request; more go ahead of it
 constexpr std::size_t kMostUnsent = std::size_t{64} << 20U;
+constexpr std::uint32_t kMostChains = 4096;
+constexpr std::uint64_t kLeastSlot = 4096;  // bytes
 
 std::uint64_t now_ns() {
   static const SteadyClock kClock;
@@ -67,9 +71,11 @@ Result<std::shared_ptr<Link>> Link::open(const std::string& path, const wire::He
     for (FileDescriptor& fd : received->descriptors) given.push_back(std::move(fd));
   }
   TIERCEL_TRY(wire::check_welcome(welcome));
-  if (given.size() != 2 || welcome.kept_chains == 0 || welcome.max_payload < wire::kMaxRequestBytes) {
-    return tiercel::fail(ErrorCode::kUnsupported, "the service's welcome lacks something");
-  }
+  const bool sound = given.size() == 2 && welcome.version >= wire::kOldestVersion &&
+                     welcome.version <= wire::kVersion && welcome.kept_chains >= 1 &&
+                     welcome.kept_chains <= kMostChains && welcome.max_payload >= wire::kMaxRequestBytes &&
+                     welcome.slots <= welcome.arena_bytes / kLeastSlot;
+  if (!sound) return tiercel::fail(ErrorCode::kUnsupported, "the service's welcome is not sound");
   TIERCEL_TRY_ASSIGN(auto ring, Mapping::of_memfd(given[1].release(), welcome.ring_bytes));
   return std::shared_ptr<Link>(new Link(std::move(socket), welcome, given[0].release(), std::move(ring)));
 }
@@ -82,6 +88,7 @@ Link::Link(FileDescriptor socket, const wire::Welcome& welcome, int arena, Mappi
       book_(welcome.kept_chains, welcome.kept_hashes) {}
 
 Link::~Link() {
+  if (::getpid() == process_) (void)::shutdown(socket_.get(), SHUT_RDWR);  // a forked child may hold it open
   if (arena_ >= 0) ::close(arena_);
 }
 
@@ -143,7 +150,7 @@ Result<Link::TicketPtr> Link::start_with(const Write& write, std::uint64_t deadl
   auto ticket = std::make_shared<Ticket>();
   ticket->id_ = next_id_.fetch_add(1, std::memory_order_relaxed);
   Status sent;
-  {
+  try {
     const MutexLock out(out_mutex_);
     builder_.Clear();
     const Body body = write(*this);
@@ -153,6 +160,9 @@ Result<Link::TicketPtr> Link::start_with(const Write& write, std::uint64_t deadl
     }
     add_frame(builder_, ticket->id_, body);
     sent = send_out(deadline_ns);
+  } catch (const std::bad_alloc&) {
+    fail();  // what the service was told of chains and what the book says may differ
+    throw;
   }
   if (!sent && sent.error().code == ErrorCode::kClosed) fail();
   if (broken()) {
@@ -250,7 +260,7 @@ void Link::dispatch(std::span<const std::byte> payload) {
 }
 
 /// Of the one who reads: waits for bytes until the deadline and handles them. False: none came.
-bool Link::read_some(std::uint64_t deadline_ns) {
+bool Link::read_or_throw(std::uint64_t deadline_ns) {
   for (;;) {
     const auto room = in_.room();
     const ssize_t got = ::recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
@@ -272,6 +282,15 @@ bool Link::read_some(std::uint64_t deadline_ns) {
     }
     if (errno == EINTR) continue;
     if (deadline_ns == 0 || !wait_for(socket_.get(), POLLIN, deadline_ns)) return false;
+  }
+}
+
+bool Link::read_some(std::uint64_t deadline_ns) noexcept {
+  try {
+    return read_or_throw(deadline_ns);
+  } catch (const std::bad_alloc&) {
+    fail();
+    return true;
   }
 }
 

@@ -14,6 +14,8 @@
 #include "service/wire/handshake.h"
 #include "service/wire/messages.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -120,10 +122,12 @@ class Link final : private LinkWriter {
       TIERCEL_REQUIRES(out_mutex_);
   void add_frame(Builder& builder, std::uint64_t id, const Body& body) TIERCEL_REQUIRES(out_mutex_);
   [[nodiscard]] Status send_out(std::uint64_t deadline_ns) TIERCEL_REQUIRES(out_mutex_);
-  [[nodiscard]] bool read_some(std::uint64_t deadline_ns);
+  [[nodiscard]] bool read_some(std::uint64_t deadline_ns) noexcept;
+  [[nodiscard]] bool read_or_throw(std::uint64_t deadline_ns);
   void dispatch(std::span<const std::byte> payload);
 
   const FileDescriptor socket_;
+  const pid_t process_ = ::getpid();  // a forked child leaves the stream alone
   const wire::Welcome welcome_;
   int arena_;
   const Mapping ring_;

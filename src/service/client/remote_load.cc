@@ -35,10 +35,10 @@ void RemoteLoad::give_up() noexcept {
   try {
     use_.link->post([this](LinkWriter& writer) { return wire::CreateCancelLoad(writer.builder(), ticket_->id()); });
     use_.link->abandon(ticket_, Line::undo_late);
+    use_.link->flush();
   } catch (const std::bad_alloc&) {
     use_.link->fail();  // the service sees it, and so does the line
   }
-  use_.link->flush();
 }
 
 void RemoteLoad::finish(const wire::Reply& reply) {
@@ -47,13 +47,21 @@ void RemoteLoad::finish(const wire::Reply& reply) {
   if (loaded == nullptr || loaded->outcome() > static_cast<unsigned>(LoadOutcome::kClosed)) return;
   outcome_ = static_cast<LoadOutcome>(loaded->outcome());
   if (loaded->blocks() == nullptr) return;
-  refs_.reserve(loaded->blocks()->size());
-  for (const wire::Place* place : *loaded->blocks()) {
-    if (refs_.size() == blocks_ || !use_.holdings->granted(*place)) {
-      outcome_ = LoadOutcome::kMiss;
-      return use_.link->fail();  // it does not do what the protocol says
+  try {
+    refs_.reserve(loaded->blocks()->size());
+    for (const wire::Place* place : *loaded->blocks()) {
+      const auto grant =
+          refs_.size() == blocks_ ? Holdings::Grant::kOutside : use_.holdings->granted(*place, use_.epoch);
+      if (grant != Holdings::Grant::kTaken) {
+        outcome_ = LoadOutcome::kClosed;
+        if (grant == Holdings::Grant::kOutside) use_.link->fail();  // it does not do what the protocol says
+        return;
+      }
+      refs_.emplace_back(use_.holdings->adopt(place->slot()), use_.holdings->bytes(*place));
     }
-    refs_.emplace_back(use_.holdings->adopt(place->slot()), use_.holdings->bytes(*place));
+  } catch (const std::bad_alloc&) {
+    outcome_ = LoadOutcome::kBusy;
+    use_.link->fail();  // what it granted and we could not note ends with it
   }
 }
 

@@ -2,28 +2,48 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
 namespace tiercel::service {
+namespace {
 
-RemoteReservation::RemoteReservation(std::shared_ptr<Line> line, Line::Use use, const wire::ReservedBlocks& reply,
-                                     std::size_t count, std::uint64_t block_bytes)
+tl::unexpected<Error> no_answer(Error error) {
+  if (error.code != ErrorCode::kTimeout) return fail(ErrorCode::kClosed, "commit: the service went away");
+  return tl::unexpected<Error>(std::move(error));
+}
+
+}  // namespace
+
+RemoteReservation::RemoteReservation(std::shared_ptr<Line> line, Line::Use use, std::size_t count,
+                                     std::uint64_t block_bytes)
     : line_(std::move(line)),
       use_(std::move(use)),
-      id_(reply.reservation()),
       block_bytes_(block_bytes),
       outcomes_(count, Reserved::kBusy),
-      items_(count) {
-  const auto* outcomes = reply.outcomes();
-  const auto* places = reply.places();
+      items_(count) {}
+
+void RemoteReservation::accept(const wire::Reply& reply) noexcept {
+  const auto* reserved = reply.body_as_ReservedBlocks();
+  if (reserved == nullptr) return;
+  id_ = reserved->reservation();
+  const auto* outcomes = reserved->outcomes();
+  const auto* places = reserved->places();
   unsigned place = 0;
-  for (std::size_t i = 0; i < count && outcomes != nullptr && i < outcomes->size(); ++i) {
+  for (std::size_t i = 0; i < items_.size() && outcomes != nullptr && i < outcomes->size(); ++i) {
     const unsigned outcome = outcomes->Get(static_cast<flatbuffers::uoffset_t>(i));
     if (outcome > static_cast<unsigned>(Reserved::kClosed)) continue;
     if (outcome == static_cast<unsigned>(Reserved::kYes)) {
-      if (places == nullptr || place >= places->size() || !use_.holdings->granted(*places->Get(place))) {
-        use_.link->fail();  // it does not do what the protocol says
+      const bool there = places != nullptr && place < places->size() && places->Get(place)->length() == block_bytes_;
+      auto grant = Holdings::Grant::kOutside;
+      try {
+        if (there) grant = use_.holdings->granted(*places->Get(place), use_.epoch);
+      } catch (const std::bad_alloc&) {
+      }
+      if (grant != Holdings::Grant::kTaken) {  // none of the rest either
+        if (grant == Holdings::Grant::kOutside) use_.link->fail();
+        std::fill(outcomes_.begin() + static_cast<std::ptrdiff_t>(i), outcomes_.end(), Reserved::kClosed);
         return;
       }
       const wire::Place& where = *places->Get(place++);
@@ -52,8 +72,28 @@ Status RemoteReservation::commit(std::size_t item, std::optional<std::size_t> si
                 fmt::format("commit: a size of {} bytes; valid is 1 to {}, the block's size", length, block_bytes_));
   }
   if (!it.open) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty, committed or aborted");
-  const bool release = use_.holdings->hand_back(it.slot);
-  const auto late = [release, holdings = use_.holdings, slot = it.slot](Link& link, const wire::Reply& reply) {
+  const bool release = use_.holdings->hand_back(it.slot, use_.epoch);
+  try {
+    return commit_at_service(item, length, release);
+  } catch (const std::bad_alloc&) {
+    if (release) {  // nobody knows how far it came: the next link tells the service what is held
+      it.open = false;
+      use_.holdings->handed_over();
+      use_.link->fail();
+    }
+    throw;
+  }
+}
+
+/// `release`: our handle and its grant are handed back; they come again where the service does not take them.
+Status RemoteReservation::commit_at_service(std::size_t item, std::size_t length, bool release) {
+  Item& it = items_[item];
+  const auto gone = [&] {  // on this side nobody writes there any more
+    if (!release) return;
+    it.open = false;
+    use_.holdings->handed_over();
+  };
+  const auto late = [release, slot = it.slot](Link& link, const wire::Reply& reply) {
     const auto* committed = reply.body_as_Committed();
     const bool done = committed != nullptr && committed->codes() != nullptr && committed->codes()->size() == 1 &&
                       committed->codes()->Get(0) == 0;
@@ -66,43 +106,39 @@ Status RemoteReservation::commit(std::size_t item, std::optional<std::size_t> si
   };
   const std::uint64_t deadline = line_->deadline_ns();
   Line::give_back(use_);
-  Error error{.code = ErrorCode::kClosed, .os_error = 0, .message = "commit: the service went away"};
-  const auto ticket = use_.link->start(
+  auto ticket = use_.link->start(
       [&](LinkWriter& writer) {
         const wire::Item one(length, static_cast<std::uint32_t>(item), false, release);
         const auto list = writer.builder().CreateVectorOfStructs(&one, 1);
         return wire::CreateCommit(writer.builder(), id_, list);
       },
       deadline);
-  const auto reply = ticket ? use_.link->wait(*ticket, deadline, late) : tl::unexpected<Error>(ticket.error());
-  if (!reply) {
-    // Nobody knows whether it was committed; nobody writes there any more on this side.
-    if (release && !ticket) {
-      use_.holdings->take_again(it.slot);
-    } else if (release) {
-      it.open = false;
+  if (!ticket) {
+    // kTimeout: nothing was sent. kClosed: perhaps it was; the next link says what is held, and this is left out.
+    if (release && ticket.error().code == ErrorCode::kTimeout) {
+      it.open = use_.holdings->take_again(it.slot, use_.epoch);
+    } else {
+      gone();
     }
-    if (reply.error().code == ErrorCode::kTimeout) error = reply.error();
-    return tl::unexpected<Error>(std::move(error));
+    return no_answer(std::move(ticket).error());
   }
-  const auto* committed = (*reply)->body_as_Committed();
+  auto reply = use_.link->wait(*ticket, deadline, late);
+  const auto* committed = reply ? (*reply)->body_as_Committed() : nullptr;
   if (committed == nullptr || committed->codes() == nullptr || committed->codes()->size() != 1) {
-    if (release) it.open = false;
-    return tl::unexpected<Error>(std::move(error));
+    gone();  // nobody knows whether it was committed
+    return no_answer(reply ? Error{.code = ErrorCode::kClosed} : std::move(reply).error());
   }
   if (committed->codes()->Get(0) == 0) {
-    if (release) {
-      it.open = false;
-    } else {
-      let_go(it);
-    }
+    release ? gone() : let_go(it);
     return {};
   }
-  if (release) use_.holdings->take_again(it.slot);
-  if (committed->errors() != nullptr && committed->errors()->size() == 1) {
-    error = wire::read_error(*committed->errors()->Get(0));
+  if (release && !use_.holdings->take_again(it.slot, use_.epoch)) {
+    it.open = false;  // a reply of before the connection was taken up anew: the slot is not ours any more
+    return no_answer({.code = ErrorCode::kClosed});
   }
-  return tl::unexpected<Error>(std::move(error));
+  if (committed->errors() == nullptr || committed->errors()->size() != 1)
+    return no_answer({.code = ErrorCode::kClosed});
+  return tl::unexpected<Error>(wire::read_error(*committed->errors()->Get(0)));
 }
 
 void RemoteReservation::let_go(Item& item) noexcept {
@@ -123,15 +159,18 @@ void RemoteReservation::abort(std::size_t item) noexcept {
 }
 
 void RemoteReservation::finish() noexcept {
-  if (std::exchange(finished_, true) || !use_.link) return;
+  if (std::exchange(finished_, true) || !use_.link || id_ == 0) return;
   try {
     use_.link->post([this](LinkWriter& writer) { return wire::CreateEndReservation(writer.builder(), id_); });
   } catch (const std::bad_alloc&) {
     use_.link->fail();  // the service must not wait for writers that are gone
   }
   for (Item& item : items_) let_go(item);
-  Line::give_back(use_);
-  use_.link->flush();
+  try {
+    Line::give_back(use_);
+    use_.link->flush();
+  } catch (const std::bad_alloc&) {  // the client's thread tries again
+  }
 }
 
 }  // namespace tiercel::service

@@ -14,9 +14,11 @@ class RemoteReservation final : public detail::ReservationBackend {
  public:
   /// Refused, or nobody was there to ask.
   RemoteReservation(std::size_t count, Reserved outcome) : outcomes_(count, outcome), items_(count) {}
-  RemoteReservation(std::shared_ptr<Line> line, Line::Use use, const wire::ReservedBlocks& reply, std::size_t count,
-                    std::uint64_t block_bytes);
+  /// Every outcome is kBusy until accept().
+  RemoteReservation(std::shared_ptr<Line> line, Line::Use use, std::size_t count, std::uint64_t block_bytes);
   ~RemoteReservation() override { finish(); }
+  /// The service's answer. Once.
+  void accept(const wire::Reply& reply) noexcept;
 
   [[nodiscard]] std::size_t size() const noexcept override { return outcomes_.size(); }
   [[nodiscard]] Reserved outcome(std::size_t item) const override { return outcomes_[item]; }
@@ -33,11 +35,12 @@ class RemoteReservation final : public detail::ReservationBackend {
     std::uint32_t slot = 0;
     bool open = false;  ///< one handle of the slot is this writer's
   };
+  [[nodiscard]] Status commit_at_service(std::size_t item, std::size_t length, bool release);
   void let_go(Item& item) noexcept;
 
   const std::shared_ptr<Line> line_;
   const Line::Use use_;
-  const std::uint64_t id_ = 0;
+  std::uint64_t id_ = 0;  // 0: the service has no such reservation
   const std::uint64_t block_bytes_ = 0;
   std::vector<Reserved> outcomes_;
   std::vector<Item> items_;

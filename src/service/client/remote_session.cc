@@ -19,9 +19,9 @@ class RemotePin final : public detail::PinBackend {
   ~RemotePin() override {
     try {
       use_.link->post([this](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin_); });
+      use_.link->flush();
     } catch (const std::bad_alloc&) {  // it ends with its time, or with the session
     }
-    use_.link->flush();
   }
   [[nodiscard]] std::size_t blocks() const override {
     const auto ticket =
@@ -41,6 +41,19 @@ class RemotePin final : public detail::PinBackend {
 tl::unexpected<Error> error_of(const wire::Reply& reply) {
   if (const auto* error = reply.body_as_Error()) return tl::unexpected<Error>(wire::read_error(*error));
   return fail(ErrorCode::kUnsupported, "the service answers something else");
+}
+
+tl::unexpected<Error> broken(const Line::Use& use, const char* why) {
+  use.link->fail();  // with what it had granted: the next link says what is held
+  return fail(ErrorCode::kUnsupported, why);
+}
+
+/// Hashes of one chain that the service takes.
+std::size_t chain_limit(const Line::Use& use) {
+  return std::min(use.link->welcome().max_chain, use.link->welcome().kept_hashes);
+}
+std::span<const BlockHash> within_limit(const Line::Use& use, std::span<const BlockHash> hashes) {
+  return hashes.first(std::min(hashes.size(), chain_limit(use)));
 }
 
 std::uint64_t count_of(std::chrono::nanoseconds time) {
@@ -69,8 +82,9 @@ Result<Line::Use> RemoteSession::use() const {
 Match RemoteSession::match(const detail::ChainRef& chain) const {
   const auto use = line_->use();
   if (!use || !check(chain.space)) return {};
+  const auto hashes = within_limit(*use, chain.hashes);
   const auto ticket = line_->ask(*use, [&](LinkWriter& writer) {
-    return wire::CreateMatch(writer.builder(), writer.chain(chain.space.tenant(), chain.hashes));
+    return wire::CreateMatch(writer.builder(), writer.chain(chain.space.tenant(), hashes));
   });
   const auto* matched = ticket ? Link::reply(*ticket).body_as_Matched() : nullptr;
   if (matched == nullptr) return {};
@@ -94,10 +108,11 @@ std::unique_ptr<detail::LoadBackend> RemoteSession::load(const detail::ChainRef&
   auto use = line_->use();
   if (!use) return std::make_unique<RemoteLoad>(LoadOutcome::kClosed);
   const std::uint64_t send_until = line_->deadline_ns();
+  const auto hashes = within_limit(*use, chain.hashes);
   Line::give_back(*use);
   auto ticket = use->link->start(
       [&](LinkWriter& writer) {
-        const auto written = writer.chain(chain.space.tenant(), chain.hashes);
+        const auto written = writer.chain(chain.space.tenant(), hashes);
         return wire::CreateLoad(writer.builder(), written, blocks, count_of(deadline));
       },
       send_until);
@@ -118,14 +133,16 @@ std::shared_ptr<detail::ReservationBackend> RemoteSession::reserve(const detail:
   }
   const auto use = line_->use();
   if (!use) return std::make_shared<RemoteReservation>(asked, Reserved::kClosed);
+  if (begin + asked > chain_limit(*use)) return std::make_shared<RemoteReservation>(asked, Reserved::kBusy);
+  // Made before it is asked for: what the service grants must find its place.
+  auto reservation = std::make_shared<RemoteReservation>(line_, *use, asked, block_bytes());
   const auto ticket = line_->ask(*use, [&](LinkWriter& writer) {
     // A reserve needs no more of the chain than its end: what lies behind is not sent for it.
     const auto written = writer.chain(chain.space.tenant(), chain.hashes.first(begin + asked));
     return wire::CreateReserve(writer.builder(), written, begin, asked);
   });
-  const auto* reserved = ticket ? Link::reply(*ticket).body_as_ReservedBlocks() : nullptr;
-  if (reserved == nullptr) return std::make_shared<RemoteReservation>(asked, Reserved::kBusy);
-  return std::make_shared<RemoteReservation>(line_, *use, *reserved, asked, block_bytes());
+  if (ticket) reservation->accept(Link::reply(*ticket));
+  return reservation;
 }
 
 // ---- groups
@@ -134,7 +151,7 @@ Result<std::vector<BlockPart>> RemoteSession::parts(std::uint64_t reservation_id
   TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
   std::vector<BlockPart> parts;
   parts.reserve(blocks.size());
-  while (!blocks.empty()) {
+  do {
     const auto piece = blocks.first(std::min(blocks.size(), wire::kMaxBatch));
     TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
       const std::vector<std::uint64_t> numbers(piece.begin(), piece.end());
@@ -143,21 +160,27 @@ Result<std::vector<BlockPart>> RemoteSession::parts(std::uint64_t reservation_id
     }));
     const auto* granted = Link::reply(ticket).body_as_Granted();
     if (granted == nullptr) return error_of(Link::reply(ticket));
-    if (granted->places() != nullptr) {
-      for (const wire::Place* place : *granted->places()) {
-        if (!use.holdings->granted(*place))
-          return fail(ErrorCode::kUnsupported, "the service names a place beyond the arena");
-        parts.emplace_back(use.holdings->adopt(place->slot()), use.holdings->bytes(*place));
+    for (unsigned at = 0; granted->places() != nullptr && at < granted->places()->size(); ++at) {
+      const wire::Place& place = *granted->places()->Get(at);
+      if (place.length() != block_bytes()) return broken(use, "the service names a place of another size");
+      switch (use.holdings->granted(place, use.epoch)) {
+        case Holdings::Grant::kTaken:
+          break;
+        case Holdings::Grant::kStale:
+          return fail(ErrorCode::kClosed, "the service went away");
+        case Holdings::Grant::kOutside:
+          return broken(use, "the service names a place beyond the arena");
       }
+      parts.emplace_back(use.holdings->adopt(place.slot()), use.holdings->bytes(place));
     }
     blocks = blocks.subspan(piece.size());
-  }
+  } while (!blocks.empty());
   return parts;
 }
 
 Status RemoteSession::report(std::uint64_t reservation_id, std::span<const std::size_t> blocks) {
   TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
-  while (!blocks.empty()) {
+  do {
     const auto piece = blocks.first(std::min(blocks.size(), wire::kMaxBatch));
     TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
       const std::vector<std::uint64_t> numbers(piece.begin(), piece.end());
@@ -166,7 +189,7 @@ Status RemoteSession::report(std::uint64_t reservation_id, std::span<const std::
     }));
     if (Link::reply(ticket).body_as_Done() == nullptr) return error_of(Link::reply(ticket));
     blocks = blocks.subspan(piece.size());
-  }
+  } while (!blocks.empty());
   return {};
 }
 
@@ -186,8 +209,8 @@ Result<std::unique_ptr<detail::PinBackend>> RemoteSession::pin(const detail::Cha
   TIERCEL_TRY(check(chain.space));
   TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
   TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
-    const auto written = writer.chain(chain.space.tenant(), chain.hashes);
-    return wire::CreatePin(writer.builder(), written, blocks, count_of(ttl));
+    const auto hashes = within_limit(use, chain.hashes.first(std::min(blocks, chain.size())));
+    return wire::CreatePin(writer.builder(), writer.chain(chain.space.tenant(), hashes), blocks, ttl.count());
   }));
   const auto* taken = Link::reply(ticket).body_as_PinTaken();
   if (taken == nullptr) return error_of(Link::reply(ticket));
@@ -196,10 +219,12 @@ Result<std::unique_ptr<detail::PinBackend>> RemoteSession::pin(const detail::Cha
 
 Result<Dropped> RemoteSession::drop(const detail::ChainRef& chain, std::size_t first) {
   TIERCEL_TRY(check(chain.space));
+  TIERCEL_TRY(detail::check_dropped(first, chain.size()));
   TIERCEL_TRY_ASSIGN(const Line::Use use, this->use());
   TIERCEL_TRY_ASSIGN(const auto ticket, line_->ask(use, [&](LinkWriter& writer) {
-    const auto written = writer.chain(chain.space.tenant(), chain.hashes);
-    return wire::CreateDropChain(writer.builder(), written, first);
+    const auto tenant = writer.builder().CreateString(chain.space.tenant());
+    const wire::Hash hash = wire::write_hash(chain[first]);
+    return wire::CreateDropChain(writer.builder(), tenant, &hash);
   }));
   const auto* dropped = Link::reply(ticket).body_as_DroppedBlocks();
   if (dropped == nullptr) return error_of(Link::reply(ticket));

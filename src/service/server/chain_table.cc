@@ -30,6 +30,7 @@ Result<std::span<const BlockHash>> ChainTable::resolve(const wire::Chain& chain)
     return fail(ErrorCode::kInvalidArgument, fmt::format("chain: more than {} hashes kept", limits_.kept_hashes));
   }
   kept_ -= list.size();
+  if (list.capacity() > 2 * total) std::vector<BlockHash>(list.begin(), list.begin() + chain.known()).swap(list);
   list.resize(total);
   kept_ += total;
   if (in_message > 0) std::memcpy(list.data() + chain.known(), chain.hashes()->Data(), in_message * kHash);

@@ -12,8 +12,10 @@
 namespace tiercel::service {
 namespace {
 
-constexpr std::size_t kMostReads = 4;                        // a turn: other connections wait
-constexpr std::size_t kMostUnread = std::size_t{16} << 20U;  // replies of a client that does not read
+// A turn: then the thread's other connections get theirs.
+constexpr std::size_t kMostRequests = 256;
+constexpr std::size_t kMostWork = 32'768;                   // hashes: about half a millisecond
+constexpr std::size_t kMostUnread = std::size_t{8} << 20U;  // replies that a client leaves unread
 
 }  // namespace
 
@@ -21,28 +23,35 @@ Connection::Connection(FileDescriptor socket, Caller caller, std::shared_ptr<con
                        std::unique_ptr<Member> member)
     : socket_(std::move(socket)), caller_(std::move(caller)), ring_(std::move(ring)), member_(std::move(member)) {}
 
+bool Connection::is_full() const noexcept { return out_.pending().size() > kMostUnread; }
+
 Status Connection::serve() {
-  for (std::size_t reads = 0; reads < kMostReads; ++reads) {
-    const auto room = in_.room();
-    const ssize_t got = recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
-    if (got == 0) return fail(ErrorCode::kClosed, "the client closed the connection");
-    if (got < 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) break;
-      return fail(ErrorCode::kClosed, fmt::format("the connection broke: {}", strerror(errno)), errno);
-    }
-    in_.filled(static_cast<std::size_t>(got));
+  has_more_ = false;
+  std::size_t requests = 0;
+  std::size_t work = 0;
+  for (;;) {
     for (;;) {
+      if (is_full()) TIERCEL_TRY(flush());
+      has_more_ = requests >= kMostRequests || work >= kMostWork || is_full();
+      if (has_more_) return {};
       TIERCEL_TRY_ASSIGN(const auto payload, in_.next());
       if (!payload) break;
       const wire::Request* request = wire::verified_request(*payload);
       if (request == nullptr) return fail(ErrorCode::kInvalidArgument, "a message that is no request of this protocol");
       ++requests_;
+      ++requests;
       TIERCEL_TRY(member_->handle(*request, out_));
-      if (out_.pending().size() > kMostUnread) TIERCEL_TRY(flush());
+      work += member_->take_work();
     }
-    if (static_cast<std::size_t>(got) < room.size()) break;  // that was all
+    const auto room = in_.room();
+    const ssize_t got = recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
+    if (got == 0) return fail(ErrorCode::kClosed, "the client closed the connection");
+    if (got < 0) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {};
+      return fail(ErrorCode::kClosed, fmt::format("the connection broke: {}", strerror(errno)), errno);
+    }
+    in_.filled(static_cast<std::size_t>(got));
   }
-  return {};
 }
 
 Status Connection::flush() {
@@ -56,9 +65,6 @@ Status Connection::flush() {
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) {
       return fail(ErrorCode::kClosed, fmt::format("the connection broke: {}", strerror(errno)), errno);
-    }
-    if (bytes.size() > kMostUnread) {
-      return fail(ErrorCode::kLimit, fmt::format("the client leaves {} bytes of replies unread", bytes.size()));
     }
     break;
   }

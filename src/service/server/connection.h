@@ -29,11 +29,15 @@ class Connection {
  public:
   Connection(FileDescriptor socket, Caller caller, std::shared_ptr<const Mapping> ring, std::unique_ptr<Member> member);
 
-  /// Reads and handles what is there, at most some requests a call. kClosed: the other end is gone. kInvalidArgument:
-  /// it broke the protocol.
+  /// Reads and handles what is there, at most some work a call. kClosed: the other end is gone. kInvalidArgument: it
+  /// broke the protocol.
   [[nodiscard]] Status serve();
-  /// Sends what it can. kClosed as above; kLimit: the client does not read its replies.
+  /// serve() has left something behind that came already: others get their turn first.
+  [[nodiscard]] bool has_more() const noexcept { return has_more_; }
+  /// Sends what it can. kClosed as above. While a client leaves many replies unread, no request of its is handled.
   [[nodiscard]] Status flush();
+  /// Too many replies are unread for more of them.
+  [[nodiscard]] bool is_full() const noexcept;
   [[nodiscard]] bool wants_to_write() const noexcept { return !out_.empty(); }
 
   [[nodiscard]] Member& member() noexcept { return *member_; }
@@ -55,6 +59,7 @@ class Connection {
   const std::unique_ptr<Member> member_;
   wire::FrameReader in_{wire::kMaxRequestBytes};
   wire::OutBuffer out_;
+  bool has_more_ = false;
   std::uint64_t requests_ = 0;
 };
 

@@ -1,7 +1,7 @@
 // GrantTable: what one member may still touch in the arena: for each slot, how many copy pins the service holds for it.
 //
 // A grant begins with a reply that names a place, and ends by the member's word, or when its process is proved gone.
-// One thread at a time. Whatever is left ends with the table.
+// One thread at a time.
 #pragma once
 
 #include "cache/core.h"
@@ -18,12 +18,16 @@ class GrantTable {
   explicit GrantTable(std::shared_ptr<detail::CacheCore> core) : core_(std::move(core)) {}
   GrantTable(GrantTable&& other) noexcept : core_(other.core_), counts_(std::exchange(other.counts_, {})) {}
   GrantTable& operator=(GrantTable&&) = delete;
-  ~GrantTable() { clear(); }
+  /// What is left then is never released: a slot that is lost is better than one that is used twice.
+  ~GrantTable() = default;
 
-  /// Of a slot that has a copy pin of somebody else's now.
-  void add(SlotId slot) {
-    ++counts_[slot];  // may throw, and then nothing is held
+  /// Of a slot that has a copy pin of somebody else's now. False: the member has enough of this one.
+  [[nodiscard]] bool add(SlotId slot) {
+    std::uint32_t& count = counts_[slot];  // may throw, and then nothing is held
+    if (count == kMostOfOne) return false;
+    ++count;
     core_->retain(slot);
+    return true;
   }
   /// False: there are not so many.
   [[nodiscard]] bool release(SlotId slot, std::uint32_t count) noexcept {
@@ -44,8 +48,7 @@ class GrantTable {
     const auto found = counts_.find(slot);
     if (found != counts_.end() && found->second > count) (void)release(slot, found->second - count);
   }
-  /// Ends without a release: the slots are never used again. For a server that ends while a process may still write.
-  void forget() noexcept { counts_.clear(); }
+  /// Its process can touch nothing any more.
   void clear() noexcept {
     for (const auto& [slot, count] : std::exchange(counts_, {})) {
       for (std::uint32_t i = 0; i < count; ++i) core_->release(slot);
@@ -59,6 +62,8 @@ class GrantTable {
   }
 
  private:
+  static constexpr std::uint32_t kMostOfOne = 1U << 16U;  // of all members together they fit into a slot's count
+
   std::shared_ptr<detail::CacheCore> core_;
   std::unordered_map<SlotId, std::uint32_t> counts_;
 };

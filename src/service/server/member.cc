@@ -14,6 +14,10 @@ using flatbuffers::Offset;
 
 tl::unexpected<Error> broken(std::string what) { return fail(ErrorCode::kInvalidArgument, std::move(what)); }
 
+constexpr std::size_t kLongestTenant = 4096;
+constexpr std::size_t kRememberedTenant = 256;
+constexpr std::size_t kMostUnsent = std::size_t{8} << 20U;  // more answers wait until the client has read some
+
 std::chrono::nanoseconds nanoseconds(std::uint64_t ns) {
   constexpr auto kFar = static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count());
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kFar)));
@@ -72,12 +76,15 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
     case Body::Match:
       return match(id, *request.body_as_Match(), out);
     case Body::Keep:
-      TIERCEL_TRY(chains_.resolve(*request.body_as_Keep()->chain()));
+      TIERCEL_TRY(hashes_of(*request.body_as_Keep()->chain()));
       break;
     case Body::Load:
       return load(id, *request.body_as_Load(), out);
     case Body::CancelLoad:
-      loads_.erase(request.body_as_CancelLoad()->load());
+      if (loads_.erase(request.body_as_CancelLoad()->load()) > 0) {  // its reply is waited for all the same
+        reply(request.body_as_CancelLoad()->load(),
+              wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kClosed)), out);
+      }
       return {};
     case Body::Reserve:
       return reserve(id, *request.body_as_Reserve(), out);
@@ -149,17 +156,25 @@ Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer
   return {};
 }
 
+Result<std::span<const BlockHash>> Member::hashes_of(const wire::Chain& chain) {
+  if (chain.tenant() != nullptr && chain.tenant()->size() > kLongestTenant)
+    return broken("a tenant's name is too long");
+  auto hashes = chains_.resolve(chain);
+  if (hashes) work_ += hashes->size();
+  return hashes;
+}
+
 Space Member::space_of(const flatbuffers::String* tenant) {
   const std::string_view name = tenant == nullptr ? std::string_view() : tenant->string_view();
   const auto found = spaces_.find(name);
   if (found != spaces_.end()) return found->second;
   Space space = session_->space(name);
-  if (spaces_.size() < limits_.tenants) spaces_.emplace(name, space);
+  if (spaces_.size() < limits_.tenants && name.size() <= kRememberedTenant) spaces_.emplace(name, space);
   return space;
 }
 
 Status Member::match(std::uint64_t id, const wire::Match& message, wire::OutBuffer& out) {
-  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   const Space space = space_of(message.chain()->tenant());
   const tiercel::Match found = session_->match({space, hashes});
   std::vector<wire::TierRun> runs;
@@ -178,7 +193,7 @@ Status Member::match(std::uint64_t id, const wire::Match& message, wire::OutBuff
 // ---- loads
 
 Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer& out) {
-  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   if (loads_.contains(id)) return broken("two loads under one id");
   const std::uint64_t started = core_->clock().now_ns();
   const Space space = space_of(message.chain()->tenant());
@@ -203,7 +218,7 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
 }
 
 void Member::finish_loads(wire::OutBuffer& out) {
-  for (auto at = loads_.begin(); at != loads_.end();) {
+  for (auto at = loads_.begin(); at != loads_.end() && out.pending().size() <= kMostUnsent;) {
     if (!at->second.load->done()) {
       ++at;
       continue;
@@ -223,20 +238,24 @@ void Member::answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_
   std::vector<wire::Place> places;
   const auto held = load.held();
   places.reserve(held.size());
+  LoadOutcome outcome = load.outcome();
   for (const HeldBlock& block : held) {
-    grants_.add(block.slot);  // beside the load's own pin, which ends with the load
+    if (!grants_.add(block.slot)) {  // beside the load's own pin, which ends with the load
+      outcome = LoadOutcome::kBusy;
+      break;
+    }
     places.push_back(place_of(block.slot, block.length));
     figures_->loaded_bytes.fetch_add(block.length, std::memory_order_relaxed);
   }
   figures_->load_ns.fetch_add(core_->clock().now_ns() - started_ns, std::memory_order_relaxed);
   const auto written = builder_.CreateVectorOfStructs(places);
-  reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(load.outcome()), written), out);
+  reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(outcome), written), out);
 }
 
 // ---- stores
 
 Status Member::reserve(std::uint64_t id, const wire::Reserve& message, wire::OutBuffer& out) {
-  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   const std::size_t first = clamped(message.first(), hashes.size());
   const std::size_t count = clamped(message.count(), hashes.size() - first);
   if (reservations_.size() >= limits_.reservations) {
@@ -253,7 +272,7 @@ Status Member::reserve(std::uint64_t id, const wire::Reserve& message, wire::Out
     outcomes.push_back(static_cast<std::uint8_t>(reservation->outcome(i)));
     if (reservation->outcome(i) != Reserved::kYes) continue;
     const SlotId slot = reservation->slot(i);
-    grants_.add(slot);
+    if (!grants_.add(slot)) return broken("reserve: a slot that it holds too often");  // of a slot that was free: never
     places.push_back(place_of(slot, static_cast<std::uint32_t>(session_->block_bytes())));
   }
   const std::uint64_t number = reservation->id();
@@ -318,7 +337,7 @@ Status Member::parts(std::uint64_t id, const wire::Parts& message, wire::OutBuff
   std::vector<wire::Place> places;
   for (const BlockPart& part : *parts) {
     const SlotId slot = core_->slot_at(part.bytes().data());
-    grants_.add(slot);
+    if (!grants_.add(slot)) return broken("parts: a slot that it holds too often");
     places.push_back(place_of(slot, static_cast<std::uint32_t>(part.bytes().size())));
   }
   const auto written = builder_.CreateVectorOfStructs(places);
@@ -345,18 +364,21 @@ Status Member::release(const wire::Release& message) {
 }
 
 void Member::hold(const wire::Hold& message) {
-  std::unordered_map<SlotId, std::uint32_t> claimed;
-  for (const wire::Grants* grant : *message.grants()) claimed[grant->slot()] += grant->count();
+  for (const wire::Grants* grant : *message.grants()) claimed_[grant->slot()] += grant->count();
+  if (!message.last()) return;
   std::vector<std::pair<SlotId, std::uint32_t>> keep;
-  grants_.visit(
-      [&](SlotId slot, std::uint32_t) { keep.emplace_back(slot, claimed.contains(slot) ? claimed[slot] : 0); });
+  grants_.visit([&](SlotId slot, std::uint32_t) {
+    const auto claim = claimed_.find(slot);
+    keep.emplace_back(slot, claim == claimed_.end() ? 0 : claim->second);
+  });
   for (const auto& [slot, count] : keep) grants_.shrink_to(slot, count);
+  claimed_.clear();
 }
 
 // ---- pins and deletes
 
 Status Member::pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& out) {
-  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   if (pins_.size() >= limits_.pins) {
     reply_error(id,
                 {.code = ErrorCode::kLimit,
@@ -367,7 +389,8 @@ Status Member::pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& 
     return {};
   }
   const Space space = space_of(message.chain()->tenant());
-  auto pin = session_->pin({space, hashes}, clamped(message.blocks(), SIZE_MAX), nanoseconds(message.ttl()));
+  auto pin =
+      session_->pin({space, hashes}, clamped(message.blocks(), SIZE_MAX), std::chrono::nanoseconds(message.ttl()));
   if (!pin) {
     reply_error(id, pin.error(), out);
     return {};
@@ -385,13 +408,12 @@ Status Member::pinned(std::uint64_t id, const wire::PinnedBlocks& message, wire:
 }
 
 Status Member::drop(std::uint64_t id, const wire::DropChain& message, wire::OutBuffer& out) {
-  TIERCEL_TRY_ASSIGN(const auto hashes, chains_.resolve(*message.chain()));
+  if (message.tenant() != nullptr && message.tenant()->size() > kLongestTenant)
+    return broken("a tenant's name is too long");
   answer_drop(
       id,
-      [session = session_, space = space_of(message.chain()->tenant()),
-       list = std::vector<BlockHash>(hashes.begin(), hashes.end()),
-       first = clamped(message.first(), SIZE_MAX)]() -> Result<Dropped> {
-        return session->drop(detail::ChainRef(space, list), first);
+      [session = session_, space = space_of(message.tenant()), hash = wire::read_hash(*message.hash())]() {
+        return session->drop(detail::ChainRef(space, std::span(&hash, 1)), 0);
       },
       out);
   return {};
@@ -407,11 +429,15 @@ Status Member::drop(std::uint64_t id, const wire::DropSpace& message, wire::OutB
 
 /// A delete waits for its log to be synced: elsewhere.
 void Member::answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out) {
-  if (slow_(id, std::move(work))) return;
+  if (deletes_ < limits_.deletes && slow_(id, std::move(work))) {
+    ++deletes_;
+    return;
+  }
   reply_error(id, {.code = ErrorCode::kLimit, .message = "drop: too many deletes are under way; ask again"}, out);
 }
 
 void Member::done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out) {
+  --deletes_;
   if (!dropped) return reply_error(request, dropped.error(), out);
   reply(request, wire::CreateDroppedBlocks(builder_, dropped->blocks, dropped->pending), out);
 }

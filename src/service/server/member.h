@@ -19,6 +19,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace tiercel::service {
@@ -28,6 +30,7 @@ struct MemberLimits {
   std::uint32_t loads = 64;           ///< in flight
   std::uint32_t reservations = 1024;  ///< open
   std::uint32_t pins = 1024;
+  std::uint32_t deletes = 8;     ///< under way
   std::uint32_t tenants = 1024;  ///< whose namespaces are remembered; more are computed each time
 };
 
@@ -54,6 +57,9 @@ class Member {
   void done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out);
   /// Answers the loads that are final by now.
   void finish_loads(wire::OutBuffer& out);
+  [[nodiscard]] bool has_loads() const noexcept { return !loads_.empty(); }
+  /// How many hashes were looked at since the last call: what a request costs.
+  [[nodiscard]] std::size_t take_work() noexcept { return std::exchange(work_, 0); }
   /// Of the loads in flight; UINT64_MAX if there is none.
   [[nodiscard]] std::uint64_t next_deadline_ns() const noexcept;
 
@@ -88,6 +94,7 @@ class Member {
   void answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out);
   void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
 
+  [[nodiscard]] Result<std::span<const BlockHash>> hashes_of(const wire::Chain& chain);
   [[nodiscard]] Space space_of(const flatbuffers::String* tenant);
   template <class Body>
   void reply(std::uint64_t id, flatbuffers::Offset<Body> body, wire::OutBuffer& out);
@@ -107,6 +114,9 @@ class Member {
   std::map<std::uint64_t, std::shared_ptr<detail::LocalReservation>> reservations_;
   std::map<std::uint64_t, std::unique_ptr<detail::PinBackend>> pins_;
   std::uint64_t next_pin_ = 1;
+  std::uint32_t deletes_ = 0;
+  std::size_t work_ = 0;
+  std::unordered_map<SlotId, std::uint32_t> claimed_;  // by the Hold messages so far
   Builder builder_{1024};
 };
 

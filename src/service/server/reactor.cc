@@ -16,6 +16,13 @@
 #include <utility>
 
 namespace tiercel::service {
+namespace {
+
+void log_no_memory() {
+  log_line(LogLevel::kError, "service_memory", "the service has no memory for what a client asks");
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Reactor>> Reactor::create(std::string name, const Clock& clock) {
   std::unique_ptr<Reactor> reactor(new Reactor(std::move(name), clock));
@@ -86,7 +93,13 @@ void Reactor::run_tasks() {
     const MutexLock lock(mutex_);
     tasks.swap(tasks_);
   }
-  for (const auto& task : tasks) task();
+  for (const auto& task : tasks) {
+    try {
+      task();
+    } catch (const std::bad_alloc&) {  // the others are other connections'
+      log_no_memory();
+    }
+  }
 }
 
 void Reactor::run() noexcept {
@@ -116,7 +129,7 @@ void Reactor::run() noexcept {
       run_tasks();
       next_ns = on_turn_();
     } catch (const std::bad_alloc&) {
-      log_line(LogLevel::kError, "service_memory", "the service has no memory for a client's request");
+      log_no_memory();
       next_ns = clock_.now_ns() + 10'000'000;
     }
     const MutexLock lock(mutex_);

@@ -1,7 +1,10 @@
 #include "service/server/slow_lane.h"
 
+#include "base/log.h"
+
 #include <pthread.h>
 
+#include <new>
 #include <utility>
 
 namespace tiercel::service {
@@ -35,10 +38,14 @@ void SlowLane::run() {
   MutexLock lock(mutex_);
   for (;;) {
     while (queue_.empty() && !stopping_) woken_.wait(lock.native());
-    if (queue_.empty()) return;
+    if (stopping_) return;
     const auto work = queue_.pop();
     lock.unlock();
-    work();
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      log_line(LogLevel::kError, "service_memory", "the service has no memory for a delete; its caller waits in vain");
+    }
     lock.lock();
   }
 }

@@ -1,5 +1,6 @@
 // SlowLane: one thread for what a connection's thread must not wait for: deletes, which end with a synced log. A
-// bounded queue; work runs in order. submit() is safe from any thread. stop() runs what is queued and joins.
+// bounded queue; work runs in order. submit() is safe from any thread. stop() joins
+// after the work that has begun; what is queued then is dropped.
 #pragma once
 
 #include "base/bounded_queue.h"

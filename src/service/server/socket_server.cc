@@ -20,6 +20,8 @@
 namespace tiercel::service {
 namespace {
 
+constexpr std::uint64_t kAcceptPauseNs = 100'000'000;
+
 std::uint64_t random_number() {
   std::random_device entropy;
   return (std::uint64_t{entropy()} << 32U | entropy()) | 1U;  // never 0
@@ -84,12 +86,12 @@ void SocketServer::stop() noexcept {
   slow_.stop();
   for (const auto& lane : lanes_) {
     for (const auto& [_, connection] : lane->connections) {
-      if (!is_gone(connection->caller().pidfd)) connection->member().grants().forget();
+      if (is_gone(connection->caller().pidfd)) connection->member().grants().clear();
     }
     lane->connections.clear();
   }
   for (const auto& [_, departed] : departed_) {
-    if (!is_gone(departed->caller.pidfd)) departed->grants.forget();
+    if (is_gone(departed->caller.pidfd)) departed->grants.clear();
   }
   departed_.clear();
   greetings_.clear();
@@ -105,6 +107,8 @@ void SocketServer::accept_callers() {
         log_line(LogLevel::kError, "service_descriptors",
                  fmt::format("a caller was not accepted: {} (raise the limit of open files, LimitNOFILE of the unit)",
                              strerror(errno)));
+        accept_again_ns_ = deadline_after(core_->clock().now_ns(), kAcceptPauseNs);
+        lanes_[0]->reactor->unwatch(listening_.socket.get());
       }
       return;
     }
@@ -188,35 +192,27 @@ void SocketServer::greet(int socket) {
   std::shared_ptr<Departed> earlier;
   const wire::Hello& hello = *greeting.hello;
   if (hello.service == service_ && hello.member != 0) {
-    if (const auto at = departed_.find(hello.member); at != departed_.end()) {
-      if (at->second->caller.token == hello.token) {
-        earlier = at->second;
-        lanes_[0]->reactor->unwatch(at->second->caller.pidfd.get());
-        departed_.erase(at);
-        const MutexLock lock(mutex_);
-        reports_.erase(hello.member);
-      }
-    } else {
-      bool connected = false;
-      {
-        const MutexLock lock(mutex_);
-        connected = reports_.contains(hello.member);
-      }
-      if (connected) {
-        Lane& lane = lane_of(hello.member);
-        lane.reactor->post([this, &lane, member = hello.member, token = hello.token] {
-          const auto old = lane.connections.find(member);
-          if (old == lane.connections.end() || old->second->caller().token != token) return;
-          end(lane, member, fail(ErrorCode::kClosed, "its process has connected anew"));
-        });
-        return;  // send_off() calls again; if nothing comes, the greeting's time ends
-      }
+    const auto connected = connected_members_.find(hello.member);
+    if (connected != connected_members_.end() && connected->second == hello.token) {
+      Lane& lane = lane_of(hello.member);
+      lane.reactor->post([this, &lane, member = hello.member] {
+        end(lane, member, fail(ErrorCode::kClosed, "its process has connected anew"));
+      });
+      return;  // send_off() calls again; if nothing comes, the greeting's time ends
     }
+    const auto at = departed_.find(hello.member);
+    if (at != departed_.end() && at->second->caller.token == hello.token) earlier = at->second;
+  }
+  if (!earlier && departed_.size() >= options_.connections) {
+    return refuse(socket, {.code = ErrorCode::kLimit,
+                           .message = fmt::format("service.connections: {} members have gone and left slots that their "
+                                                  "processes may still use, which is the limit",
+                                                  departed_.size())});
   }
 
-  caller.pidfd = std::move(greeting.pidfd);
-  caller.member = next_member_++;
-  caller.token = random_number();
+  // Who comes back keeps its number: it may have to come back again.
+  caller.member = earlier ? earlier->caller.member : next_member_++;
+  caller.token = earlier ? earlier->caller.token : random_number();
   caller.since_ns = core_->clock().now_ns();
   auto ring = Mapping::share(
       {.bytes = options_.ring_bytes, .huge_pages = HugePages::kOff, .kind = ArenaKind::kMemfd, .name = "tiercel-ring"});
@@ -248,16 +244,21 @@ void SocketServer::greet(int socket) {
                         .kept_chains = options_.member.chains.handles,
                         .kept_hashes = options_.member.chains.kept_hashes,
                         .adopted = earlier ? 1U : 0U};
-  if (earlier) {
-    member->grants().merge(std::move(earlier->grants));
-    taken_up_.fetch_add(1, std::memory_order_relaxed);
-  }
   const int descriptors[] = {arena.fd(), (*ring)->fd()};
   const Status sent = wire::send_with_descriptors(socket, std::as_bytes(std::span(&welcome, 1)), descriptors);
-  lanes_[0]->reactor->unwatch(socket);
+  caller.pidfd = std::move(greeting.pidfd);
   auto connection = std::make_shared<std::unique_ptr<Connection>>(
       std::make_unique<Connection>(std::move(greeting.socket), std::move(caller), *ring, std::move(member)));
+  // From here on nothing may fail but for memory, and then what was granted is lost, not used twice.
+  connected_members_.insert_or_assign((*connection)->caller().member, (*connection)->caller().token);
+  lanes_[0]->reactor->unwatch(socket);
   greetings_.erase(found);
+  if (earlier) {
+    lanes_[0]->reactor->unwatch(earlier->caller.pidfd.get());
+    departed_.erase((*connection)->caller().member);
+    (*connection)->member().grants().merge(std::move(earlier->grants));
+    taken_up_.fetch_add(1, std::memory_order_relaxed);
+  }
   // Also where the Welcome did not arrive: the connection's end takes care of the grants.
   accepted_.fetch_add(1, std::memory_order_relaxed);
   connected_.fetch_add(1, std::memory_order_relaxed);
@@ -268,6 +269,7 @@ void SocketServer::greet(int socket) {
 
 /// A connection has ended; its grants wait for its process.
 void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> departed) {
+  connected_members_.erase(member);
   if (!departed->grants.empty()) {
     const int pidfd = departed->caller.pidfd.get();
     departed_.emplace(member, departed);
@@ -292,6 +294,11 @@ void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> depa
 std::uint64_t SocketServer::housekeep() {
   const std::uint64_t now = core_->clock().now_ns();
   std::uint64_t next = UINT64_MAX;
+  if (accept_again_ns_ != 0 && now >= accept_again_ns_) {
+    accept_again_ns_ = 0;
+    (void)lanes_[0]->reactor->watch(listening_.socket.get(), EPOLLIN, [this](std::uint32_t) { accept_callers(); });
+  }
+  if (accept_again_ns_ != 0) next = accept_again_ns_;
   for (auto at = greetings_.begin(); at != greetings_.end();) {
     if (at->second.until_ns <= now) {
       const int socket = at->first;
@@ -313,7 +320,8 @@ std::uint64_t SocketServer::housekeep() {
         const MutexLock lock(mutex_);
         reports_.erase(at->first);
       }
-      at = departed_.erase(at);  // the grants end with it
+      departed.grants.clear();
+      at = departed_.erase(at);
     } else {
       next = std::min({next, free_ns, deadline_after(now, 1'000'000'000)});
       ++at;
@@ -348,6 +356,7 @@ void SocketServer::ready(Lane& lane, std::uint64_t member, std::uint32_t) {
   Status status;
   try {
     status = connection.serve();
+    if (status && connection.has_loads) connection.member().finish_loads(connection.out());
     if (status) status = connection.flush();
   } catch (const std::bad_alloc&) {
     status = fail(ErrorCode::kOutOfMemory, "no memory for its request");
@@ -364,7 +373,8 @@ void SocketServer::settle(Lane& lane, Connection& connection, const Status& stat
                          EPOLLIN | (connection.watched_for_writing ? std::uint32_t{EPOLLOUT} : 0U));
   }
   if (!connection.has_session && connection.member().options() != nullptr) note_connected(connection);
-  const bool loads = connection.member().next_deadline_ns() != UINT64_MAX;
+  if (connection.has_more() && !connection.wants_to_write()) lane.with_more.push_back(connection.caller().member);
+  const bool loads = connection.member().has_loads();
   if (loads == connection.has_loads) return;
   connection.has_loads = loads;
   if (!loads) {
@@ -407,6 +417,15 @@ void SocketServer::disconnect(std::uint64_t member) {
 }
 
 std::uint64_t SocketServer::turn(Lane& lane) {
+  for (const std::uint64_t member : std::exchange(lane.with_more, {})) ready(lane, member, EPOLLIN);
+  if (!lane.with_more.empty()) {
+    (void)turn_of_loads(lane);
+    return 0;  // after whatever else is there
+  }
+  return turn_of_loads(lane);
+}
+
+std::uint64_t SocketServer::turn_of_loads(Lane& lane) {
   if (lane.with_loads.load() == 0) return UINT64_MAX;
   const std::uint64_t now = core_->clock().now_ns();
   const bool progress = lane.progressed.exchange(false);
@@ -419,6 +438,7 @@ std::uint64_t SocketServer::turn(Lane& lane) {
     const auto found = lane.connections.find(member);
     if (found == lane.connections.end()) continue;
     Connection& connection = *found->second;
+    if (connection.is_full()) continue;  // it reads some first
     if (progress || connection.member().next_deadline_ns() <= now) {
       connection.member().finish_loads(connection.out());
       settle(lane, connection, connection.flush());

@@ -79,6 +79,7 @@ class SocketServer {
   struct Lane {  // a thread and its connections
     std::unique_ptr<Reactor> reactor;
     std::map<std::uint64_t, std::unique_ptr<Connection>> connections;  // by member; the thread's own
+    std::vector<std::uint64_t> with_more;      // members whose turn was over before their requests were
     std::atomic<std::uint32_t> with_loads{0};  // seq_cst with the fence in progressed(): no progress is missed
     std::atomic<bool> progressed{false};
   };
@@ -112,6 +113,7 @@ class SocketServer {
   void settle(Lane& lane, Connection& connection, const Status& status);
   void end(Lane& lane, std::uint64_t member, const Status& why);
   std::uint64_t turn(Lane& lane);
+  std::uint64_t turn_of_loads(Lane& lane);
 
   void progressed() noexcept;
   [[nodiscard]] Lane& lane_of(std::uint64_t member) noexcept { return *lanes_[member % lanes_.size()]; }
@@ -133,7 +135,9 @@ class SocketServer {
 
   // The first lane's.
   std::map<int, Greeting> greetings_;
+  std::map<std::uint64_t, std::uint64_t> connected_members_;  // and their tokens, until send_off()
   std::map<std::uint64_t, std::shared_ptr<Departed>> departed_;
+  std::uint64_t accept_again_ns_ = 0;  // no more descriptors: accepting pauses
   std::uint64_t next_member_ = 1;
 
   std::atomic<std::uint64_t> accepted_{0};  // relaxed: figures, like the next ones
