@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/make_room.h"
 #include "cache/core.h"
+#include "tier/disk/format.h"
 
 #include <fmt/format.h>
 
@@ -17,6 +18,11 @@
 #include <utility>
 
 namespace tiercel::detail {
+namespace {
+
+using disk::kEpochShift;
+
+}  // namespace
 
 void DiskDirectory::on_opened(const Opened& opened) { core_.disk_opened(index_, opened); }
 void DiskDirectory::on_found(std::span<const DiskBlock> blocks) { core_.disk_found(index_, blocks); }
@@ -47,14 +53,14 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   // that was off and comes back one will.
   disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
   note_reach();
-  store_.raise_generation(opened.epoch << 40U);
+  store_.raise_generation(opened.epoch << kEpochShift);
   DiskProgress& progress = disk_progress_[index];
   progress.opened = true;
   if (opened.discarded) progress.discard = false;
   progress.recovered = progress.settled = false;
   progress.opened_ns = clock().now_ns();
   progress.adopted_blocks = progress.adopted_bytes = 0;
-  progress.first_generation = opened.epoch << 40U;
+  progress.first_generation = opened.epoch << kEpochShift;
   // Deletes from before this boot's numbers were known cover all that earlier boots have written.
   const std::uint64_t earlier = progress.first_generation - 1;
   for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, earlier);
@@ -257,11 +263,13 @@ bool CacheCore::indexing_ended() const {
 void CacheCore::settle_disks() {
   MutexLock orphans_lock(orphans_mutex_);
   bool all_came = false;
+  std::uint64_t epoch = 0;
   Recovery ended;
   {
     MutexLock lock(mutex_);
     if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
     all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
+    epoch = store_.generation() >> kEpochShift;
     std::swap(ended, recovery_);
   }
   const std::uint64_t orphans = drop_orphans(all_came, ended.newest_deletes);
@@ -273,7 +281,7 @@ void CacheCore::settle_disks() {
     }
   }
   for (const auto& disk : disks_) {
-    disk->tier().forget_deletes();
+    disk->tier().forget_deletes(epoch);
     disk->tier().wake();  // deletes from before it was open have waited for this
   }
   if (orphans > 0) {
