@@ -47,33 +47,50 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .extent_bytes = opened.extent_bytes,
                                                 .min_slot_bytes = opened.min_slot_bytes,
                                                 .slot_bytes = opened.slot_bytes});
-  MutexLock lock(mutex_);
-  disk_store_.open(index, std::move(shape));
-  // What is found is served at once. Of the first start no change of state tells, for it begins as one; of a directory
-  // that was off and comes back one will.
-  disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
-  note_reach();
-  store_.raise_generation(opened.epoch << kEpochShift);
-  DiskProgress& progress = disk_progress_[index];
-  progress.opened = true;
-  if (opened.discarded) progress.discard = false;
-  progress.recovered = progress.settled = false;
-  progress.opened_ns = clock().now_ns();
-  progress.adopted_blocks = progress.adopted_bytes = 0;
-  progress.first_generation = opened.epoch << kEpochShift;
-  // Deletes from before this boot's numbers were known cover all that earlier boots have written.
-  const std::uint64_t earlier = progress.first_generation - 1;
-  for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, earlier);
-  for (Burial& burial : progress.burials) {
-    cover(burial.tombstone, earlier);
-    burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
+  Burials waiting;
+  {
+    MutexLock lock(mutex_);
+    disk_store_.open(index, shape);
+    // What is found is served at once. Of the first start no change of state tells, for it begins as one; of a
+    // directory that was off and comes back one will.
+    disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
+    note_reach();
+    store_.raise_generation(opened.epoch << kEpochShift);
+    DiskProgress& progress = disk_progress_[index];
+    progress.opened = true;
+    if (opened.discarded) progress.discard = false;
+    progress.recovered = progress.settled = false;  // from here on deletes are remembered as they begin
+    progress.opened_ns = clock().now_ns();
+    progress.adopted_blocks = progress.adopted_bytes = 0;
+    progress.first_generation = opened.epoch << kEpochShift;
+    waiting.swap(progress.burials);
+    // Deletes from before this boot's numbers were known cover all that earlier boots have written.
+    for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, progress.first_generation - 1);
+  }
+  cover_waiting(waiting, (opened.epoch << kEpochShift) - 1);
+  {
+    MutexLock lock(mutex_);
+    Burials& burials = disk_progress_[index].burials;  // none has begun: that is this thread's to do
+    burials.splice(burials.begin(), waiting);
   }
   // The numbers of a cache of several directories go on from the highest that was seen: a delete must not cover what
   // is stored after it in a boot that begins with a lower one, because another directory is missing.
-  for (const Tombstone& tombstone : opened.tombstones) {
-    store_.raise_generation(tombstone.generation);
-    cover(tombstone, 0);
+  for (std::size_t done = 0; done < opened.tombstones.size();) {
+    MutexLock lock(mutex_);
+    for (const std::size_t end = std::min(done + kSlice, opened.tombstones.size()); done < end; ++done) {
+      store_.raise_generation(opened.tombstones[done].generation);
+      cover(opened.tombstones[done], 0);
+    }
   }
+}
+
+/// Of deletes that waited for the file.
+void CacheCore::cover_waiting(Burials& waiting, std::uint64_t earlier) {
+  for (auto next = waiting.begin(); next != waiting.end();) {
+    MutexLock lock(mutex_);
+    for (std::size_t done = 0; done < kSlice && next != waiting.end(); ++done, ++next) cover(next->tombstone, earlier);
+  }
+  for (Burial& burial : waiting) burial.slots.clear();  // of the file before; in this one they are free, or another's
 }
 
 /// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
@@ -220,11 +237,7 @@ std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) co
 /// Headers first, then the slots may be used again.
 void CacheCore::clear_places(std::span<const DiskPlace> places) {
   for (const DiskPlace& place : places) disks_[place.directory]->tier().clear(place.slot);
-  for (std::size_t done = 0; done < places.size(); done += kSlice) {
-    MutexLock lock(mutex_);
-    for (const DiskPlace& place : places.subspan(done, std::min(kSlice, places.size() - done)))
-      disk_store_.release(place);
-  }
+  release_places(places);
 }
 
 void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery) {
@@ -334,9 +347,10 @@ void CacheCore::disk_lost(std::uint32_t index) {
       at = at->second.empty() ? orphans_.erase(at) : std::next(at);
     }
   }
+  DiskStore::Shape gone;
   for (std::uint32_t cursor = 0;;) {
     MutexLock lock(mutex_);
-    if (!disk_store_.lose_some(index, cursor)) break;
+    if (!disk_store_.lose_some(index, cursor, gone)) break;
   }
   {
     MutexLock lock(mutex_);
