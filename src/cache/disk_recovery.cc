@@ -188,9 +188,6 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   const bool first = block.parent == block.fingerprint;
   const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);
-  if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) {
-    covered = std::max(covered, up->second);
-  }
   const bool known = parent != kNoBlock && store_.table().has_copy(parent) && vouches(parent, block);
   if (!first && !known && block.generation > covered) return Found::Result::kWaits;
   covered = std::max(covered, covered_by_name(block.hash));
@@ -205,8 +202,6 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   if (covered > 0) {  // by name too: what continues it may come when it is gone, or was stored again
     std::uint64_t& below = recovery_.deleted_blocks[block.hash];
     below = std::max(below, covered);
-    if (const BlockId id = store_.table().find(block.hash, block.group); id != kNoBlock)
-      recovery_.covered[id] = covered;
   }
   return adopted ? Found::Result::kAdopted : Found::Result::kUnwanted;
 }

@@ -18,7 +18,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace tiercel::detail {
@@ -54,10 +53,10 @@ using Burials = std::list<Burial>;
 /// While a directory is being indexed.
 struct Recovery {
   // Under the core's lock.
-  std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation
+  std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation: what
+                                                          ///< was found below one is put in too, as entries come and go
   std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
   std::map<BlockHash, std::uint64_t> newest_deletes;      ///< of anything in a namespace: the highest generation
-  std::unordered_map<BlockId, std::uint64_t> covered;     ///< entries below a deleted block, up to a generation
 };
 
 class DiskDirectory final : public DiskEvents {
