@@ -171,6 +171,27 @@ TEST_F(DiskMountedLate, what_continues_its_blocks_waits_and_links) {
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
 }
 
+TEST_F(DiskMountedLate, no_more_waits_than_may) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 4; ++seed) {
+    EXPECT_EQ(world_.store(world_.chain(40, seed), seed), 40U);
+    world_.settle();
+  }
+  world_.stop();
+  const std::uint64_t there = blocks_in("/a") + blocks_in("/c");
+  world_.most_waiting_blocks = 40;
+  unmount({"/b"});
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, there - world_.disk().blocks - 40);
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  for (TokenId seed = 1; seed <= 4; ++seed) {
+    const std::size_t length = matched(40, seed);
+    EXPECT_EQ(world_.load(world_.chain(40, seed), seed), length);
+    EXPECT_EQ(world_.store(world_.chain(40, seed), seed), 40 - length);
+    world_.settle();
+  }
+}
+
 TEST_F(DiskMountedLate, what_waits_gives_way_where_room_is_needed) {
   world_.settle();
   for (TokenId seed = 1; seed <= 5; ++seed) {

@@ -3,7 +3,8 @@
 //
 // Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
 // in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. While a directory is
-// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served.
+// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served;
+// a quarter of index.blocks may wait so.
 // A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
 // begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
@@ -294,18 +295,25 @@ void CacheCore::settle_disks() {
   }
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
-             fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));
+             all_came
+                 ? fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans)
+                 : fmt::format("disk: {} blocks were dropped: the block before them is not there, and was deleted, "
+                               "or more wait for one than may",
+                               orphans));
   }
   kick_demotion();
   wake();  // whoever waits for a warm start
 }
 
 /// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
-/// have been of a block before them that nobody knows). Answers how many.
+/// have been of a block before them that nobody knows), and what is more than may wait. Answers how many.
 std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+  const std::uint64_t most =
+      environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks / 4;
+  std::uint64_t kept = 0;
   const auto unwanted = [&](const DiskBlock& block) {
     const auto newest = deleted.find(block.fingerprint);
-    return all || (newest != deleted.end() && block.generation <= newest->second);
+    return all || (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
   };
   std::uint64_t dropped = 0;
   std::vector<DiskPlace> places;

@@ -77,7 +77,8 @@ class DiskWorld {
                                                     .copies = *copies_,
                                                     .seed = 7,
                                                     .files = &files(),
-                                                    .most_waiting_deletes = most_waiting_deletes});
+                                                    .most_waiting_deletes = most_waiting_deletes,
+                                                    .most_waiting_blocks = most_waiting_blocks});
     ASSERT_TRUE(core) << core.error().message;
     core_ = *core;
     cache_.emplace(core_, nullptr);
@@ -171,6 +172,7 @@ class DiskWorld {
   LoadOutcome outcome = LoadOutcome::kComplete;
   std::function<void()> on_wait = [] {};      ///< before a call that waits lets tasks and drivers run
   std::size_t most_waiting_deletes = 16'384;  ///< from the next start on
+  std::size_t most_waiting_blocks = 0;        ///< likewise
 
  private:
   FileSystem& files() { return wrapped_ ? static_cast<FileSystem&>(*wrapped_) : memory_; }
