@@ -270,23 +270,26 @@ bool CacheCore::indexing_ended() const {
 /// When every directory is indexed or known not to come for now: writes begin. What waits for its parent waits in vain
 /// if all are indexed.
 void CacheCore::settle_disks() {
-  MutexLock orphans_lock(orphans_mutex_);
   bool all_came = false;
   std::uint64_t epoch = 0;
-  Recovery ended;
+  std::uint64_t orphans = 0;
   {
-    MutexLock lock(mutex_);
-    if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
-    all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
-    epoch = store_.generation() >> kEpochShift;
-    std::swap(ended, recovery_);
-  }
-  const std::uint64_t orphans = drop_orphans(all_came, ended.newest_deletes);
-  for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-    for (std::uint32_t cursor = 0;;) {
+    const MutexLock orphans_lock(orphans_mutex_);
+    Recovery ended;
+    {
       MutexLock lock(mutex_);
-      if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
-      if (!disk_store_.end_recovery_some(index, cursor)) break;
+      if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
+      all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
+      epoch = store_.generation() >> kEpochShift;
+      std::swap(ended, recovery_);
+    }
+    orphans = drop_orphans(all_came, ended.newest_deletes);
+    for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+      for (std::uint32_t cursor = 0;;) {
+        MutexLock lock(mutex_);
+        if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
+        if (!disk_store_.end_recovery_some(index, cursor)) break;
+      }
     }
   }
   for (const auto& disk : disks_) {
