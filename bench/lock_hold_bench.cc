@@ -5,6 +5,7 @@
 // order that has nothing to do with their order of use. Usage: lock_hold_bench [--blocks N] [--rounds N]. The bound of
 // 50 us is printed, not judged.
 #include "base/clock.h"
+#include "base/make_room.h"
 #include "base/random.h"
 #include "cache/host_store.h"
 #include "model/testing/numbered_hash.h"
@@ -147,6 +148,7 @@ class World {
     HostStore::DropWork work;
     store_.begin_drop(root_, work);
     for (bool more = true; more;) {
+      make_room(work.pending, kSlice);
       const Timer timer(slices);
       more = !store_.drop_some(work, static_cast<int>(kSlice));
     }

@@ -123,29 +123,34 @@ class PlantedSession final : public detail::SessionBackend {
     memory_->clock = &clock;
   }
   [[nodiscard]] Space space(std::string_view tenant) const override { return inner_->space(tenant); }
-  [[nodiscard]] Match match(const BlockChain& chain) const override { return inner_->match(chain); }
-  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] Match match(const detail::ChainRef& chain) const override { return inner_->match(chain); }
+  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const detail::ChainRef& chain, std::size_t blocks,
                                                           std::chrono::nanoseconds deadline) override {
     auto inner = inner_->load(chain, blocks, deadline);
     if (!inner) return nullptr;
-    const auto asked = chain.hashes().first(std::min(blocks, chain.size()));
+    const auto asked = chain.hashes.first(std::min(blocks, chain.size()));
     const std::uint64_t deadline_ns =
         deadline_after(memory_->clock->now_ns(), static_cast<std::uint64_t>(deadline.count()));
     return std::make_unique<PlantedLoad>(std::move(inner), memory_, std::vector(asked.begin(), asked.end()),
                                          deadline_ns);
   }
-  [[nodiscard]] std::shared_ptr<detail::ReservationBackend> reserve(const BlockChain& chain, std::size_t first,
+  [[nodiscard]] std::shared_ptr<detail::ReservationBackend> reserve(const detail::ChainRef& chain, std::size_t first,
                                                                     std::size_t count) override {
     auto inner = inner_->reserve(chain, first, count);
     if (memory_->plant != Plant::kOrphan || !inner) return inner;
     return std::make_shared<PlantedReservation>(std::move(inner));
   }
-  [[nodiscard]] Status report(std::uint64_t id, std::size_t block) override { return inner_->report(id, block); }
-  [[nodiscard]] Result<std::unique_ptr<detail::PinBackend>> pin(const BlockChain& chain, std::size_t blocks,
+  [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t id, std::span<const std::size_t> blocks) override {
+    return inner_->parts(id, blocks);
+  }
+  [[nodiscard]] Status report(std::uint64_t id, std::span<const std::size_t> blocks) override {
+    return inner_->report(id, blocks);
+  }
+  [[nodiscard]] Result<std::unique_ptr<detail::PinBackend>> pin(const detail::ChainRef& chain, std::size_t blocks,
                                                                 std::chrono::nanoseconds ttl) override {
     return inner_->pin(chain, blocks, ttl);
   }
-  [[nodiscard]] Result<Dropped> drop(const BlockChain& chain, std::size_t first) override {
+  [[nodiscard]] Result<Dropped> drop(const detail::ChainRef& chain, std::size_t first) override {
     for (std::size_t i = first; i < chain.size(); ++i) memory_->dropped.insert(chain[i]);
     return inner_->drop(chain, first);
   }

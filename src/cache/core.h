@@ -158,6 +158,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
   void add_disk_stats(Stats& stats) TIERCEL_REQUIRES(mutex_);
   void add_disk_counters(Stats& stats) const;
+  void cover_waiting(Burials& waiting, std::uint64_t earlier);
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
   void cover(const Tombstone& tombstone, std::uint64_t at_least) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone);
@@ -186,10 +187,12 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void end_write(const DiskCopy& copy, std::uint64_t started_ns, const Status& status) noexcept;
 
   // disk_deletes.cc
-  using DeleteUnderWay = std::list<Tombstone>::iterator;
-  void bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done);
-  void add_burial(std::uint32_t index, Burial burial, std::vector<Burial>& given_up) TIERCEL_REQUIRES(mutex_);
-  void end_given_up(std::uint32_t index, std::span<const Burial> given_up);
+  class Delete;
+  void forget_delete(Delete& work) noexcept;
+  void bury(Delete& work);
+  void add_burial(std::uint32_t index, Burials& burial, Burials& given_up) TIERCEL_REQUIRES(mutex_);
+  void end_given_up(std::uint32_t index, const Burials& given_up);
+  void release_places(std::span<const DiskPlace> places) noexcept;
   void give_burials(std::uint32_t index);
   void end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status);
 

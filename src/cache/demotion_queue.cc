@@ -56,4 +56,14 @@ void DemotionQueue::rotate() noexcept {
   append(slot);
 }
 
+void DemotionQueue::bring_forward(SlotId slot) noexcept {
+  if (!holds(slot) || slot == first_) return;
+  unlink(slot);
+  Node& node = nodes_[slot];
+  node.previous = kNoSlot;
+  node.next = first_;
+  nodes_[first_].previous = slot;
+  first_ = slot;
+}
+
 }  // namespace tiercel

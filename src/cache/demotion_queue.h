@@ -32,8 +32,11 @@ class DemotionQueue {
   void move(SlotId from, SlotId to) noexcept;
   /// From the front to the end, for a block whose turn comes too soon. False: it had a second turn already.
   [[nodiscard]] bool give_another_turn() noexcept;
-  /// As give_another_turn, without a limit: for a block that waits for another one of the queue.
+  [[nodiscard]] bool had_another_turn(SlotId slot) const noexcept { return holds(slot) && nodes_[slot].second_turn; }
+  /// As give_another_turn, without a limit: for a block that waits for another one that has a second turn.
   void rotate() noexcept;
+  /// To the front, for a block that others wait for.
+  void bring_forward(SlotId slot) noexcept;
 
  private:
   struct Node {

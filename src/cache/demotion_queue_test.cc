@@ -56,7 +56,7 @@ RC_GTEST_PROP(DemotionQueueTest, agrees_with_a_list, ()) {
   const auto has = [&](SlotId slot) { return std::ranges::find(model, slot) != model.end(); };
   for (const auto& [call, slot, other] :
        *rc::gen::container<std::vector<std::tuple<int, SlotId, SlotId>>>(rc::gen::tuple(
-           rc::gen::inRange(0, 4), rc::gen::inRange<SlotId>(0, kSlots), rc::gen::inRange<SlotId>(0, kSlots)))) {
+           rc::gen::inRange(0, 5), rc::gen::inRange<SlotId>(0, kSlots), rc::gen::inRange<SlotId>(0, kSlots)))) {
     if (call == 0) {
       queue.push(slot);
       if (!has(slot)) model.push_back(slot);
@@ -69,6 +69,9 @@ RC_GTEST_PROP(DemotionQueueTest, agrees_with_a_list, ()) {
     } else if (call == 3 && !model.empty()) {
       queue.rotate();
       model.splice(model.end(), model, model.begin());
+    } else if (call == 4) {
+      queue.bring_forward(slot);
+      if (has(slot)) model.splice(model.begin(), model, std::ranges::find(model, slot));
     }
     RC_ASSERT(queue.size() == model.size());
     for (SlotId id = 0; id < kSlots; ++id) RC_ASSERT(queue.holds(id) == has(id));

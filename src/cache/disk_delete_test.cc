@@ -142,6 +142,26 @@ TEST_F(DiskDelete, more_than_wait_while_the_directory_is_indexed_come_back_neith
   }
 }
 
+TEST_F(DiskDelete, hundreds_that_wait_for_a_missing_directory_reach_it_over_several_turns) {
+  constexpr TokenId kDeletes = 300;
+  world_.settle();
+  for (TokenId seed = 0; seed < kDeletes; ++seed) {
+    if (seed % 10 == 0) (void)world_.store(world_.chain(2, seed), seed);
+    if (seed % 50 == 0) world_.settle();
+  }
+  world_.settle();
+  start_before_it_is_mounted();
+  for (TokenId seed = 0; seed < kDeletes; ++seed) {
+    const auto dropped = world_.session().drop(world_.chain(2, seed), 0);
+    ASSERT_TRUE(dropped);
+    EXPECT_EQ(dropped->pending, 1U);  // of what it holds nothing is known
+  }
+  mount();
+  EXPECT_EQ(world_.core().disk_reports().at(0).state, DiskDirectoryState::kOn);
+  restart_after_crash();
+  for (TokenId seed = 0; seed < kDeletes; ++seed) EXPECT_EQ(matched(2, seed), 0U) << seed;
+}
+
 TEST_F(DiskDelete, of_a_namespace_before_a_missing_directory_appears) {
   world_.settle();
   (void)world_.store(world_.chain(8, 1), 1);

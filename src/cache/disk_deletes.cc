@@ -15,32 +15,76 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
+#include <list>
+#include <new>
+#include <optional>
 #include <utility>
 
 namespace tiercel::detail {
+namespace {
+
+constexpr std::size_t kBurialsPerTurn = 128;  // entries of a list, each of which may be a miss of the processor's cache
+
+}  // namespace
+
+/// One delete, from its beginning until its burials wait for the directories. Where it does not come so far (no
+/// memory), it is as if it had not been called, but for the blocks that are gone already.
+class CacheCore::Delete {
+ public:
+  Delete(CacheCore& core, const Tombstone& tombstone) : core_(core) {
+    if (!core.disks_.empty()) staged_.push_back(tombstone);
+  }
+  ~Delete() { core_.forget_delete(*this); }
+  Delete(const Delete&) = delete;
+  Delete& operator=(const Delete&) = delete;
+
+  HostStore::DropWork work;
+
+ private:
+  friend class CacheCore;
+  CacheCore& core_;
+  std::list<Tombstone> staged_;                          // before and after it is under way
+  std::optional<std::list<Tombstone>::iterator> place_;  // among those under way
+};
+
+void CacheCore::forget_delete(Delete& work) noexcept {
+  if (!work.place_) return;
+  {
+    MutexLock lock(mutex_);
+    work.staged_.splice(work.staged_.end(), deletes_under_way_, *std::exchange(work.place_, std::nullopt));
+  }
+  for (const DiskPlace& place : work.work.places) {
+    try {
+      disks_[place.directory]->tier().clear(place.slot);
+    } catch (const std::bad_alloc&) {  // its header stays until the slot is used again; nobody was told that it went
+    }
+  }
+  release_places(work.work.places);
+}
 
 Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone) {
-  HostStore::DropWork work;
-  std::list<Tombstone> staged;
-  if (!disks_.empty()) staged.push_back(tombstone);
-  const DeleteUnderWay mine = staged.begin();
+  Delete mine(*this, tombstone);
+  HostStore::DropWork& work = mine.work;
+  make_room(work.pending, 1);
   {
     MutexLock lock(mutex_);
     if (!disks_.empty()) {
-      mine->generation = store_.generation();  // covers what was stored until now, here or in an earlier run
-      remember_delete(*mine);
-      deletes_under_way_.splice(deletes_under_way_.end(), staged);
+      Tombstone& begun = mine.staged_.front();
+      begun.generation = store_.generation();  // covers what was stored until now, here or in an earlier run
+      remember_delete(begun);
+      mine.place_ = mine.staged_.begin();
+      deletes_under_way_.splice(deletes_under_way_.end(), mine.staged_);
     }
     const BlockId top = find_top(store_);
     if (top != kNoBlock) store_.begin_drop(top, work);
   }
   for (bool more = true; more;) {
+    make_room(work.pending, kSlice);
     if (!disks_.empty()) make_room(work.places, kSlice);
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
   }
-  if (!disks_.empty()) bury(mine, work.places, work.done);
+  if (!disks_.empty()) bury(mine);
   return work.done;
 }
 
@@ -54,83 +98,83 @@ Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {
                     {.kind = Tombstone::Kind::kNamespace, .fingerprint = fingerprint});
 }
 
-void CacheCore::bury(DeleteUnderWay tombstone, const std::vector<DiskPlace>& places, Dropped& done) {
-  auto left = std::make_shared<std::atomic<std::uint64_t>>(disks_.size());
-  {
-    std::vector<Burial> burials;
-    for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-      Burial& burial = burials.emplace_back(Burial{.tombstone = {}, .places = {}, .slots = {}, .left = left});
-      for (const DiskPlace& place : places) {
-        if (place.directory != index) continue;
-        burial.places.push_back(place);
-        burial.slots.push_back(place.slot);
-      }
+void CacheCore::bury(Delete& work) {
+  auto pending = std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::vector<Burials> burials(disks_.size());
+  std::vector<DiskPlace> newest(disks_.size());  // of the latest file that the places of a directory lie in
+  for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+    Burial& burial = burials[index].emplace_back();
+    burial.pending = pending;
+    for (const DiskPlace& place : work.work.places) {
+      if (place.directory != index) continue;
+      burial.places.push_back(place);
+      if (place.incarnation != newest[index].incarnation) burial.slots.clear();  // those before are not there any more
+      newest[index] = place;
+      burial.slots.push_back(place.slot);
     }
-    std::vector<std::vector<Burial>> given_up(disks_.size());
+    pending->fetch_add(burial.weight());  // nobody else has it yet
+  }
+  std::vector<Burials> given_up(disks_.size());
+  std::vector<std::vector<std::uint32_t>> gone(disks_.size());
+  {
     MutexLock lock(mutex_);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-      Burial& burial = burials[index];
-      burial.tombstone = *tombstone;
+      Burial& burial = burials[index].front();
+      burial.tombstone = **work.place_;
       // A file that was opened anew meanwhile is another one: the tombstone is all it needs.
-      burial.slots.clear();
-      for (const DiskPlace& place : burial.places) {
-        if (disk_store_.is_current(place)) burial.slots.push_back(place.slot);  // it had room for all of them
-      }
-      add_burial(index, std::move(burial), given_up[index]);
+      if (!burial.slots.empty() && !disk_store_.is_current(newest[index])) burial.slots.swap(gone[index]);
+      add_burial(index, burials[index], given_up[index]);
     }
-    deletes_under_way_.erase(tombstone);
-    lock.unlock();
-    for (std::uint32_t index = 0; index < disks_.size(); ++index) end_given_up(index, given_up[index]);
+    work.staged_.splice(work.staged_.end(), deletes_under_way_, *std::exchange(work.place_, std::nullopt));
   }
+  for (std::uint32_t index = 0; index < disks_.size(); ++index) end_given_up(index, given_up[index]);
   for (const auto& disk : disks_) disk->tier().wake();
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.io_deadline).count());
-  const auto all_done = [&] { return left->load(std::memory_order_acquire) == 0; };
+  const auto all_done = [&] { return pending->load(std::memory_order_acquire) == 0; };
   if (!all_done()) wait_until(all_done, deadline_after(clock().now_ns(), patience));
-  if (all_done()) return;
-  counters_.burials_late.add();
-  // Of what was counted: whatever lay on disk. A directory that cannot be reached may hold more, which counts as one.
-  MutexLock lock(mutex_);
-  for (const DiskProgress& progress : disk_progress_) {
-    for (const Burial& burial : progress.burials) {
-      if (burial.left == left) done.pending += std::max<std::uint64_t>(1, burial.places.size());
-    }
-  }
-  if (done.pending == 0) done.pending = left->load(std::memory_order_acquire);
+  const std::uint64_t left = pending->load(std::memory_order_acquire);
+  if (left > 0) counters_.burials_late.add();
+  work.work.done.pending += left;
 }
 
 /// Where as many wait as may, they are given up, and what the directory holds with them.
-void CacheCore::add_burial(std::uint32_t index, Burial burial, std::vector<Burial>& given_up) {
+void CacheCore::add_burial(std::uint32_t index, Burials& burial, Burials& given_up) {
   DiskProgress& progress = disk_progress_[index];
   if (progress.burials.size() >= environment_.most_waiting_deletes) {
     progress.discard = true;
     given_up.swap(progress.burials);
   }
-  progress.burials.push_back(std::move(burial));
+  progress.burials.splice(progress.burials.end(), burial);
+}
+
+void CacheCore::release_places(std::span<const DiskPlace> places) noexcept {
+  for (std::size_t done = 0; done < places.size();) {
+    MutexLock lock(mutex_);
+    for (const std::size_t end = std::min(done + kSlice, places.size()); done < end; ++done)
+      disk_store_.release(places[done]);
+  }
 }
 
 /// Their callers are told that they are pending, or were; nobody answers them any more.
-void CacheCore::end_given_up(std::uint32_t index, std::span<const Burial> given_up) {
+void CacheCore::end_given_up(std::uint32_t index, const Burials& given_up) {
   if (given_up.empty()) return;
-  for (const Burial& burial : given_up) {
-    for (std::size_t done = 0; done < burial.places.size();) {
-      MutexLock lock(mutex_);
-      const std::size_t end = std::min(done + kSlice, burial.places.size());
-      for (; done < end; ++done) disk_store_.release(burial.places[done]);
-    }
-  }
+  for (const Burial& burial : given_up) release_places(burial.places);
   log_line(LogLevel::kWarn, "disk_discard",
            fmt::format("{}: more than {} deletes wait for it; so that none of them is undone, all that it holds is "
                        "given up as soon as it can be written",
                        disks_[index]->path(), given_up.size()));
 }
 
-/// The driver hands on what waits; a directory that refuses is asked again after disk.probe_interval.
+/// The driver hands on what waits, kBurialsPerTurn a turn; a directory that refuses is asked again after
+/// disk.probe_interval.
 void CacheCore::give_burials(std::uint32_t index) {
-  std::vector<Burial> burials;
+  Burials burials;
+  std::vector<std::unique_ptr<SlotTable>> spent;  // freed without the lock
   std::uint64_t first_generation = 0;
   const std::uint64_t now = clock().now_ns();
   {
     MutexLock lock(mutex_);
+    spent = disk_store_.take_spent();
     DiskProgress& progress = disk_progress_[index];
     if (progress.discard) disks_[index]->tier().discard();
     // Not before the file is open: only then is it known up to which generation the delete must cover.
@@ -139,24 +183,27 @@ void CacheCore::give_burials(std::uint32_t index) {
     // earlier boots left in the file: indexing clears that, and the burial makes it last. A number that covers both
     // would cover what was stored after the delete, too.
     first_generation = progress.first_generation;
-    const bool settled = indexing_ended();
-    const auto is_early = [&](const Burial& burial) { return burial.tombstone.generation < first_generation; };
-    if (!settled && std::ranges::any_of(progress.burials, is_early)) return;
-    burials.swap(progress.burials);
+    bool any_early = false;
+    auto end = progress.burials.begin();
+    for (std::size_t count = 0; count < kBurialsPerTurn && end != progress.burials.end(); ++count, ++end)
+      any_early = any_early || end->tombstone.generation < first_generation;
+    if (any_early && !indexing_ended()) return;
+    burials.splice(burials.end(), progress.burials, progress.burials.begin(), end);
   }
-  for (std::size_t i = 0; i < burials.size(); ++i) {
-    auto burial = std::make_shared<Burial>(std::move(burials[i]));
+  while (!burials.empty()) {
+    auto burial = std::make_shared<Burial>(std::move(burials.front()));
     const DiskSubmit answer = disks_[index]->tier().bury(
         std::span(&burial->tombstone, 1), burial->slots,
         [self = shared_from_this(), index, burial](const Status& status) { self->end_burial(index, burial, status); },
         burial->tombstone.generation < first_generation ? BuryScope::kTable : BuryScope::kSlots);
-    if (answer == DiskSubmit::kTaken) continue;
-    burials[i] = std::move(*burial);
-    burials.erase(burials.begin(), burials.begin() + static_cast<std::ptrdiff_t>(i));
+    if (answer == DiskSubmit::kTaken) {
+      burials.pop_front();
+      continue;
+    }
+    burials.front() = std::move(*burial);
     MutexLock lock(mutex_);
     DiskProgress& progress = disk_progress_[index];
-    progress.burials.insert(progress.burials.begin(), std::make_move_iterator(burials.begin()),
-                            std::make_move_iterator(burials.end()));
+    progress.burials.splice(progress.burials.begin(), burials);
     const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.probe_interval).count());
     if (answer == DiskSubmit::kOff) progress.next_burial_ns = deadline_after(now, pause);
     return;
@@ -164,23 +211,20 @@ void CacheCore::give_burials(std::uint32_t index) {
 }
 
 void CacheCore::end_burial(std::uint32_t index, const std::shared_ptr<Burial>& burial, const Status& status) {
-  {
-    std::vector<Burial> given_up;
-    MutexLock lock(mutex_);
-    if (!status) {
+  if (!status) {
+    Burials again;
+    Burials given_up;
+    again.push_back(std::move(*burial));
+    {
+      MutexLock lock(mutex_);
       const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.probe_interval).count());
       disk_progress_[index].next_burial_ns = deadline_after(clock().now_ns(), pause);
-      add_burial(index, std::move(*burial), given_up);
-      lock.unlock();
-      return end_given_up(index, given_up);
+      add_burial(index, again, given_up);
     }
+    return end_given_up(index, given_up);
   }
-  for (std::size_t done = 0; done < burial->places.size();) {
-    MutexLock lock(mutex_);
-    const std::size_t end = std::min(done + kSlice, burial->places.size());
-    for (; done < end; ++done) disk_store_.release(burial->places[done]);
-  }
-  burial->left->fetch_sub(1, std::memory_order_acq_rel);
+  release_places(burial->places);
+  burial->pending->fetch_sub(burial->weight(), std::memory_order_acq_rel);
   wake();
 }
 

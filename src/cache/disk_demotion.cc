@@ -4,8 +4,9 @@
 // One task at a time takes a slice off the queue: under the lock it pins the host slots and takes disk slots (evicting
 // where it must), then, without it, takes the checksums and hands the writes to the tiers. What is under way holds at
 // most limits.demote_percent of the arena; where that is used up, or a tier is busy, the next write that ends goes on.
-// Bytes: one checksum over the slot, one write from it. A block waits for its parent while that is queued too, and once
-// more (its checksum may be on its way); then it is left out: what a restart finds must be runs from the root.
+// Bytes: one checksum over the slot, one write from it. A block lets its parent go first where that is queued too, and
+// waits once more (its checksum may be on its way); then it is left out: what a restart finds must be runs from the
+// root.
 #include "base/check.h"
 #include "cache/core.h"
 #include "model/block_checksum.h"
@@ -133,11 +134,18 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
       return;
     }
     if (begun == DiskStore::Begun::kNoParent) {
-      if (demotions_.holds(store_.table().slot(store_.table()[held->id].parent, TierId::kHost))) {
-        demotions_.rotate();
+      // Its parent goes first; where that has been sent to the end, this goes behind it. So a queue in any order is
+      // done in as many looks as it has blocks, and again as many for second turns.
+      const SlotId parent = store_.table().slot(store_.table()[held->id].parent, TierId::kHost);
+      if (demotions_.holds(parent) && !demotions_.had_another_turn(parent)) {
+        demotions_.bring_forward(parent);
         continue;
       }
       if (demotions_.give_another_turn()) continue;
+      if (demotions_.holds(parent)) {
+        demotions_.rotate();
+        continue;
+      }
     }
     demotions_.remove(slot);
     if (begun != DiskStore::Begun::kYes) {

@@ -126,6 +126,15 @@ class DiskMountedLate : public DiskDirectories {
     ASSERT_EQ(directories(kOff), missing.size());
     ASSERT_TRUE(world_.core().disks_settled());
   }
+  void make_boots_of_a_go_ahead() {
+    world_.stop();
+    world_.configuration().disk.directories = {"/a"};
+    for (int boot = 0; boot < 10; ++boot) {
+      world_.start();
+      world_.settle();
+      world_.stop();
+    }
+  }
   void mount(const std::string& directory) {
     world_.memory().make_directory("/late");
     world_.memory().make_directory("/late" + directory);
@@ -160,6 +169,27 @@ TEST_F(DiskMountedLate, what_continues_its_blocks_waits_and_links) {
   world_.restart();
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
   EXPECT_EQ(world_.load(world_.chain(4, 2), 2), 4U);
+}
+
+TEST_F(DiskMountedLate, no_more_waits_than_may) {
+  world_.settle();
+  for (TokenId seed = 1; seed <= 4; ++seed) {
+    EXPECT_EQ(world_.store(world_.chain(40, seed), seed), 40U);
+    world_.settle();
+  }
+  world_.stop();
+  const std::uint64_t there = blocks_in("/a") + blocks_in("/c");
+  world_.most_waiting_blocks = 40;
+  unmount({"/b"});
+  EXPECT_EQ(world_.stats().disk_orphaned_blocks, there - world_.disk().blocks - 40);
+  mount("/b");
+  ASSERT_EQ(directories(kOn), 3U);
+  for (TokenId seed = 1; seed <= 4; ++seed) {
+    const std::size_t length = matched(40, seed);
+    EXPECT_EQ(world_.load(world_.chain(40, seed), seed), length);
+    EXPECT_EQ(world_.store(world_.chain(40, seed), seed), 40 - length);
+    world_.settle();
+  }
 }
 
 TEST_F(DiskMountedLate, what_waits_gives_way_where_room_is_needed) {
@@ -244,13 +274,7 @@ TEST_F(DiskMountedLate, what_is_deleted_while_a_part_is_missing_does_not_come_ba
 }
 
 TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_that_is_stored_without_that_directory) {
-  world_.stop();
-  world_.configuration().disk.directories = {"/a"};
-  for (int boot = 0; boot < 10; ++boot) {  // far ahead of the others
-    world_.start();
-    world_.settle();
-    world_.stop();
-  }
+  make_boots_of_a_go_ahead();
   unmount({});
   (void)world_.store(world_.chain(6, 1), 1);
   world_.settle();
@@ -258,6 +282,29 @@ TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_that_is_stored_
   ASSERT_TRUE(dropped);
   ASSERT_EQ(dropped->pending, 0U);
   world_.stop();
+  unmount({"/a"});
+  EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
+  world_.settle();
+  ASSERT_EQ(world_.disk().blocks, 6U);
+  world_.stop();
+  unmount({});
+  ASSERT_EQ(directories(kOn), 3U);
+  EXPECT_EQ(matched(6, 1), 6U);
+  EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
+}
+
+TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_of_a_second_boot_without_that_directory) {
+  make_boots_of_a_go_ahead();
+  unmount({});
+  (void)world_.store(world_.chain(6, 1), 1);
+  world_.settle();
+  const auto dropped = world_.session().drop(world_.session().space());
+  ASSERT_TRUE(dropped);
+  ASSERT_EQ(dropped->pending, 0U);
+  world_.stop();
+  unmount({"/a"});  // its log has the delete, those of the others forget it
+  world_.settle();
+  world_.crash();
   unmount({"/a"});
   EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
   world_.settle();

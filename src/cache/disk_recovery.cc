@@ -3,12 +3,14 @@
 //
 // Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
 // in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. While a directory is
-// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served.
+// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served;
+// a quarter of index.blocks may wait so.
 // A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
 // begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
 #include "base/make_room.h"
 #include "cache/core.h"
+#include "tier/disk/format.h"
 
 #include <fmt/format.h>
 
@@ -17,6 +19,11 @@
 #include <utility>
 
 namespace tiercel::detail {
+namespace {
+
+using disk::kEpochShift;
+
+}  // namespace
 
 void DiskDirectory::on_opened(const Opened& opened) { core_.disk_opened(index_, opened); }
 void DiskDirectory::on_found(std::span<const DiskBlock> blocks) { core_.disk_found(index_, blocks); }
@@ -41,33 +48,50 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .extent_bytes = opened.extent_bytes,
                                                 .min_slot_bytes = opened.min_slot_bytes,
                                                 .slot_bytes = opened.slot_bytes});
-  MutexLock lock(mutex_);
-  disk_store_.open(index, std::move(shape));
-  // What is found is served at once. Of the first start no change of state tells, for it begins as one; of a directory
-  // that was off and comes back one will.
-  disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
-  note_reach();
-  store_.raise_generation(opened.epoch << 40U);
-  DiskProgress& progress = disk_progress_[index];
-  progress.opened = true;
-  if (opened.discarded) progress.discard = false;
-  progress.recovered = progress.settled = false;
-  progress.opened_ns = clock().now_ns();
-  progress.adopted_blocks = progress.adopted_bytes = 0;
-  progress.first_generation = opened.epoch << 40U;
-  // Deletes from before this boot's numbers were known cover all that earlier boots have written.
-  const std::uint64_t earlier = progress.first_generation - 1;
-  for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, earlier);
-  for (Burial& burial : progress.burials) {
-    cover(burial.tombstone, earlier);
-    burial.slots.clear();  // of the file before; in this one they are free, or another block's by the time
+  Burials waiting;
+  {
+    MutexLock lock(mutex_);
+    disk_store_.open(index, shape);
+    // What is found is served at once. Of the first start no change of state tells, for it begins as one; of a
+    // directory that was off and comes back one will.
+    disk_store_.set_serving(index, disks_[index]->tier().state() == DiskState::kStarting, false);
+    note_reach();
+    store_.raise_generation(opened.epoch << kEpochShift);
+    DiskProgress& progress = disk_progress_[index];
+    progress.opened = true;
+    if (opened.discarded) progress.discard = false;
+    progress.recovered = progress.settled = false;  // from here on deletes are remembered as they begin
+    progress.opened_ns = clock().now_ns();
+    progress.adopted_blocks = progress.adopted_bytes = 0;
+    progress.first_generation = opened.epoch << kEpochShift;
+    waiting.swap(progress.burials);
+    // Deletes from before this boot's numbers were known cover all that earlier boots have written.
+    for (const Tombstone& tombstone : deletes_under_way_) cover(tombstone, progress.first_generation - 1);
+  }
+  cover_waiting(waiting, (opened.epoch << kEpochShift) - 1);
+  {
+    MutexLock lock(mutex_);
+    Burials& burials = disk_progress_[index].burials;  // none has begun: that is this thread's to do
+    burials.splice(burials.begin(), waiting);
   }
   // The numbers of a cache of several directories go on from the highest that was seen: a delete must not cover what
   // is stored after it in a boot that begins with a lower one, because another directory is missing.
-  for (const Tombstone& tombstone : opened.tombstones) {
-    store_.raise_generation(tombstone.generation);
-    cover(tombstone, 0);
+  for (std::size_t done = 0; done < opened.tombstones.size();) {
+    MutexLock lock(mutex_);
+    for (const std::size_t end = std::min(done + kSlice, opened.tombstones.size()); done < end; ++done) {
+      store_.raise_generation(opened.tombstones[done].generation);
+      cover(opened.tombstones[done], 0);
+    }
   }
+}
+
+/// Of deletes that waited for the file.
+void CacheCore::cover_waiting(Burials& waiting, std::uint64_t earlier) {
+  for (auto next = waiting.begin(); next != waiting.end();) {
+    MutexLock lock(mutex_);
+    for (std::size_t done = 0; done < kSlice && next != waiting.end(); ++done, ++next) cover(next->tombstone, earlier);
+  }
+  for (Burial& burial : waiting) burial.slots.clear();  // of the file before; in this one they are free, or another's
 }
 
 /// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
@@ -165,9 +189,6 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   const bool first = block.parent == block.fingerprint;
   const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);
-  if (const auto up = recovery_.covered.find(parent); up != recovery_.covered.end()) {
-    covered = std::max(covered, up->second);
-  }
   const bool known = parent != kNoBlock && store_.table().has_copy(parent) && vouches(parent, block);
   if (!first && !known && block.generation > covered) return Found::Result::kWaits;
   covered = std::max(covered, covered_by_name(block.hash));
@@ -182,8 +203,6 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   if (covered > 0) {  // by name too: what continues it may come when it is gone, or was stored again
     std::uint64_t& below = recovery_.deleted_blocks[block.hash];
     below = std::max(below, covered);
-    if (const BlockId id = store_.table().find(block.hash, block.group); id != kNoBlock)
-      recovery_.covered[id] = covered;
   }
   return adopted ? Found::Result::kAdopted : Found::Result::kUnwanted;
 }
@@ -214,11 +233,7 @@ std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) co
 /// Headers first, then the slots may be used again.
 void CacheCore::clear_places(std::span<const DiskPlace> places) {
   for (const DiskPlace& place : places) disks_[place.directory]->tier().clear(place.slot);
-  for (std::size_t done = 0; done < places.size(); done += kSlice) {
-    MutexLock lock(mutex_);
-    for (const DiskPlace& place : places.subspan(done, std::min(kSlice, places.size() - done)))
-      disk_store_.release(place);
-  }
+  release_places(places);
 }
 
 void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery) {
@@ -255,41 +270,53 @@ bool CacheCore::indexing_ended() const {
 /// When every directory is indexed or known not to come for now: writes begin. What waits for its parent waits in vain
 /// if all are indexed.
 void CacheCore::settle_disks() {
-  MutexLock orphans_lock(orphans_mutex_);
   bool all_came = false;
-  Recovery ended;
+  std::uint64_t epoch = 0;
+  std::uint64_t orphans = 0;
   {
-    MutexLock lock(mutex_);
-    if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
-    all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
-    std::swap(ended, recovery_);
-  }
-  const std::uint64_t orphans = drop_orphans(all_came, ended.newest_deletes);
-  for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-    for (std::uint32_t cursor = 0;;) {
+    const MutexLock orphans_lock(orphans_mutex_);
+    Recovery ended;
+    {
       MutexLock lock(mutex_);
-      if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
-      if (!disk_store_.end_recovery_some(index, cursor)) break;
+      if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
+      all_came = std::ranges::all_of(disk_progress_, &DiskProgress::recovered);
+      epoch = store_.generation() >> kEpochShift;
+      std::swap(ended, recovery_);
+    }
+    orphans = drop_orphans(all_came, ended.newest_deletes);
+    for (std::uint32_t index = 0; index < disks_.size(); ++index) {
+      for (std::uint32_t cursor = 0;;) {
+        MutexLock lock(mutex_);
+        if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
+        if (!disk_store_.end_recovery_some(index, cursor)) break;
+      }
     }
   }
   for (const auto& disk : disks_) {
-    disk->tier().forget_deletes();
+    disk->tier().forget_deletes(epoch);
     disk->tier().wake();  // deletes from before it was open have waited for this
   }
   if (orphans > 0) {
     log_line(LogLevel::kInfo, "disk_orphans",
-             fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans));
+             all_came
+                 ? fmt::format("disk: {} blocks had lost the block before them and were dropped", orphans)
+                 : fmt::format("disk: {} blocks were dropped: the block before them is not there, and was deleted, "
+                               "or more wait for one than may",
+                               orphans));
   }
   kick_demotion();
   wake();  // whoever waits for a warm start
 }
 
 /// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
-/// have been of a block before them that nobody knows). Answers how many.
+/// have been of a block before them that nobody knows), and what is more than may wait. Answers how many.
 std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+  const std::uint64_t most =
+      environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks / 4;
+  std::uint64_t kept = 0;
   const auto unwanted = [&](const DiskBlock& block) {
     const auto newest = deleted.find(block.fingerprint);
-    return all || (newest != deleted.end() && block.generation <= newest->second);
+    return all || (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
   };
   std::uint64_t dropped = 0;
   std::vector<DiskPlace> places;
@@ -326,9 +353,10 @@ void CacheCore::disk_lost(std::uint32_t index) {
       at = at->second.empty() ? orphans_.erase(at) : std::next(at);
     }
   }
+  DiskStore::Shape gone;
   for (std::uint32_t cursor = 0;;) {
     MutexLock lock(mutex_);
-    if (!disk_store_.lose_some(index, cursor)) break;
+    if (!disk_store_.lose_some(index, cursor, gone)) break;
   }
   {
     MutexLock lock(mutex_);

@@ -11,12 +11,13 @@
 
 #include <tiercel/session.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace tiercel::detail {
@@ -41,17 +42,21 @@ struct Burial {
   Tombstone tombstone;
   std::vector<DiskPlace> places;     ///< in one directory, with a copy pin each
   std::vector<std::uint32_t> slots;  ///< the same, as the tier takes them
-  std::shared_ptr<std::atomic<std::uint64_t>>
-      left;  ///< of the whole delete; the end (release) pairs with drop (acquire)
+  /// Weights of the whole delete's burials that are to come; the end (release) pairs with drop (acquire).
+  std::shared_ptr<std::atomic<std::uint64_t>> pending;
+  /// Its blocks; a directory where none was known may still hold some, which counts as one.
+  [[nodiscard]] std::uint64_t weight() const noexcept { return std::max<std::uint64_t>(1, places.size()); }
 };
+/// Lists, so that under the lock whole ones change hands and nothing is copied or allocated.
+using Burials = std::list<Burial>;
 
 /// While a directory is being indexed.
 struct Recovery {
   // Under the core's lock.
-  std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation
+  std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation: what
+                                                          ///< was found below one is put in too, as entries come and go
   std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
   std::map<BlockHash, std::uint64_t> newest_deletes;      ///< of anything in a namespace: the highest generation
-  std::unordered_map<BlockId, std::uint64_t> covered;     ///< entries below a deleted block, up to a generation
 };
 
 class DiskDirectory final : public DiskEvents {
@@ -91,7 +96,7 @@ struct DiskProgress {
   bool opened = false;               ///< there is a file that blocks may come from
   bool recovered = false;            ///< all of them have come
   bool settled = false;              ///< recovered, or known not to come for now
-  std::vector<Burial> burials;       ///< to be given to the tier; bounded, see CacheCore::add_burial
+  Burials burials;                   ///< to be given to the tier; bounded, see CacheCore::add_burial
   bool discard = false;              ///< more deletes came than wait: nothing that it holds may come back
   std::uint64_t next_burial_ns = 0;  ///< after a refusal: not before
   DiskRecovery recovery;

@@ -34,7 +34,7 @@ DiskStore::Shape DiskStore::shape_of(const Geometry& geometry) {
   return shape;
 }
 
-void DiskStore::open(std::uint32_t index, Shape shape) {
+void DiskStore::open(std::uint32_t index, Shape& shape) {
   Directory& directory = directories_[index];
   TIERCEL_CHECK(!directory.slots, "a directory is lost before it is opened again");
   const SlotTable::Options& options = shape.slots->options();
@@ -46,7 +46,7 @@ void DiskStore::open(std::uint32_t index, Shape shape) {
   }
   directory.slots = std::move(shape.slots);
   directory.policy = std::move(shape.policy);
-  directory.waiting = std::move(shape.waiting);
+  directory.waiting.swap(shape.waiting);
   directory.waiting_counts.clear();
   directory.waiting_bytes = 0;
   directory.waiting_cursor = 0;
@@ -69,7 +69,7 @@ bool DiskStore::end_recovery_some(std::uint32_t index, std::uint32_t& cursor) {
   return false;
 }
 
-bool DiskStore::lose_some(std::uint32_t index, std::uint32_t& cursor) {
+bool DiskStore::lose_some(std::uint32_t index, std::uint32_t& cursor, Shape& gone) {
   Directory& directory = directories_[index];
   if (!directory.slots) return false;
   directory.recovering = true;  // nothing new comes in
@@ -88,8 +88,9 @@ bool DiskStore::lose_some(std::uint32_t index, std::uint32_t& cursor) {
   // What is still read or written keeps its slot: the table waits for the last of them.
   if (slots.quarantined_slots() > 0)
     old_.push_back({.incarnation = directory.incarnation, .slots = std::move(directory.slots)});
-  directory.slots.reset();
-  directory.policy.reset();
+  gone = {.slots = std::move(directory.slots),
+          .policy = std::move(directory.policy),
+          .waiting = std::exchange(directory.waiting, {})};
   return false;
 }
 
@@ -396,7 +397,9 @@ void DiskStore::release(DiskPlace place) {
   const auto old = std::ranges::find(old_, place.incarnation, &Old::incarnation);
   TIERCEL_CHECK(old != old_.end(), "a slot with a copy pin lies in a table that waits for it");
   if (old->slots->release(place.slot)) old->slots->collect(place.slot);
-  if (old->slots->quarantined_slots() == 0) old_.erase(old);
+  if (old->slots->quarantined_slots() > 0) return;
+  spent_.push_back(std::move(old->slots));
+  old_.erase(old);
 }
 
 void DiskStore::touch(BlockId id, std::uint64_t now_ns) {

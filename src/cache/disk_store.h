@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace tiercel {
@@ -65,12 +66,16 @@ class DiskStore {
     std::span<const std::uint64_t> slot_bytes;  ///< of each extent; 0: free
   };
   [[nodiscard]] static Shape shape_of(const Geometry& geometry);
-  /// The directory's file is open: blocks may be adopted; nothing is written until end_recovery.
-  void open(std::uint32_t directory, Shape shape);
+  /// The directory's file is open: blocks may be adopted; nothing is written until end_recovery. What `shape` has
+  /// afterwards is to be freed without the lock.
+  void open(std::uint32_t directory, Shape& shape);
   /// One slice of freeing the slots that recovery found no block for, `cursor` from 0. False: done, writes may begin.
   [[nodiscard]] bool end_recovery_some(std::uint32_t directory, std::uint32_t& cursor);
-  /// One slice of giving up every copy of a directory, `cursor` from 0. False: done, the directory is closed.
-  [[nodiscard]] bool lose_some(std::uint32_t directory, std::uint32_t& cursor);
+  /// One slice of giving up every copy of a directory, `cursor` from 0. False: done, the directory is closed, and what
+  /// it had is in `gone`, to be freed without the lock (tables of millions of slots take milliseconds).
+  [[nodiscard]] bool lose_some(std::uint32_t directory, std::uint32_t& cursor, Shape& gone);
+  /// Tables that waited for IO and do not any more: to be freed without the lock.
+  [[nodiscard]] std::vector<std::unique_ptr<SlotTable>> take_spent() noexcept { return std::exchange(spent_, {}); }
   void set_serving(std::uint32_t directory, bool reads, bool writes) noexcept;
   /// Is there a directory that blocks can be written to now?
   [[nodiscard]] bool takes_writes() const noexcept;
@@ -202,6 +207,7 @@ class DiskStore {
   BlockTable& table_;
   std::vector<Directory> directories_;
   std::vector<Old> old_;
+  std::vector<std::unique_ptr<SlotTable>> spent_;  // waited in old_, and nothing lies in them now
   std::uint32_t incarnations_ = 0;
   std::uint32_t next_base_ = 0;
   mutable std::uint32_t turn_ = 0;  // of the directory that is looked at first

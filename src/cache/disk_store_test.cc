@@ -120,10 +120,9 @@ class Trial {
 
   void open(std::uint32_t index) {
     const std::vector<std::uint64_t> free(kExtents, 0);
-    store_.open(
-        index,
-        DiskStore::shape_of(
-            {.extents = kExtents, .extent_bytes = kExtentBytes, .min_slot_bytes = kMinSlot, .slot_bytes = free}));
+    DiskStore::Shape shape = DiskStore::shape_of(
+        {.extents = kExtents, .extent_bytes = kExtentBytes, .min_slot_bytes = kMinSlot, .slot_bytes = free});
+    store_.open(index, shape);
     std::uint32_t cursor = 0;
     while (store_.end_recovery_some(index, cursor)) {
     }
@@ -274,14 +273,16 @@ class Trial {
       if (copy.place.directory == index) given_up_.insert(key(copy.place));
     }
     std::uint32_t cursor = 0;
-    while (store_.lose_some(index, cursor)) {
+    DiskStore::Shape gone;
+    while (store_.lose_some(index, cursor, gone)) {
+      RC_ASSERT(!gone.policy);
     }
+    RC_ASSERT(gone.policy && (gone.slots || !writing_.empty() || !reading_.empty() || !burying_.empty()));
     RC_ASSERT(!store_.is_open(index));
     if (dice_.below(2) == 0) return open(index);
-    store_.open(
-        index,
-        DiskStore::shape_of(
-            {.extents = kExtents, .extent_bytes = kExtentBytes, .min_slot_bytes = kMinSlot, .slot_bytes = sizes}));
+    DiskStore::Shape shape = DiskStore::shape_of(
+        {.extents = kExtents, .extent_bytes = kExtentBytes, .min_slot_bytes = kMinSlot, .slot_bytes = sizes});
+    store_.open(index, shape);
     for (bool more = true; more;) {  // parents first
       more = false;
       for (auto& header : headers) {

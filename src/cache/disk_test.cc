@@ -30,6 +30,32 @@ TEST_F(Disk, what_is_committed_goes_down) {
   EXPECT_TRUE(match.tiers(7).has(TierId::kDisk));
 }
 
+TEST(DiskOrder, a_chain_that_is_committed_from_its_end_goes_down_in_about_as_many_steps_as_from_its_beginning) {
+  constexpr std::size_t kBlocks = 160;
+  std::array<std::size_t, 2> tasks{};
+  for (const bool backward : {false, true}) {
+    DiskWorld world(DiskWorld::config(16_MiB, 32_MiB));
+    world.settle();
+    const BlockChain chain = world.chain(kBlocks, 1);
+    Reservation room = world.session().reserve(chain, 0);
+    ASSERT_EQ(room.size(), kBlocks);
+    for (std::size_t n = 0; n < kBlocks; ++n) {
+      const std::size_t i = backward ? kBlocks - 1 - n : n;
+      std::ranges::fill(room.writer(i).bytes(), DiskWorld::pattern(i, 1));
+      ASSERT_TRUE(room.writer(i).commit());
+    }
+    room = {};
+    for (int i = 0; i < 5000; ++i) {
+      tasks.at(backward ? 1 : 0) += world.run_tasks();
+      (void)world.step();
+    }
+    EXPECT_EQ(world.disk().stored_blocks, kBlocks);
+    world.restart();
+    EXPECT_EQ(world.load(chain, 1), kBlocks);
+  }
+  EXPECT_LT(tasks[1], 2 * tasks[0] + 10);
+}
+
 TEST_F(Disk, what_the_arena_evicts_is_loaded_from_disk) {
   world_.settle();
   for (TokenId seed = 0; seed < 4; ++seed) {

@@ -378,6 +378,8 @@ void HostStore::list_children(DropWork& work, int& budget) const {
 }
 
 bool HostStore::drop_some(DropWork& work, int limit) {
+  TIERCEL_CHECK(work.pending.capacity() - work.pending.size() >= static_cast<std::size_t>(limit),
+                "nothing is allocated under the writer's lock");
   int budget = limit;
   while (budget > 0) {
     if (work.children_of.id != kNoBlock) {

@@ -170,8 +170,8 @@ class HostStore {
   // Deletes: `pending` is a stack that starts with the top of a subtree; each call works on about `limit` entries,
   // ancestors that go with the last of their children included.
   struct DropWork {
-    std::vector<BlockName> pending;
-    BlockName children_of{};  ///< its children are being listed, from `after` (its first child if not valid)
+    std::vector<BlockName> pending;  ///< has room for `limit` more at each call, and for one at begin_drop
+    BlockName children_of{};         ///< its children are being listed, from `after` (its first child if not valid)
     BlockName after{};
     Dropped done;
     std::vector<DiskPlace> places;  ///< on disk, to be buried; has room for `limit` more at each call

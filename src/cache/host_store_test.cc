@@ -196,9 +196,11 @@ TEST_F(Store, a_delete_in_slices_spares_the_namespace_that_took_its_roots_place)
   put(1, root);
   put(2, root);
   HostStore::DropWork work;
+  work.pending.reserve(256);
   store_.begin_drop(root, work);
   ASSERT_FALSE(store_.drop_some(work, 1));  // one child is listed
   HostStore::DropWork other;                // meanwhile another delete takes them all
+  other.pending.reserve(256);
   store_.begin_drop(root, other);
   while (!store_.drop_some(other, 32)) {
   }

@@ -4,6 +4,7 @@
 // works.
 #include "cache/core.h"
 #include "cache/local_session.h"
+#include "cache/testing/disk_world.h"
 #include "transfer/host_copy_engine.h"
 
 #include <gtest/gtest.h>
@@ -48,7 +49,7 @@ using namespace std::chrono_literals;
 
 constexpr std::uint64_t kBlockBytes = 64_KiB;
 
-class AllocationFailure : public testing::TestWithParam<IntegrityMode> {
+class AllocationFailure : public ::testing::TestWithParam<IntegrityMode> {
  protected:
   AllocationFailure()
       : executor_(clock_),
@@ -218,7 +219,80 @@ TEST_P(AllocationFailure, open_cache) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, AllocationFailure, testing::Values(IntegrityMode::kNormal, IntegrityMode::kParanoid),
+class AllocationFailureOfADiskDelete : public ::testing::Test {
+ protected:
+  static Config config() {
+    Config config = testing::DiskWorld::config();
+    config.disk.io_deadline = 100ms;
+    config.disk.probe_interval = 10ms;
+    return config;
+  }
+  AllocationFailureOfADiskDelete() : world_(config()) {
+    world_.on_wait = [this] { ran_out_ = std::exchange(allocations_left, -1) < 0; };  // the driver is not under test
+    world_.settle();
+  }
+  /// True: it got all that it wanted.
+  bool drop(std::int64_t allocations, const BlockChain& chain) {
+    ran_out_ = true;
+    allocations_left = allocations;
+    const auto dropped = world_.session().drop(chain, 0);
+    allocations_left = -1;
+    if (!dropped) {
+      EXPECT_EQ(dropped.error().code, ErrorCode::kOutOfMemory);
+    }
+    return dropped && !ran_out_;
+  }
+
+  testing::DiskWorld world_;
+  bool ran_out_ = false;
+};
+
+TEST_F(AllocationFailureOfADiskDelete, leaves_no_slot_behind) {
+  for (std::int64_t i = 0; i < 10'000; ++i) {
+    const BlockChain chain = world_.chain(8, static_cast<TokenId>(i));
+    ASSERT_EQ(world_.store(chain, static_cast<TokenId>(i)), 8U);
+    world_.settle();
+    const bool whole = drop(i, chain);
+    world_.settle();
+    EXPECT_EQ(world_.host().quarantined_slots, 0U) << "after allocation " << i;
+    EXPECT_EQ(world_.disk().quarantined_slots, 0U) << "after allocation " << i;
+    if (whole) {
+      EXPECT_EQ(world_.session().match(chain).blocks(), 0U);
+      EXPECT_GT(i, 5);
+      return;
+    }
+  }
+  FAIL() << "never got through";
+}
+
+TEST_F(AllocationFailureOfADiskDelete, covers_nothing_that_a_later_directory_has) {
+  const BlockChain chain = world_.chain(8, 1);
+  ASSERT_EQ(world_.store(chain, 1), 8U);
+  world_.settle();
+  world_.stop();
+  std::string place = "/disk";
+  for (std::int64_t i = 0; i < 10'000; ++i) {
+    const std::string late = "/late" + std::to_string(i);
+    world_.configuration().disk.directories = {late};
+    world_.start();
+    world_.advance(1s);
+    world_.settle();
+    const bool whole = drop(i, chain);
+    world_.memory().make_directory(late);
+    ASSERT_TRUE(world_.memory().rename(place + "/tiercel.kv", late + "/tiercel.kv"));
+    place = late;
+    for (int turn = 0; turn < 20; ++turn) {
+      world_.advance(100ms);
+      world_.settle(20);
+    }
+    EXPECT_EQ(world_.session().match(chain).blocks(), whole ? 0U : 8U) << "after allocation " << i;
+    world_.stop();
+    if (whole || HasFailure()) return;
+  }
+  FAIL() << "never got through";
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, AllocationFailure, ::testing::Values(IntegrityMode::kNormal, IntegrityMode::kParanoid),
                          [](const auto& mode) { return mode.param == IntegrityMode::kNormal ? "normal" : "paranoid"; });
 
 }  // namespace

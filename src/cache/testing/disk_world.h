@@ -26,11 +26,12 @@ inline constexpr std::uint64_t kDiskBlockBytes = 64_KiB;
 /// Runs tasks when told, and while the core waits: then the drivers take their turns too, and time goes on.
 class TurningExecutor final : public Executor {
  public:
-  TurningExecutor(ManualClock& clock, std::function<void()> turn)
-      : clock_(clock), turn_(std::move(turn)), inner_(clock, 4096) {}
+  TurningExecutor(ManualClock& clock, std::function<void()> turn, std::function<void()> on_wait)
+      : clock_(clock), turn_(std::move(turn)), on_wait_(std::move(on_wait)), inner_(clock, 4096) {}
 
   [[nodiscard]] bool submit(Task task) override { return inner_.submit(std::move(task)); }
   bool wait_until(const std::function<bool()>& ready, std::uint64_t deadline_ns) override {
+    on_wait_();
     for (int idle = 0; !ready(); ++idle) {
       if (clock_.now_ns() >= deadline_ns) return false;
       while (inner_.run()) {
@@ -47,6 +48,7 @@ class TurningExecutor final : public Executor {
  private:
   ManualClock& clock_;
   std::function<void()> turn_;
+  std::function<void()> on_wait_;
   ManualExecutor inner_;
 };
 
@@ -68,14 +70,15 @@ class DiskWorld {
   }
 
   void start() {
-    executor_ = std::make_unique<TurningExecutor>(clock_, [this] { (void)step(); });
+    executor_ = std::make_unique<TurningExecutor>(clock_, [this] { (void)step(); }, [this] { on_wait(); });
     copies_ = std::make_unique<HostCopyEngine>(*executor_);
     auto core = detail::CacheCore::create(config_, {.clock = clock_,
                                                     .executor = *executor_,
                                                     .copies = *copies_,
                                                     .seed = 7,
                                                     .files = &files(),
-                                                    .most_waiting_deletes = most_waiting_deletes});
+                                                    .most_waiting_deletes = most_waiting_deletes,
+                                                    .most_waiting_blocks = most_waiting_blocks});
     ASSERT_TRUE(core) << core.error().message;
     core_ = *core;
     cache_.emplace(core_, nullptr);
@@ -167,7 +170,9 @@ class DiskWorld {
   void wrap(WrappedFileSystem::Wrap wrap) { wrapped_.emplace(memory_, std::move(wrap)); }
 
   LoadOutcome outcome = LoadOutcome::kComplete;
+  std::function<void()> on_wait = [] {};      ///< before a call that waits lets tasks and drivers run
   std::size_t most_waiting_deletes = 16'384;  ///< from the next start on
+  std::size_t most_waiting_blocks = 0;        ///< likewise
 
  private:
   FileSystem& files() { return wrapped_ ? static_cast<FileSystem&>(*wrapped_) : memory_; }

@@ -40,7 +40,8 @@ void BuryLane::add(BuryJob&& job) {
 }
 
 void BuryLane::renew_log() noexcept {
-  renewal_wanted_ = metadata_.free_tombstones() < metadata_.layout().log_records();
+  renewal_wanted_ =
+      metadata_.free_tombstones() < metadata_.layout().log_records() || metadata_.carried_epoch() > metadata_.epoch();
 }
 
 bool BuryLane::uncover(const DiskBlock& block, PageWriter::Done done) {

@@ -28,7 +28,8 @@ class BuryLane {
 
   void add(BuryJob&& job);
   void start();
-  /// The log begins anew soon, if it holds anything: every header that it covers was cleared or is about to be.
+  /// The log begins anew soon, if it holds anything (every header that it covers was cleared or is about to be) or the
+  /// superblock is to get a higher epoch.
   void renew_log() noexcept;
   /// What the log covered when the file was opened.
   void set_old_log(TombstoneIndex old) { old_log_ = std::move(old); }

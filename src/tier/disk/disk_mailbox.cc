@@ -64,10 +64,10 @@ DiskSubmit DiskMailbox::checkpoint(std::vector<std::uint32_t> coldest_first) {
   return DiskSubmit::kTaken;
 }
 
-void DiskMailbox::forget_deletes() noexcept {
+void DiskMailbox::forget_deletes(std::uint64_t epoch) noexcept {
   const MutexLock lock(mutex_);
   if (!doors_.clears) return;
-  mail_.forget_deletes = true;
+  mail_.forget_deletes = std::max(mail_.forget_deletes.value_or(0), epoch);
   rouse();
 }
 

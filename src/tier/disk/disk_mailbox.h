@@ -38,7 +38,7 @@ struct Mail {
   std::vector<DiskRead> reads;
   std::vector<OrderedJob> ordered;
   std::optional<std::vector<std::uint32_t>> checkpoint;
-  bool forget_deletes = false;  ///< after all of it
+  std::optional<std::uint64_t> forget_deletes;  ///< after all of it; the epoch that is to be carried on
 };
 
 class DiskMailbox {
@@ -52,7 +52,7 @@ class DiskMailbox {
   [[nodiscard]] DiskSubmit read(DiskRead&& job);
   [[nodiscard]] DiskSubmit write(DiskWrite&& job);
   void clear(std::uint32_t slot);
-  void forget_deletes() noexcept;
+  void forget_deletes(std::uint64_t epoch) noexcept;
   [[nodiscard]] DiskSubmit bury(std::span<const Tombstone> tombstones, std::span<const std::uint32_t> slots,
                                 std::function<void(const Status&)> done, BuryScope scope);
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
@@ -91,7 +91,8 @@ class DiskMailbox {
   }
   [[nodiscard]] bool room(Kind kind) noexcept { return count(kind).load(std::memory_order_acquire) < most_; }
   [[nodiscard]] bool mail_waits() const TIERCEL_REQUIRES(mutex_) {
-    return !mail_.reads.empty() || !mail_.ordered.empty() || mail_.checkpoint.has_value() || mail_.forget_deletes;
+    return !mail_.reads.empty() || !mail_.ordered.empty() || mail_.checkpoint.has_value() ||
+           mail_.forget_deletes.has_value();
   }
   void rouse() noexcept TIERCEL_REQUIRES(mutex_);
 

@@ -22,7 +22,7 @@ DiskSubmit DiskTier::bury(std::span<const Tombstone> tombstones, std::span<const
   return engine_->mailbox().bury(tombstones, slots, std::move(done), scope);
 }
 
-void DiskTier::forget_deletes() noexcept { engine_->mailbox().forget_deletes(); }
+void DiskTier::forget_deletes(std::uint64_t epoch) noexcept { engine_->mailbox().forget_deletes(epoch); }
 
 DiskSubmit DiskTier::checkpoint(std::vector<std::uint32_t> coldest_first) {
   return engine_->mailbox().checkpoint(std::move(coldest_first));

@@ -161,7 +161,9 @@ class DiskTier {
                                 std::function<void(const Status&)> done, BuryScope scope = BuryScope::kSlots);
   /// Everything that deletes of earlier runs cover has been cleared or never comes: the log may forget them, so that
   /// they do not cover what this run stored before it knew their generations. A write of such a block waits for it.
-  void forget_deletes() noexcept;
+  /// `epoch`: the highest that the cache has seen in any directory; with the log's turn it becomes this file's too, so
+  /// that a boot without that directory goes on above the deletes of this one.
+  void forget_deletes(std::uint64_t epoch) noexcept;
   /// Advice for the next start: slots by last use, coldest first.
   [[nodiscard]] DiskSubmit checkpoint(std::vector<std::uint32_t> coldest_first);
   [[nodiscard]] DiskState state() const noexcept;

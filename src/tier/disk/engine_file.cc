@@ -23,8 +23,12 @@ void DiskTier::Engine::advance() {
       break;
     }
     case Phase::kOpening:
+      if (closing) opening_->stop();
       if (opening_->step(0)) {
-        if (const Status& status = opening_->status(); status) {
+        if (closing) {
+          opening_.reset();
+          phase_ = Phase::kNone;
+        } else if (const Status& status = opening_->status(); status) {
           opened();
         } else {
           open_failed(status.error());
@@ -81,7 +85,8 @@ void DiskTier::Engine::begin_opening() {
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
                                                                .reset = discards_ || (options_.reset && !opened_once_),
-                                                               .direct = options_.direct},
+                                                               .direct = options_.direct,
+                                                               .ended_operations = &counters_.ended_operations},
                                              files_, clock_);
   phase_ = Phase::kOpening;
 }
@@ -129,8 +134,10 @@ void DiskTier::Engine::begin_recovery() {
   phase_ = Phase::kRecovering;
   recovered_bytes_ = 0;
   disk::RecoverySink& sink = *this;
-  recovery_ = std::make_unique<disk::Recovery>(volume_->share_metadata(), *device_.file(), clock_,
-                                               disk::Recovery::Options{.patience_ns = options_.io_deadline_ns}, sink);
+  recovery_ = std::make_unique<disk::Recovery>(
+      volume_->share_metadata(), *device_.file(), clock_,
+      disk::Recovery::Options{.patience_ns = options_.io_deadline_ns, .ended_operations = &counters_.ended_operations},
+      sink);
 }
 
 void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {

@@ -25,7 +25,8 @@ Pending IoPort::sync() {
 Pending IoPort::enqueue(IoJob job) {
   auto pending = std::make_shared<IoOutcome>();
   job.deadline_ns = deadline_after(clock_.now_ns(), patience_ns_);
-  job.done = [pending](const Status& status) {
+  job.done = [pending, ended = ended_](const Status& status) {
+    if (ended != nullptr && (status || status.error().code != ErrorCode::kTimeout)) ++*ended;
     pending->status = status;
     pending->ended = true;
   };

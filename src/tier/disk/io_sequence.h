@@ -36,7 +36,10 @@ struct Standstill {
 
 class IoPort {
  public:
-  IoPort(const Clock& clock, std::uint64_t patience_ns) : clock_(clock), patience_ns_(patience_ns) {}
+  /// `ended`: counts operations that have ended within their patience, where given; lives as long as the File is
+  /// polled.
+  IoPort(const Clock& clock, std::uint64_t patience_ns, std::uint64_t* ended = nullptr)
+      : clock_(clock), patience_ns_(patience_ns), ended_(ended) {}
 
   IoPort(const IoPort&) = delete;
   IoPort& operator=(const IoPort&) = delete;
@@ -79,6 +82,7 @@ class IoPort {
 
   const Clock& clock_;
   std::uint64_t patience_ns_;
+  std::uint64_t* ended_;
   File* file_ = nullptr;
   std::deque<Pending> waiting_;  ///< not submitted yet
   std::optional<Standstill> standstill_;

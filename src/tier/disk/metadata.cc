@@ -34,8 +34,16 @@ Metadata::Metadata(const Superblock& superblock, std::uint32_t copy, const Layou
       next_tombstone_(superblock.first_tombstone),
       is_repaired_(layout.pages()) {}
 
+void Metadata::carry_epoch(std::uint64_t epoch) noexcept {
+  // One that cannot have been would use the numbers up.
+  if (epoch < std::min(superblock_.boot_epoch + kEpochsAhead, kEpochEnd)) {
+    carried_epoch_ = std::max(carried_epoch_, epoch);
+  }
+}
+
 SuperblockUpdate Metadata::update(Superblock changed) const noexcept {
   changed.sequence = superblock_.sequence + 1;
+  changed.boot_epoch = std::max(changed.boot_epoch, carried_epoch_);
   return {.superblock = changed, .copy = 1 - copy_};
 }
 
@@ -152,6 +160,7 @@ Metadata::Answer Metadata::examine(const Question& question, DiskBlock& to) cons
 
 std::uint32_t Metadata::append(const Tombstone& tombstone) {
   TIERCEL_CHECK(log_used_ < layout_.log_records(), "a tombstone is appended to a full log");
+  carry_epoch(tombstone.generation >> kEpochShift);
   const std::uint32_t position = log_used_++;
   encode(TombstoneRecord{.sequence = next_tombstone_++, .tombstone = tombstone},
          record<kTombstoneBytes>(log_offset(position)));

@@ -57,7 +57,12 @@ class Metadata {
   }
 
   // Superblock.
-  /// The next one, with `changed` in it (its sequence is set here). It goes to the copy that does not count now.
+  /// An epoch of another directory's that this file's boots are to go on above: every update has it from now on. Those
+  /// of the log's tombstones count by themselves, so that none is forgotten before boots go on above it.
+  void carry_epoch(std::uint64_t epoch) noexcept;
+  [[nodiscard]] std::uint64_t carried_epoch() const noexcept { return carried_epoch_; }
+  /// The next one, with `changed` in it (its sequence is set here, and its epoch raised to the one that is carried). It
+  /// goes to the copy that does not count now.
   [[nodiscard]] SuperblockUpdate update(Superblock changed) const noexcept;
   /// Says that an update has been written and synced.
   void apply(const SuperblockUpdate& update) noexcept;
@@ -159,6 +164,7 @@ class Metadata {
   std::uint32_t first_free_namespace_ = 1;  ///< no lower id is free
   std::uint32_t log_used_ = 0;              ///< records of the log that are taken
   std::uint64_t next_tombstone_ = 1;
+  std::uint64_t carried_epoch_ = 0;
   std::uint64_t checkpoint_sequence_ = 0;  ///< of the newest one
   std::vector<std::uint32_t> repaired_;
   std::vector<bool> is_repaired_;

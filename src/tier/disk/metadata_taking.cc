@@ -66,6 +66,7 @@ Metadata::Taken Metadata::take_log(TombstoneIndex& buried) {
       ++taken.bad;
     } else if (found.sequence >= superblock_.first_tombstone) {
       buried.add(found.tombstone);
+      carry_epoch(found.tombstone.generation >> kEpochShift);
       next_tombstone_ = std::max(next_tombstone_, found.sequence + 1);
       in_place = in_place && found.sequence - superblock_.first_tombstone == position;
       ++taken.good;

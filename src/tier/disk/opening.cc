@@ -85,10 +85,14 @@ Opening::Opening(OpenRequest request, FileSystem& files, const Clock& clock)
     : request_(std::move(request)),
       files_(files),
       clock_(clock),
-      port_(clock, request_.io_deadline_ns),
+      port_(clock, request_.io_deadline_ns, request_.ended_operations),
       sequence_(port_) {}
 
 bool Opening::step(std::uint64_t wait_ns) {
+  if (stopped_) {
+    if (in_flight() > 0) opened_.file->poll(wait_ns);
+    return in_flight() == 0;
+  }
   if (!sequence_.begun()) {
     sequence_.begin(open());
     return sequence_.ended();

@@ -33,6 +33,7 @@ struct OpenRequest {
   std::uint64_t io_deadline_ns = 10'000'000'000;
   bool reset = false;  ///< remove what is there first
   bool direct = true;
+  std::uint64_t* ended_operations = nullptr;  ///< counts them, where wanted; as long as the File is polled
 };
 
 /// An open disk file. The lock goes last.
@@ -65,6 +66,9 @@ class Opening {
   /// Takes a step, waiting at most `wait_ns` for an operation. True: ended.
   bool step(std::uint64_t wait_ns);
   [[nodiscard]] bool ended() const noexcept { return sequence_.ended(); }
+  /// Takes no further step, as a crash would: step() is called until what is in flight has ended, then the Opening may
+  /// go. It has no status.
+  void stop() noexcept { stopped_ = true; }
   [[nodiscard]] const Status& status() noexcept { return sequence_.status(); }
   /// After success, once.
   [[nodiscard]] OpenedFile take() { return std::move(opened_); }
@@ -93,6 +97,7 @@ class Opening {
   OpenedFile opened_;
   IoPort port_;
   Sequence sequence_;
+  bool stopped_ = false;
 };
 
 }  // namespace tiercel::disk

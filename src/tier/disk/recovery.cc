@@ -148,7 +148,9 @@ void RegionReader::hand_over() {
 
 Recovery::Recovery(std::shared_ptr<Metadata> metadata, File& file, const Clock& clock, const Options& options,
                    RecoverySink& sink)
-    : port_(clock, options.patience_ns), reader_(std::move(metadata), port_, clock, sink), sequence_(port_) {
+    : port_(clock, options.patience_ns, options.ended_operations),
+      reader_(std::move(metadata), port_, clock, sink),
+      sequence_(port_) {
   port_.use(&file);
 }
 

@@ -95,6 +95,7 @@ class Recovery {
  public:
   struct Options {
     std::uint64_t patience_ns = 10'000'000'000;  ///< for one read
+    std::uint64_t* ended_operations = nullptr;   ///< counts them, where wanted; as long as the File is polled
   };
   Recovery(std::shared_ptr<Metadata> metadata, File& file, const Clock& clock, const Options& options,
            RecoverySink& sink);

@@ -44,7 +44,10 @@ void Volume::take(Mail& mail) {
       held_.push_back(std::move(job));
     }
   }
-  if (mail.forget_deletes && recovered_) burials_.renew_log();
+  if (mail.forget_deletes && recovered_) {
+    metadata_->carry_epoch(*mail.forget_deletes);
+    burials_.renew_log();
+  }
   if (!mail.checkpoint) return;
   if (recovered_) {
     begin_checkpoint(*mail.checkpoint);
