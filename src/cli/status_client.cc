@@ -24,9 +24,10 @@ Result<std::string> fetch_status(const std::string& url) {
   client.set_read_timeout(kPatienceSeconds);
   const auto answer = client.Get("/status");
   if (!answer) {
-    return fail(ErrorCode::kIo, fmt::format("nobody answers at {}; is `tiercel serve` running, and is this its http.listen "
-                                            "(--url names another)?",
-                                            url));
+    return fail(ErrorCode::kIo,
+                fmt::format("nobody answers at {}; is `tiercel serve` running, and is this its http.listen "
+                            "(--url names another)?",
+                            url));
   }
   if (answer->status != 200) {
     return fail(ErrorCode::kIo, fmt::format("{} answers {}: {}", url, answer->status, answer->body.substr(0, 300)));

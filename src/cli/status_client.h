@@ -7,7 +7,8 @@
 
 namespace tiercel::cli {
 
-/// The text that `URL/status` answers. kInvalidArgument: not "http://HOST[:PORT]"; kIo: nobody answers there, or not so.
+/// The text that `URL/status` answers. kInvalidArgument: not "http://HOST[:PORT]"; kIo: nobody answers there, or not
+/// so.
 [[nodiscard]] Result<std::string> fetch_status(const std::string& url);
 
 }  // namespace tiercel::cli

@@ -68,8 +68,8 @@ using Lines = std::vector<std::string>;
 void add_head(const Json& s, Lines& lines) {
   const Json& service = s.at("service");
   lines.push_back(plain(fmt::format("tiercel {}  {}  process {}, up {}", service.at("version").get<std::string>(),
-                                    s.at("health").at("state").get<std::string>(), service.at("pid").get<std::int64_t>(),
-                                    age(service.at("uptime_seconds")))));
+                                    s.at("health").at("state").get<std::string>(),
+                                    service.at("pid").get<std::int64_t>(), age(service.at("uptime_seconds")))));
   for (const Json& cause : s.at("health").at("causes")) lines.push_back("  ! " + plain(cause.get<std::string>()));
 }
 
@@ -96,11 +96,12 @@ void add_tiers(const Json& s, Lines& lines) {
     const std::string name = tier.at("name").get<std::string>();
     const double used = tier.at("used_bytes").get<double>();
     const double full = tier.at("capacity_bytes").get<double>();
-    lines.push_back(fmt::format("{:<7} {} {:>10} of {:<10} hits {:>7}", name, bar(used, full), bytes(tier.at("used_bytes")),
-                                bytes(tier.at("capacity_bytes")), percent(now.at("hit_ratio_" + name))));
+    lines.push_back(fmt::format("{:<7} {} {:>10} of {:<10} hits {:>7}", name, bar(used, full),
+                                bytes(tier.at("used_bytes")), bytes(tier.at("capacity_bytes")),
+                                percent(now.at("hit_ratio_" + name))));
     if (name == "host") {
-      lines.push_back(fmt::format("        loaded {:<12} stored {:<12} evicted {:.0f} /s", rate(now.at("load_bytes_per_second")),
-                                  rate(now.at("store_bytes_per_second")),
+      lines.push_back(fmt::format("        loaded {:<12} stored {:<12} evicted {:.0f} /s",
+                                  rate(now.at("load_bytes_per_second")), rate(now.at("store_bytes_per_second")),
                                   now.at("evicted_blocks_per_second_host").is_null()
                                       ? 0.0
                                       : now.at("evicted_blocks_per_second_host").get<double>()));
@@ -122,7 +123,8 @@ void add_tiers(const Json& s, Lines& lines) {
 
 void add_times(const Json& s, Lines& lines) {
   const Json& now = s.at("now");
-  lines.push_back(fmt::format("found   {}, errors {}", percent(now.at("hit_ratio")), s.at("errors").get<std::uint64_t>()));
+  lines.push_back(
+      fmt::format("found   {}, errors {}", percent(now.at("hit_ratio")), s.at("errors").get<std::uint64_t>()));
   for (const auto& [key, words] : std::vector<std::pair<const char*, const char*>>{
            {"match", "match"}, {"load", "load"}, {"fill", "store"}, {"demotion", "to disk"}}) {
     lines.push_back(fmt::format("{:<7} p50 {:>8}   p99 {:>8}", words, time(now.at(fmt::format("{}_p50_seconds", key))),

@@ -1,6 +1,6 @@
 // Goal: what `tiercel status` and `tiercel top` print of a service is right, fits the terminal, and cannot command it.
-#include "cli/status_client.h"
 #include "cli/status_text.h"
+#include "cli/status_client.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,10 +28,10 @@ constexpr const char* kStatus = R"({"tick":3,"service":{"version":"1.2","instanc
 
 TEST(StatusText, says_what_the_service_says) {
   const std::string text = status_text(kStatus).value();
-  for (const char* part : {"tiercel 1.2  degraded  process 7, up 1 h 2 min", "! /kv is off: reads stall",
-                           "512 MiB of 1.00 GiB", "hits  40.0 %", "stored 2.50 GB/s", "loaded -", "written 1.00 MB/s",
-                           "found   50.0 %, errors 12", "12.3 ms", "1.50 s", "2.00 us", "1.00 KiB of 2.00 KiB",
-                           "(load_only)", "bare, KV pool not reported"}) {
+  for (const char* part :
+       {"tiercel 1.2  degraded  process 7, up 1 h 2 min", "! /kv is off: reads stall", "512 MiB of 1.00 GiB",
+        "hits  40.0 %", "stored 2.50 GB/s", "loaded -", "written 1.00 MB/s", "found   50.0 %, errors 12", "12.3 ms",
+        "1.50 s", "2.00 us", "1.00 KiB of 2.00 KiB", "(load_only)", "bare, KV pool not reported"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(text, HasSubstr("[############............]")) << "the host tier is half full";

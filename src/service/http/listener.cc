@@ -182,7 +182,7 @@ bool Listener::process_and_close_socket(socket_t socket) {
   while (goes_on && stream.wait_for_request(options_.idle)) {
     closes_after_answer = false;
     bool closed = false;
-    goes_on = process_request(stream, false, closed, nullptr) && !closed && !closes_after_answer;
+    goes_on = process_request(stream, false, closed, nullptr) && !closed && !closes_after_answer && !stream.broken();
   }
   open_.fetch_sub(1, std::memory_order_relaxed);
   connections_->remove(stream);

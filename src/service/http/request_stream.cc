@@ -60,9 +60,9 @@ bool RequestStream::is_writable() const {
 }
 
 ssize_t RequestStream::read(char* data, std::size_t size) {
-  if (bytes_left_ == 0) return -1;
+  broken_ = broken_ || bytes_left_ == 0 || (!buffered() && !wait_for(socket_, POLLIN, read_until_));
+  if (broken_) return -1;
   if (!buffered()) {
-    if (!wait_for(socket_, POLLIN, read_until_)) return -1;
     buffer_.resize(kReadAhead);
     begin_ = 0;
     ssize_t n = 0;
@@ -70,7 +70,8 @@ ssize_t RequestStream::read(char* data, std::size_t size) {
       n = ::recv(socket_, buffer_.data(), buffer_.size(), 0);
     } while (n < 0 && errno == EINTR);
     buffer_.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    if (n <= 0) return n;
+    broken_ = n <= 0;
+    if (broken_) return n;
   }
   const std::size_t n = std::min({size, buffer_.size() - begin_, bytes_left_});
   std::copy_n(buffer_.data() + begin_, n, data);

@@ -28,6 +28,8 @@ class RequestStream final : public httplib::Stream {
 
   /// Waits for the first byte of the next request. False: the client is gone, or `idle` is over.
   [[nodiscard]] bool wait_for_request(std::chrono::milliseconds idle);
+  /// Did the last request end before its end: too long, too slow, or gone? What follows it is no request then.
+  [[nodiscard]] bool broken() const noexcept { return broken_; }
   /// Wakes whoever waits on this socket: there is nothing more to read or write.
   void end() noexcept;
   /// Has the client closed its side?
@@ -49,6 +51,7 @@ class RequestStream final : public httplib::Stream {
   std::string buffer_;  // read ahead; what follows a request is the next one's
   std::size_t begin_ = 0;
   std::size_t bytes_left_ = 0;
+  bool broken_ = false;
   std::chrono::steady_clock::time_point read_until_;
 };
 
