@@ -1,5 +1,6 @@
 // Goal: whatever a client sends, the service neither crashes nor leaks, does nothing to it beyond closing its
-// connection, gives no slot to a writer that another may still touch, and serves the next client as if nothing had been.
+// connection, gives no slot to a writer that another may still touch, and serves the next client as if nothing had
+// been.
 //
 // The first byte says how the rest is read. Even: as the frames of one connection, as they were recorded of a real one;
 // numbers that the service gives out anew each time (reservations, slots) are first put in place of the recorded ones.
@@ -153,7 +154,7 @@ class Program {
   template <class Body>
   void send(Peer& peer, flatbuffers::Offset<Body> body) {
     const std::uint64_t id = rarely() ? number() : ++last_id_;
-    (void)world_.receive(peer, make_.finish(id, body));
+    (void)world_.request(peer, make_.finish(id, body));
   }
 
   void step() {
