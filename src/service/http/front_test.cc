@@ -6,8 +6,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 #include <sys/socket.h>
+#include <nlohmann/json.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -127,7 +127,8 @@ TEST_F(HttpFront, metrics_are_those_of_the_service_and_of_the_cache) {
   for (const char* line :
        {"tiercel_matches_total 42\n", "tiercel_build_info{version=\"9.8.7\"} 1\n", "tiercel_health{state=\"ok\"} 1\n",
         "tiercel_engines 1\n", "tiercel_engine_kv_pool_used_bytes{engine=\"a\\\"b\"} 7\n",
-        "tiercel_engine_kv_pool_capacity_bytes{engine=\"a\\\"b\"} 9\n", "tiercel_http_connections{listener=\"metrics\"} 1\n"}) {
+        "tiercel_engine_kv_pool_capacity_bytes{engine=\"a\\\"b\"} 9\n",
+        "tiercel_http_connections{listener=\"metrics\"} 1\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   EXPECT_THAT(text, Not(HasSubstr("tiercel_engine_stored_bytes_total{"))) << "what is not reported has no series";
@@ -222,7 +223,8 @@ TEST_F(HttpFront, health_answers_beside_64_streams_and_64_idle_connections_of_ea
     open.push_back(std::make_unique<Client>(page_));
     open.back()->ask("/stream");
     ASSERT_THAT(open.back()->read_until("data: "), HasSubstr("200 OK"));
-    for (const auto& [port, path, end] : {std::tuple{page_, "/icon.svg", "</svg>"}, std::tuple{metrics_, "/healthz", "ok\n"}}) {
+    for (const auto& [port, path, end] :
+         {std::tuple{page_, "/icon.svg", "</svg>"}, std::tuple{metrics_, "/healthz", "ok\n"}}) {
       open.push_back(std::make_unique<Client>(port));
       open.back()->ask(path);
       ASSERT_THAT(open.back()->read_until(end), HasSubstr("200 OK"));
@@ -265,7 +267,8 @@ TEST_F(HttpFront, history_is_bounded_and_in_order) {
 }
 
 TEST(OperationsReference, its_table_is_what_the_code_says) {
-  constexpr std::string_view kBegin = "<!-- metrics: begin; generated, run service_http_test with TIERCEL_REGENERATE=1 -->\n";
+  constexpr std::string_view kBegin =
+      "<!-- metrics: begin; generated, run service_http_test with TIERCEL_REGENERATE=1 -->\n";
   constexpr std::string_view kEnd = "<!-- metrics: end -->\n";
   std::stringstream read;
   read << std::ifstream(TIERCEL_OPERATIONS).rdbuf();

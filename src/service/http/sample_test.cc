@@ -1,8 +1,8 @@
 // Goal: what the page plots follows from two snapshots of the counters; what cannot be known is not a zero; health and
 // time saved say what was reported and nothing else; a browser's foreign page is refused with the way out.
+#include "service/http/sample.h"
 #include "service/http/guard.h"
 #include "service/http/health.h"
-#include "service/http/sample.h"
 #include "service/http/status_json.h"
 
 #include <gmock/gmock.h>
@@ -87,11 +87,13 @@ TEST(TimeSaved, comes_from_what_engines_measured_alone) {
 }
 
 TEST(StatusJson, holds_what_the_view_says_and_null_for_what_is_not_known) {
-  StatusInput input{.tick = 7, .facts = {.version = "1.2.3", .instance = "i", .config = {{.key = "k", .value = "\xff"}}}};
+  StatusInput input{.tick = 7,
+                    .facts = {.version = "1.2.3", .instance = "i", .config = {{.key = "k", .value = "\xff"}}}};
   input.stats.tiers[0].capacity_bytes = 100;
   input.stats.matches = 5;
   input.now = sample_of({}, {}, 1);
-  input.engines = {{.engine_id = "e", .mode = EngineMode::kLoadOnly, .kv_pool = KvPool{.used_bytes = 3, .total_bytes = 9}}};
+  input.engines = {
+      {.engine_id = "e", .mode = EngineMode::kLoadOnly, .kv_pool = KvPool{.used_bytes = 3, .total_bytes = 9}}};
   const auto json = nlohmann::json::parse(status_json(input));
   EXPECT_EQ(json["tick"], 7);
   EXPECT_EQ(json["tiers"].size(), 1U) << "tiers that are not there are not shown";
@@ -105,7 +107,8 @@ TEST(StatusJson, holds_what_the_view_says_and_null_for_what_is_not_known) {
 
 TEST(Guard, lets_addresses_localhost_and_named_hosts_in) {
   const Guard guard({"node17.example"});
-  for (const char* host : {"127.0.0.1:9800", "[::1]:9800", "10.1.2.3", "localhost:9800", "Node17.Example:1", "node17.example."}) {
+  for (const char* host :
+       {"127.0.0.1:9800", "[::1]:9800", "10.1.2.3", "localhost:9800", "Node17.Example:1", "node17.example."}) {
     EXPECT_FALSE(guard.refuse(host, "")) << host;
     EXPECT_FALSE(guard.refuse(host, std::string("http://") + host)) << host;
   }
@@ -114,7 +117,8 @@ TEST(Guard, lets_addresses_localhost_and_named_hosts_in) {
 
 TEST(Guard, refuses_other_names_and_other_origins_with_the_way_out) {
   const Guard guard({"node17.example"});
-  for (const char* host : {"evil.example", "evil.example:9800", "127.0.0.1.evil.example", "localhost.evil.example", "1234"}) {
+  for (const char* host :
+       {"evil.example", "evil.example:9800", "127.0.0.1.evil.example", "localhost.evil.example", "1234"}) {
     EXPECT_THAT(guard.refuse(host, "").value_or(""), HasSubstr("http.hosts")) << host;
   }
   EXPECT_TRUE(guard.refuse("", ""));
