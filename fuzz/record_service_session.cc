@@ -162,7 +162,7 @@ void run(const std::filesystem::path& folder) {
       TIERCEL_CHECK(client.sync(), "all was seen");
     });
     write(folder / "service_messages" / name, std::string(1, '\0'), proxy.requests());
-    write(folder / "service_replies" / name, std::string(1, '\0'), proxy.replies());
+    write(folder / "service_replies" / name, std::string(2, '\0'), proxy.replies());
   }
   std::filesystem::remove_all(sockets);
 }
