@@ -31,6 +31,7 @@ Result<std::span<const BlockHash>> ChainTable::resolve(const wire::Chain& chain)
   }
   kept_ -= list.size();
   list.resize(total);
+  if (list.capacity() > 2 * total) list.shrink_to_fit();  // what a list once was is no memory that is kept
   kept_ += total;
   if (in_message > 0) std::memcpy(list.data() + chain.known(), chain.hashes()->Data(), in_message * kHash);
   if (in_ring > 0) {
