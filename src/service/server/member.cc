@@ -19,6 +19,8 @@ std::chrono::nanoseconds nanoseconds(std::uint64_t ns) {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kFar)));
 }
 
+constexpr std::size_t kRememberedName = 256;  // bytes of a tenant's name: with 1024 of them, little memory
+
 std::size_t clamped(std::uint64_t number, std::size_t most) {
   return static_cast<std::size_t>(std::min<std::uint64_t>(number, most));
 }
@@ -147,7 +149,7 @@ Space Member::space_of(const flatbuffers::String* tenant) {
   const auto found = spaces_.find(name);
   if (found != spaces_.end()) return found->second;
   Space space = session_->space(name);
-  if (spaces_.size() < limits_.tenants) spaces_.emplace(name, space);
+  if (spaces_.size() < limits_.tenants && name.size() <= kRememberedName) spaces_.emplace(name, space);
   return space;
 }
 
