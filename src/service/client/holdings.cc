@@ -1,6 +1,7 @@
 #include "service/client/holdings.h"
 
 #include "base/check.h"
+#include "base/make_room.h"
 
 namespace tiercel::service {
 
@@ -10,7 +11,7 @@ bool Holdings::granted(const wire::Place& place) {
   }
   const MutexLock lock(mutex_);
   if (place.slot() >= counts_.size()) return false;
-  to_return_.reserve(held_slots_ + to_return_.size() + 1);  // giving back must not allocate
+  make_room(to_return_, held_slots_ + 1);  // giving back must not allocate
   Count& count = counts_[place.slot()];
   if (count.handles == 0) ++held_slots_;
   ++count.handles;
