@@ -17,6 +17,8 @@ namespace tiercel::service {
 namespace {
 
 constexpr std::size_t kInline = 512;  // hashes inside a request; more go ahead of it
+constexpr std::uint32_t kMostChains = 65'536;
+constexpr std::uint64_t kLeastSlotBytes = 4096;  // as the configuration has it (host.min_slot_bytes)
 constexpr std::size_t kMostUnsent = std::size_t{64} << 20U;
 
 std::uint64_t now_ns() {
@@ -67,7 +69,10 @@ Result<std::shared_ptr<Link>> Link::open(const std::string& path, const wire::He
     for (FileDescriptor& fd : received->descriptors) given.push_back(std::move(fd));
   }
   TIERCEL_TRY(wire::check_welcome(welcome));
-  if (given.size() != 2 || welcome.kept_chains == 0 || welcome.max_payload < wire::kMaxRequestBytes) {
+  // What this process keeps for it grows with these figures: they must be such as a service has.
+  const bool sane = welcome.kept_chains > 0 && welcome.kept_chains <= kMostChains &&
+                    welcome.slots <= welcome.arena_bytes / kLeastSlotBytes;
+  if (given.size() != 2 || !sane || welcome.max_payload < wire::kMaxRequestBytes) {
     return tiercel::fail(ErrorCode::kUnsupported, "the service's welcome lacks something");
   }
   TIERCEL_TRY_ASSIGN(auto ring, Mapping::of_memfd(given[1].release(), welcome.ring_bytes));
