@@ -30,8 +30,8 @@ Result<std::span<const BlockHash>> ChainTable::resolve(const wire::Chain& chain)
     return fail(ErrorCode::kInvalidArgument, fmt::format("chain: more than {} hashes kept", limits_.kept_hashes));
   }
   kept_ -= list.size();
-  if (list.capacity() > 2 * total) std::vector<BlockHash>(list.begin(), list.begin() + chain.known()).swap(list);
   list.resize(total);
+  if (list.capacity() > 2 * total) list.shrink_to_fit();  // what a list once was is no memory that is kept
   kept_ += total;
   if (in_message > 0) std::memcpy(list.data() + chain.known(), chain.hashes()->Data(), in_message * kHash);
   if (in_ring > 0) {
