@@ -4,12 +4,13 @@
 #include "service/engine_door.h"
 
 #include <tiercel/config.h>
+#include <tiercel/export.h>
 
 namespace tiercel::service {
 
 /// For Service::open, with its `service.*` settings.
-[[nodiscard]] MakeDoor socket_door(const Config& config);
+[[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config);
 /// Where that door is.
-[[nodiscard]] std::string socket_path(const Config& config);
+[[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
 
 }  // namespace tiercel::service
