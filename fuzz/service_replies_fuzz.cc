@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <future>
 #include <memory>
@@ -250,8 +250,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if ((data[0] & 1U) != 0) {
     const auto figures = input.ConsumeBytes<std::uint8_t>(sizeof(wire::Welcome));
     const std::size_t from = input.ConsumeIntegralInRange<std::size_t>(0, sizeof(welcome));
-    std::memcpy(reinterpret_cast<std::uint8_t*>(&welcome) + from, figures.data(),
-                std::min(figures.size(), sizeof(welcome) - from));
+    const std::size_t some = std::min(figures.size(), sizeof(welcome) - from);
+    std::copy_n(figures.begin(), some, reinterpret_cast<std::uint8_t*>(&welcome) + from);
   }
   std::vector<std::byte> stream;
   if ((data[0] & 2U) != 0) {
