@@ -155,6 +155,7 @@ class PlantedSession final : public detail::SessionBackend {
     return inner_->drop(chain, first);
   }
   [[nodiscard]] Result<Dropped> drop(const Space& space) override { return inner_->drop(space); }
+  void report_pool(const KvPool& pool) override { inner_->report_pool(pool); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return inner_->block_bytes(); }
   void close() noexcept override { inner_->close(); }
 

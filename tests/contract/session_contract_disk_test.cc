@@ -91,7 +91,7 @@ class ThreadedDiskWorld final : public World {
 class ManualDiskWorld final : public World {
  public:
   explicit ManualDiskWorld(const Config& config)
-      : executor_(clock_, [this] { turn(); }), copies_(executor_), cache_(nullptr, nullptr) {
+      : executor_(clock_, [this] { turn(); }, [] {}), copies_(executor_), cache_(nullptr, nullptr) {
     files_.make_directory("/disk");
     core_ = *detail::CacheCore::create(
         on_disk(config, "/disk"),

@@ -16,7 +16,7 @@ namespace tiercel::service {
 class GrantTable {
  public:
   explicit GrantTable(std::shared_ptr<detail::CacheCore> core) : core_(std::move(core)) {}
-  GrantTable(GrantTable&& other) noexcept : core_(other.core_), counts_(std::exchange(other.counts_, {})) {}
+  GrantTable(GrantTable&& other) noexcept : core_(std::move(other.core_)), counts_(std::exchange(other.counts_, {})) {}
   GrantTable& operator=(GrantTable&&) = delete;
   /// What is left then is never released: a slot that is lost is better than one that is used twice.
   ~GrantTable() = default;
