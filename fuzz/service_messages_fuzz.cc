@@ -224,7 +224,8 @@ class Program {
     switch (below(14)) {
       case 0: {
         const auto of = chain();
-        return send(peer, wire::CreatePin(builder(), of, number(), static_cast<std::int64_t>(number() * 1'000'000'000)));
+        return send(peer,
+                    wire::CreatePin(builder(), of, number(), static_cast<std::int64_t>(number() * 1'000'000'000)));
       }
       case 1:
         return send(peer, wire::CreatePinnedBlocks(builder(), one_of(peer.pins)));

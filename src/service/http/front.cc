@@ -106,7 +106,7 @@ void Front::protect(Listener& listener) {
   listener.set_error_handler([](const httplib::Request&, httplib::Response& response) {
     if (response.status == 404 && response.body.empty()) response.set_content("There is nothing here.\n", kText);
   });
-  listener.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {
+  listener.set_exception_handler([](const httplib::Request&, httplib::Response& response, const std::exception_ptr&) {
     response.status = 500;
     response.set_content("The service could not answer.\n", kText);
   });
