@@ -2,6 +2,8 @@
 // whatever else is open, /healthz answers. The service behind it is a view with figures of its own.
 #include "service/http/front.h"
 
+#include "base/mutex.h"
+
 #include "service/http/assets.h"
 
 #include <gmock/gmock.h>
@@ -27,16 +29,37 @@ using ::testing::Not;
 
 class FakeView final : public ServiceView {
  public:
-  [[nodiscard]] Stats stats() const override { return figures; }
-  [[nodiscard]] std::vector<DiskReport> disks() const override { return reports; }
-  [[nodiscard]] std::vector<EngineReport> engines() const override { return connected; }
+  [[nodiscard]] Stats stats() const override {
+    const MutexLock lock(mutex_);
+    return shown_.figures;
+  }
+  [[nodiscard]] std::vector<DiskReport> disks() const override {
+    const MutexLock lock(mutex_);
+    return shown_.reports;
+  }
+  [[nodiscard]] std::vector<EngineReport> engines() const override {
+    const MutexLock lock(mutex_);
+    return shown_.connected;
+  }
   [[nodiscard]] ServiceFacts facts() const override { return {.version = "9.8.7", .instance = "one"}; }
   [[nodiscard]] bool closing() const noexcept override { return ending; }
 
-  Stats figures;
-  std::vector<DiskReport> reports;
-  std::vector<EngineReport> connected;
+  struct Shown {
+    Stats figures;
+    std::vector<DiskReport> reports;
+    std::vector<EngineReport> connected;
+  };
+  /// The front may be asking meanwhile.
+  template <class Change>
+  void change(Change&& change) {
+    const MutexLock lock(mutex_);
+    change(shown_);
+  }
   std::atomic<bool> ending{false};
+
+ private:
+  mutable Mutex mutex_;
+  Shown shown_ TIERCEL_GUARDED_BY(mutex_);
 };
 
 std::uint16_t port_of(const std::string& url) {
@@ -111,7 +134,9 @@ class HttpFront : public ::testing::Test {
 TEST_F(HttpFront, health_is_ok_degraded_with_its_cause_or_closing) {
   start();
   EXPECT_THAT(get(metrics_, "/healthz"), HasSubstr("200 OK"));
-  view_.reports = {{.directory = "/kv", .state = DiskDirectoryState::kOff, .cause = "reads stall"}};
+  view_.change([](auto& shown) {
+    shown.reports = {{.directory = "/kv", .state = DiskDirectoryState::kOff, .cause = "reads stall"}};
+  });
   const std::string degraded = get(metrics_, "/healthz");
   EXPECT_THAT(degraded, HasSubstr("200 OK"));
   EXPECT_THAT(degraded, HasSubstr("degraded\n/kv is off: reads stall\n"));
@@ -120,8 +145,10 @@ TEST_F(HttpFront, health_is_ok_degraded_with_its_cause_or_closing) {
 }
 
 TEST_F(HttpFront, metrics_are_those_of_the_service_and_of_the_cache) {
-  view_.figures.matches = 42;
-  view_.connected = {{.engine_id = "a\"b", .kv_pool = KvPool{.used_bytes = 7, .free_bytes = 2, .total_bytes = 9}}};
+  view_.change([](auto& shown) {
+    shown.figures.matches = 42;
+    shown.connected = {{.engine_id = "a\"b", .kv_pool = KvPool{.used_bytes = 7, .free_bytes = 2, .total_bytes = 9}}};
+  });
   start();
   const std::string text = get(metrics_, "/metrics");
   for (const char* line :
@@ -252,7 +279,7 @@ TEST_F(HttpFront, history_is_bounded_and_in_order) {
   ManualClock clock;
   Sampler sampler(view_, clock);
   for (std::size_t i = 0; i < Sampler::kSamples + 5; ++i) {
-    view_.figures.tiers[0].stored_bytes += 1'000;
+    view_.change([](auto& shown) { shown.figures.tiers[0].stored_bytes += 1'000; });
     clock.advance(1'000'000'000);
     sampler.tick();
   }
