@@ -140,10 +140,7 @@ Result<std::shared_ptr<LocalSession>> LocalSession::make(std::shared_ptr<CacheCo
 }
 
 LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions& options, Shape shape)
-    : core_(std::move(core)),
-      options_(options),
-      shape_(shape),
-      family_(family_of(options_)) {}
+    : core_(std::move(core)), options_(options), shape_(shape), family_(family_of(options_)) {}
 
 LocalSession::~LocalSession() { close(); }
 
@@ -179,8 +176,7 @@ std::unique_ptr<LoadBackend> LocalSession::load(const ChainRef& chain, std::size
                                                                .deadline = deadline});
 }
 
-std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain, std::size_t first,
-                                                          std::size_t count) {
+std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain, std::size_t first, std::size_t count) {
   const bool scheduler = options_.group.member == 0;
   if (!owns(chain.space)) {
     log_line(LogLevel::kError, "foreign_chain", check(chain.space).error().message);
