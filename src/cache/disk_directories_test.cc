@@ -135,6 +135,28 @@ class DiskMountedLate : public DiskDirectories {
       world_.stop();
     }
   }
+  /// The delete carries the boot number of /a, which the other directories have not reached.
+  void delete_with_a_far_ahead() {
+    make_boots_of_a_go_ahead();
+    unmount({});
+    (void)world_.store(world_.chain(6, 1), 1);
+    world_.settle();
+    const auto dropped = world_.session().drop(world_.session().space());
+    ASSERT_TRUE(dropped);
+    ASSERT_EQ(dropped->pending, 0U);
+    world_.stop();
+  }
+  /// Of a cache that runs without /a.
+  void stores_outlive_the_return_of_a() {
+    EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
+    world_.settle();
+    ASSERT_EQ(world_.disk().blocks, 6U);
+    world_.stop();
+    unmount({});
+    ASSERT_EQ(directories(kOn), 3U);
+    EXPECT_EQ(matched(6, 1), 6U);
+    EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
+  }
   void mount(const std::string& directory) {
     world_.memory().make_directory("/late");
     world_.memory().make_directory("/late" + directory);
@@ -274,46 +296,18 @@ TEST_F(DiskMountedLate, what_is_deleted_while_a_part_is_missing_does_not_come_ba
 }
 
 TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_that_is_stored_without_that_directory) {
-  make_boots_of_a_go_ahead();
-  unmount({});
-  (void)world_.store(world_.chain(6, 1), 1);
-  world_.settle();
-  const auto dropped = world_.session().drop(world_.session().space());
-  ASSERT_TRUE(dropped);
-  ASSERT_EQ(dropped->pending, 0U);
-  world_.stop();
+  ASSERT_NO_FATAL_FAILURE(delete_with_a_far_ahead());
   unmount({"/a"});
-  EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
-  world_.settle();
-  ASSERT_EQ(world_.disk().blocks, 6U);
-  world_.stop();
-  unmount({});
-  ASSERT_EQ(directories(kOn), 3U);
-  EXPECT_EQ(matched(6, 1), 6U);
-  EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
+  stores_outlive_the_return_of_a();
 }
 
 TEST_F(DiskMountedLate, a_delete_of_a_higher_boot_covers_nothing_of_a_second_boot_without_that_directory) {
-  make_boots_of_a_go_ahead();
-  unmount({});
-  (void)world_.store(world_.chain(6, 1), 1);
-  world_.settle();
-  const auto dropped = world_.session().drop(world_.session().space());
-  ASSERT_TRUE(dropped);
-  ASSERT_EQ(dropped->pending, 0U);
-  world_.stop();
+  ASSERT_NO_FATAL_FAILURE(delete_with_a_far_ahead());
   unmount({"/a"});  // its log has the delete, those of the others forget it
   world_.settle();
   world_.crash();
   unmount({"/a"});
-  EXPECT_EQ(world_.store(world_.chain(6, 1), 1), 6U);
-  world_.settle();
-  ASSERT_EQ(world_.disk().blocks, 6U);
-  world_.stop();
-  unmount({});
-  ASSERT_EQ(directories(kOn), 3U);
-  EXPECT_EQ(matched(6, 1), 6U);
-  EXPECT_EQ(world_.load(world_.chain(6, 1), 1), 6U);
+  stores_outlive_the_return_of_a();
 }
 
 TEST(DiskAdmission, second_sight_writes_what_was_used_again) {

@@ -1,5 +1,6 @@
 // The Session of a cache in the same process that has a disk tier: with real threads on a real directory, and with
 // every task and every turn of the disk's driver run by hand over files in memory.
+#include "base/testing/pass_queue.h"
 #include "cache/core.h"
 #include "cache/disk_drivers.h"
 #include "cache/local_session.h"
@@ -8,7 +9,6 @@
 #include "tests/contract/session_contract.h"
 #include "transfer/host_copy_engine.h"
 
-#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -57,7 +57,7 @@ class ThreadedDiskWorld final : public World {
     // Tasks queue tasks and writes, whose ends queue tasks: quiet is when there is nothing of either, several times.
     const std::uint64_t end_ns = clock_.now_ns() + 20'000'000'000U;
     for (int quiet = 0; quiet < 20 && clock_.now_ns() < end_ns; ++quiet) {
-      run_what_is_queued();
+      pass_queue(executor_);
       const Stats now = cache_.stats();
       if (now.demotions_queued + now.disk_queued + now.disk_in_flight > 0) quiet = 0;
     }
@@ -65,19 +65,6 @@ class ThreadedDiskWorld final : public World {
   void close() override { (void)cache_.close(std::chrono::nanoseconds(0)); }
 
  private:
-  void run_what_is_queued() {
-    auto ran = std::make_shared<std::atomic<int>>(0);
-    const auto both = [ran] { return ran->load() == 2; };
-    for (int t = 0; t < 2; ++t) {
-      (void)executor_.submit([this, ran, both] {
-        ran->fetch_add(1);
-        executor_.wake();
-        (void)executor_.wait_until(both, UINT64_MAX);
-      });
-    }
-    (void)executor_.wait_until(both, UINT64_MAX);
-  }
-
   const std::string directory_;
   SteadyClock clock_;
   ThreadedExecutor executor_;

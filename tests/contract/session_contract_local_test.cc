@@ -1,10 +1,10 @@
 // The Session of a cache in the same process: with real threads, and with every task run by hand.
+#include "base/testing/pass_queue.h"
 #include "cache/core.h"
 #include "cache/local_session.h"
 #include "tests/contract/session_contract.h"
 #include "transfer/host_copy_engine.h"
 
-#include <atomic>
 #include <memory>
 
 namespace tiercel::contract {
@@ -22,18 +22,7 @@ class ThreadedWorld final : public World {
   Stats stats() override { return cache_.stats(); }
   void settle() override {
     // Tasks queue tasks: quiet is when a task that was queued last found no other, several times in a row.
-    for (int i = 0; i < 20; ++i) {
-      auto ran = std::make_shared<std::atomic<int>>(0);
-      const auto both = [ran] { return ran->load() == 2; };
-      for (int t = 0; t < 2; ++t) {
-        (void)executor_.submit([this, ran, both] {
-          ran->fetch_add(1);
-          executor_.wake();
-          (void)executor_.wait_until(both, UINT64_MAX);
-        });
-      }
-      (void)executor_.wait_until(both, UINT64_MAX);
-    }
+    for (int i = 0; i < 20; ++i) pass_queue(executor_);
   }
   void close() override { (void)cache_.close(std::chrono::nanoseconds(0)); }
   ~ThreadedWorld() override { (void)cache_.close(std::chrono::nanoseconds(0)); }

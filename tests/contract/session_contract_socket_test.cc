@@ -1,4 +1,5 @@
 // The Session of a cache that is reached over a Unix socket, as other processes reach it.
+#include "base/testing/pass_queue.h"
 #include "cache/cache_access.h"
 #include "cache/core.h"
 #include "service/server/socket_server.h"
@@ -50,18 +51,7 @@ class SocketWorld final : public World {
   void settle() override {
     EXPECT_TRUE(client_->sync());
     // Tasks queue tasks: quiet is when a task that was queued last found no other, several times in a row.
-    for (int i = 0; i < 20; ++i) {
-      auto ran = std::make_shared<std::atomic<int>>(0);
-      const auto both = [ran] { return ran->load() == 2; };
-      for (int t = 0; t < 2; ++t) {
-        (void)executor_.submit([this, ran, both] {
-          ran->fetch_add(1);
-          executor_.wake();
-          (void)executor_.wait_until(both, UINT64_MAX);
-        });
-      }
-      (void)executor_.wait_until(both, UINT64_MAX);
-    }
+    for (int i = 0; i < 20; ++i) pass_queue(executor_);
   }
   void close() override { (void)cache_->close(std::chrono::nanoseconds(0)); }
 

@@ -5,6 +5,13 @@
 namespace tiercel::contract {
 namespace {
 
+/// A member of a group of `members`; number 0 is the scheduler.
+SessionOptions member_of(std::uint32_t members, std::uint32_t member) {
+  SessionOptions o = options();
+  o.group = {.engine_id = "engine", .members = members, .member = member};
+  return o;
+}
+
 TEST_P(Contract, namespaces_never_meet) {
   store(chain(2, 1, "alice"), 1);
   EXPECT_EQ(session_->match(chain(2, 1, "bob")).blocks(), 0U);
@@ -58,16 +65,11 @@ TEST_P(Contract, a_session_that_goes_away_leaks_nothing) {
 }
 
 TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
-  auto rank = [](std::uint32_t member) {
-    SessionOptions o = options();
-    o.group = {.engine_id = "engine", .members = 3, .member = member};
-    return o;
-  };
-  auto scheduler = world_->open(rank(0));
-  auto one = world_->open(rank(1));
-  auto two = world_->open(rank(2));
+  auto scheduler = world_->open(member_of(3, 0));
+  auto one = world_->open(member_of(3, 1));
+  auto two = world_->open(member_of(3, 2));
   ASSERT_TRUE(scheduler && one && two);
-  EXPECT_FALSE(world_->open(rank(1))) << "a member is there once";
+  EXPECT_FALSE(world_->open(member_of(3, 1))) << "a member is there once";
   const BlockChain c = chain(2);
   EXPECT_EQ(one->reserve(c, 0).outcome(0), Reserved::kClosed) << "ranks do not reserve";
   EXPECT_EQ(one->reserve(c, 7).size(), 0U) << "past the end";
@@ -86,17 +88,12 @@ TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
   world_->settle();
   EXPECT_EQ(session_->match(c).blocks(), 1U);
   expect_nothing_held();
-  EXPECT_TRUE(world_->open(rank(2))) << "and its place is free again";
+  EXPECT_TRUE(world_->open(member_of(3, 2))) << "and its place is free again";
 }
 
 TEST_P(Contract, a_part_keeps_its_slot_until_its_member_lets_go) {
-  auto rank = [](std::uint32_t member) {
-    SessionOptions o = options();
-    o.group = {.engine_id = "engine", .members = 2, .member = member};
-    return o;
-  };
-  auto scheduler = world_->open(rank(0));
-  auto one = world_->open(rank(1));
+  auto scheduler = world_->open(member_of(2, 0));
+  auto one = world_->open(member_of(2, 1));
   ASSERT_TRUE(scheduler && one);
   const BlockChain c = chain(3);
   Reservation room = scheduler->reserve(c, 0);

@@ -5,6 +5,7 @@
 // mixed from two fills, or of another key, is seen. Copies are held back at random: writers dropped and blocks deleted
 // while a CopyPin lives, which then goes on writing or reading. Usage: cache_stress_test [--operations N] [--seed N].
 #include "base/random.h"
+#include "base/testing/pass_queue.h"
 #include "cache/core.h"
 #include "cache/disk_drivers.h"
 #include "cache/local_session.h"
@@ -17,7 +18,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <latch>
 #include <optional>
 #include <string_view>
 #include <thread>
@@ -35,7 +35,6 @@ struct Arguments {
 Arguments arguments;  // set by main before any test runs
 
 constexpr std::size_t kThreads = 8;
-constexpr std::size_t kTaskThreads = 2;
 constexpr std::uint32_t kBlockTokens = 2;
 constexpr std::uint64_t kSmallBytes = 4'096;
 constexpr std::uint64_t kLargeBytes = 40'960;
@@ -114,7 +113,7 @@ std::shared_ptr<MemoryFileSystem> disk_files() {
 struct Shared {
   explicit Shared(const Kind& kind)
       : files(disk_files()),
-        executor({.threads = kTaskThreads, .queue_capacity = 256}, clock),
+        executor({.threads = 2, .queue_capacity = 256}, clock),
         copies(executor),
         core(*detail::CacheCore::create(
             config(kind),
@@ -128,18 +127,6 @@ struct Shared {
     (void)drivers.stop(*core, 20s);
   }
 
-  /// Every task that was in the queue has ended: two tasks meet, so both threads of the executor have come past it.
-  void pass_queue() {
-    auto meeting = std::make_shared<std::latch>(kTaskThreads);
-    for (std::size_t missing = kTaskThreads; missing > 0;) {
-      if (executor.submit([meeting] { meeting->arrive_and_wait(); })) {
-        --missing;
-      } else {
-        std::this_thread::yield();
-      }
-    }
-    meeting->wait();
-  }
   /// Nothing moves and nothing waits to be moved, before and after the queue has been passed; false after 20 s. A
   /// pause between two writes to disk is not rest: the blocks behind them are counted.
   bool comes_to_rest() {
@@ -151,7 +138,7 @@ struct Shared {
     while (clock.now_ns() < end_ns) {
       (void)executor.wait_until(rests, clock.now_ns() + 10'000'000U);
       const bool before = rests();
-      pass_queue();
+      pass_queue(executor);
       if (before && rests()) return true;
     }
     return false;
