@@ -46,8 +46,8 @@ Adapter::Adapter(llama_context* context, Session session, AdapterOptions options
       space_(session_.space(options.tenant)),
       options_(std::move(options)) {}
 
-Result<std::unique_ptr<Adapter>> Adapter::create(Cache& cache, llama_context* context, ModelIdentity identity,
-                                                 AdapterOptions options) {
+Result<std::unique_ptr<Adapter>> Adapter::create(const SessionOpener& open_session, llama_context* context,
+                                                 ModelIdentity identity, AdapterOptions options) {
   if (llama_get_memory(context) == nullptr) {
     return fail(ErrorCode::kUnsupported, "the context has no KV memory");
   }
@@ -60,7 +60,8 @@ Result<std::unique_ptr<Adapter>> Adapter::create(Cache& cache, llama_context* co
   session_options.model = std::move(identity);
   session_options.block_tokens = options.block_tokens;
   session_options.layout = Layout::blob(options.block_bytes);
-  auto session = cache.open_session(session_options);
+  session_options.group.engine_id = options.engine_id;
+  auto session = open_session(session_options);
   if (!session) return tl::unexpected<Error>(session.error());
   return std::unique_ptr<Adapter>(new Adapter(context, std::move(*session), std::move(options)));
 }
@@ -80,6 +81,15 @@ Restore Adapter::restore(llama_seq_id seq, std::span<const TokenId> tokens, std:
   restore.give_up_ = std::chrono::steady_clock::now() + options_.load_deadline;
   restore.load_ = session_.load(trail.chain_, wanted, options_.load_deadline);
   return restore;
+}
+
+void Adapter::report_cells(std::uint64_t cells) noexcept {
+  const std::uint64_t cell_bytes =
+      options_.block_bytes / options_.block_tokens;  // but for a head of some bytes a block
+  const std::uint64_t total = llama_n_ctx(context_);
+  const std::uint64_t used = std::min(cells, total);
+  session_.report_pool(
+      {.used_bytes = used * cell_bytes, .free_bytes = (total - used) * cell_bytes, .total_bytes = total * cell_bytes});
 }
 
 std::size_t Adapter::usable_blocks(std::size_t blocks) const {

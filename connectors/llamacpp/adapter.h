@@ -10,7 +10,6 @@
 // positions are not contiguous, is rolled back to the last good block: the sequence is always a true prefix.
 #pragma once
 
-#include <tiercel/cache.h>
 #include <tiercel/session.h>
 
 #include <llama.h>
@@ -25,6 +24,9 @@
 #include <vector>
 
 namespace tiercel::llamacpp {
+
+/// Opens a session: of a cache in this process, or of the node service.
+using SessionOpener = std::function<Result<Session>(const SessionOptions&)>;
 
 /// What the adapter did so far. Plain counters, read on the context's thread.
 struct AdapterCounters {
@@ -45,6 +47,7 @@ struct AdapterOptions {
   std::uint64_t block_bytes = 0;       ///< of measure_block_bytes, if known; 0: create() measures
   std::uint32_t restore_multiple = 0;  ///< restore only up to a multiple of so many tokens; 0: of block_tokens
   std::string tenant;                  ///< empty: the default one
+  std::string engine_id;               ///< by which people tell this engine from others; empty: none
   std::chrono::nanoseconds load_deadline = std::chrono::seconds(1);
   /// Frees cells of the idlest sequence; false if there is none. Called at most once a block, when libllama refused it
   /// (the engine's cache is full); then the block is tried once more.
@@ -106,8 +109,9 @@ class Adapter {
  public:
   /// Opens a session, and before it measures the size of a block if that is not given (two tokens are decoded into
   /// `scratch` and removed). kUnsupported: the model or the context cannot do it (see why_no_reuse); serve it without.
-  [[nodiscard]] static Result<std::unique_ptr<Adapter>> create(Cache& cache, llama_context* context,
-                                                               ModelIdentity identity, AdapterOptions options);
+  [[nodiscard]] static Result<std::unique_ptr<Adapter>> create(const SessionOpener& open_session,
+                                                               llama_context* context, ModelIdentity identity,
+                                                               AdapterOptions options);
 
   /// Starts restoring a prefix of `tokens` into `seq`, which holds the first `present` of them already. Not more than
   /// `limit` tokens are restored; leave at least one token to compute, for its logits. A restore replaces present
@@ -118,6 +122,9 @@ class Adapter {
   /// `tokens` are the first tokens of `seq` and are computed. Keeps blocks that the cache does not have, at most
   /// `max_blocks`; true if nothing is left to keep. What the cache has no room for now is offered again next time.
   bool keep(llama_seq_id seq, std::span<const TokenId> tokens, Trail& trail, std::size_t max_blocks);
+
+  /// For people to see: `cells` of the context's KV memory are used. Waits for nothing.
+  void report_cells(std::uint64_t cells) noexcept;
 
   [[nodiscard]] Trail start() const { return Trail(BlockChain(space_)); }
   [[nodiscard]] const AdapterCounters& counters() const noexcept { return counters_; }

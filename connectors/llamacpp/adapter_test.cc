@@ -62,7 +62,8 @@ class AdapterTest : public ::testing::Test {
     options.scratch = kScratch;
     options.block_tokens = block_tokens;
     options.evict_idlest = [this] { return on_full_ && on_full_(); };
-    auto adapter = Adapter::create(*store_, llama_.get(), identity(with), options);
+    auto adapter = Adapter::create([this](const SessionOptions& session) { return store_->open_session(session); },
+                                   llama_.get(), identity(with), options);
     ASSERT_TRUE(adapter) << adapter.error().message;
     tested_ = std::move(*adapter);
   }

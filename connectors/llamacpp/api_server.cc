@@ -55,9 +55,8 @@ bool answered(Finish finish) { return finish == Finish::kStop || finish == Finis
 
 }  // namespace
 
-ApiServer::ApiServer(Engine& engine, const Cache* cache, ApiServerOptions options)
+ApiServer::ApiServer(Engine& engine, ApiServerOptions options)
     : engine_(engine),
-      cache_(cache),
       options_(std::move(options)),
       started_(unix_seconds()),
       id_prefix_(fmt::format("{:08x}", std::random_device{}())),
@@ -78,7 +77,7 @@ void ApiServer::register_routes() {
   });
   http_.Get("/health", [this](const Request&, Response& r) { health(r); });
   http_.Get("/metrics", [this](const Request&, Response& r) {
-    std::string text = cache_ != nullptr ? prometheus_text(cache_->stats()) : std::string{};
+    std::string text = options_.cache_metrics ? options_.cache_metrics() : std::string{};
     r.set_content(text + metrics_.text(engine_.stats(), http_.open_connections()), "text/plain; version=0.0.4");
   });
   http_.set_error_handler([](const Request& q, Response& r) {

@@ -3,7 +3,7 @@
 //   POST /v1/chat/completions  /v1/completions     GET /v1/models  /health  /metrics
 //
 // Handlers run on the server's workers and wait there for the engine; the queue of the engine bounds how many. A client
-// that goes away cancels its request. Borrows engine and cache (may be null); both outlive it. Errors leave as
+// that goes away cancels its request. Borrows the engine, which outlives it. Errors leave as
 // {"error": {...}} with the status that OpenAI's clients expect.
 #pragma once
 
@@ -12,10 +12,9 @@
 #include "connectors/llamacpp/http_server.h"
 #include "connectors/llamacpp/server_metrics.h"
 
-#include <tiercel/cache.h>
-
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,12 +24,13 @@ struct ApiServerOptions {
   std::string model_name;  ///< of /v1/models and of answers
   std::string api_key;     ///< empty: none is asked for
   bool loopback = true;    ///< answer only to names of this machine (a page of a browser must not reach it by another)
+  std::function<std::string()> cache_metrics;  ///< Prometheus text that /metrics shows first; may be empty
   HttpOptions http;
 };
 
 class ApiServer {
  public:
-  ApiServer(Engine& engine, const Cache* cache, ApiServerOptions options);
+  ApiServer(Engine& engine, ApiServerOptions options);
 
   [[nodiscard]] HttpServer& http() noexcept { return http_; }
 
@@ -50,7 +50,6 @@ class ApiServer {
   ReplyHead new_head(ApiKind kind);
 
   Engine& engine_;
-  const Cache* cache_;
   ApiServerOptions options_;
   std::int64_t started_;
   std::string id_prefix_;

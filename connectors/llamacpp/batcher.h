@@ -54,6 +54,9 @@ class Batcher {
   /// From now on prefixes are restored and blocks kept. Requests under way join with their next block.
   void set_adapter(std::unique_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
   [[nodiscard]] bool has_adapter() const noexcept { return adapter_ != nullptr; }
+  void report_cells(std::uint64_t cells) const noexcept {
+    if (adapter_) adapter_->report_cells(cells);
+  }
 
   /// Gives the request a slot. False: no slot is free, or the cells that all requests may come to need are too many.
   [[nodiscard]] bool admit(std::shared_ptr<Generation> generation);

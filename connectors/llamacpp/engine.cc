@@ -16,6 +16,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kPollDigest = std::chrono::milliseconds(50);
+constexpr auto kAttachAgain = std::chrono::seconds(2);
+constexpr auto kReportCells = std::chrono::milliseconds(250);
 constexpr auto kBlocksArrive = std::chrono::milliseconds(1);
 
 constexpr std::array kKvTypes = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,
@@ -48,7 +50,8 @@ struct Engine::Digest {
   Result<std::vector<BlockHash>> answer = std::vector<BlockHash>{};
 };
 
-Engine::Engine(const EngineOptions& options, Cache* cache) : options_(with_defaults(options)), cache_(cache) {}
+Engine::Engine(const EngineOptions& options, SessionOpener open_session)
+    : options_(with_defaults(options)), open_session_(std::move(open_session)) {}
 
 void Engine::log(const std::string& line) const {
   if (options_.log) options_.log(line);
@@ -93,9 +96,9 @@ Status Engine::check(const EngineOptions& asked) {
   return {};
 }
 
-Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options, Cache* cache) {
+Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options, SessionOpener open_session) {
   if (auto status = check(options); !status) return tl::unexpected<Error>(status.error());
-  std::unique_ptr<Engine> engine(new Engine(options, cache));
+  std::unique_ptr<Engine> engine(new Engine(options, std::move(open_session)));
   if (auto status = engine->load(); !status) return tl::unexpected<Error>(status.error());
   engine->begin_digest();
   engine->publish();
@@ -149,7 +152,7 @@ Status Engine::load() {
 }
 
 void Engine::begin_digest() {
-  if (cache_ == nullptr) return;
+  if (!open_session_) return;
   if (const std::string why = why_no_reuse(model_.get(), params_); !why.empty()) {
     reuse_ = {.kind = ReuseState::Kind::kUnsupported, .why = why};
     log("served without reuse: " + why);
@@ -179,6 +182,7 @@ void Engine::begin_digest() {
 
 void Engine::attach_if_known() {
   if (!digest_ || !digest_->done.load(std::memory_order_acquire)) return;
+  if (steady_clock::now() < attach_after_) return;
   const auto digest = std::exchange(digest_, nullptr);
   ReuseState state{.kind = ReuseState::Kind::kOn, .why = {}};
   if (!digest->answer) {
@@ -188,13 +192,20 @@ void Engine::attach_if_known() {
     adapter_options.scratch = static_cast<llama_seq_id>(options_.slots);
     adapter_options.block_tokens = options_.block_tokens;
     adapter_options.block_bytes = block_bytes_;
+    adapter_options.engine_id = options_.engine_id;
     adapter_options.restore_multiple = options_.exact_reuse ? options_.batch_tokens : 0;
     adapter_options.evict_idlest = [this] { return batcher_->evict_idlest(); };
-    auto adapter = Adapter::create(*cache_, context_.get(),
+    auto adapter = Adapter::create(open_session_, context_.get(),
                                    identify(model_.get(), params_, llama_n_ctx_seq(context_.get()), *digest->answer),
                                    std::move(adapter_options));
     if (adapter) {
       batcher_->set_adapter(std::move(*adapter));
+      report_cells(batcher_->stats());
+    } else if (adapter.error().code == ErrorCode::kClosed || adapter.error().code == ErrorCode::kTimeout) {
+      log("computed without reuse until the service answers: " + first_line(adapter.error().message));
+      attach_after_ = steady_clock::now() + kAttachAgain;
+      digest_ = digest;
+      return;
     } else {
       state = {.kind = ReuseState::Kind::kUnsupported, .why = adapter.error().message};
     }
@@ -277,9 +288,19 @@ void Engine::run() {
 
 void Engine::publish() {
   const BatcherStats batcher = batcher_->stats();
+  report_cells(batcher);
   const std::lock_guard lock(mutex_);
   stats_.batcher = batcher;
   has_waiting_ = waiting_ != nullptr;
+}
+
+void Engine::report_cells(const BatcherStats& batcher) {
+  if (!batcher_->has_adapter() || batcher.slot_tokens == reported_cells_) return;
+  const auto now = steady_clock::now();
+  if (now < report_after_ && batcher.slots_busy > 0) return;
+  report_after_ = now + kReportCells;
+  reported_cells_ = batcher.slot_tokens;
+  batcher_->report_cells(batcher.slot_tokens);
 }
 
 void Engine::drain(std::chrono::milliseconds limit) {

@@ -1,7 +1,7 @@
 // Engine: a loaded model, its context, and the one thread that makes all calls on it.
 //
 // submit() puts a request into a bounded queue or says why not; the thread admits requests in order of arrival, runs
-// the Batcher and sleeps when there is nothing to do. With a Cache, reuse begins as soon as the digest of the weights
+// the Batcher and sleeps when there is nothing to do. With a cache, reuse begins as soon as the digest of the weights
 // is known (a thread reads the files meanwhile, once; see tiercel::file_digest). All public members are safe from any
 // thread. start() answers errors as sentences; later errors reach the request's Generation.
 #pragma once
@@ -10,8 +10,6 @@
 #include "connectors/llamacpp/generation.h"
 #include "connectors/llamacpp/handles.h"
 #include "connectors/llamacpp/model_text.h"
-
-#include <tiercel/cache.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -42,6 +40,7 @@ struct EngineOptions {
   /// processor costs far more than more blocks do; a GPU pays two transfers a layer for each block.
   std::uint32_t block_tokens = 0;
   std::string digest_directory;                 ///< where digests of weights are kept; empty: nowhere
+  std::string engine_id;                        ///< see AdapterOptions
   std::function<void(const std::string&)> log;  ///< one line; may be empty
 };
 
@@ -68,8 +67,9 @@ class Engine {
   /// What start() checks first: values out of their ranges, a model file that is not there. Reads no file.
   [[nodiscard]] static Status check(const EngineOptions& asked);
 
-  /// Loads the model. `cache` may be null: no reuse beyond the engine's own memory. It must outlive the engine.
-  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options, Cache* cache);
+  /// Loads the model. `open_session` may be empty: no reuse beyond the engine's own memory. It is called on the
+  /// engine's thread, until a session is there.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options, SessionOpener open_session);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -89,7 +89,7 @@ class Engine {
 
  private:
   struct Digest;  // what the digest thread leaves
-  Engine(const EngineOptions& options, Cache* cache);
+  Engine(const EngineOptions& options, SessionOpener open_session);
 
   Status load();
   void begin_digest();
@@ -99,10 +99,11 @@ class Engine {
   void admit();
   void attach_if_known();
   void publish();
+  void report_cells(const BatcherStats& batcher);
   void log(const std::string& line) const;
 
   const EngineOptions options_;
-  Cache* cache_;
+  const SessionOpener open_session_;
   ModelHandle model_;
   ContextHandle context_;
   llama_context_params params_{};
@@ -111,6 +112,9 @@ class Engine {
   std::unique_ptr<Batcher> batcher_;     // the engine thread's own
   std::shared_ptr<Generation> waiting_;  // the engine thread's own: the head of the queue, which does not fit yet
   std::shared_ptr<Digest> digest_;
+  std::chrono::steady_clock::time_point attach_after_;  // the service was away: not at every turn
+  std::uint64_t reported_cells_ = UINT64_MAX;           // none yet
+  std::chrono::steady_clock::time_point report_after_;
   std::uint64_t block_bytes_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows, up to the thread

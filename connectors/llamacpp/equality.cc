@@ -70,9 +70,10 @@ Status wait_for_reuse(const Engine& engine) {
 Result<EqualityResult> check_equality(const EqualityOptions& options) {
   auto cache = Cache::open({.host = {.capacity = 256_MiB}});
   if (!cache) return tl::unexpected<Error>(cache.error());
-  auto restoring = Engine::start(engine_options(options), &*cache);
+  auto restoring = Engine::start(engine_options(options),
+                                 [&](const SessionOptions& session) { return cache->open_session(session); });
   if (!restoring) return tl::unexpected<Error>(restoring.error());
-  auto computing = Engine::start(engine_options(options), nullptr);
+  auto computing = Engine::start(engine_options(options), {});
   if (!computing) return tl::unexpected<Error>(computing.error());
   if (auto status = wait_for_reuse(**restoring); !status) return tl::unexpected<Error>(status.error());
 

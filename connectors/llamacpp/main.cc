@@ -1,9 +1,8 @@
 // tiercel-llama: reads the command line, starts cache, engine and server, and ends them in order on SIGTERM or SIGINT.
 #include "connectors/llamacpp/api_server.h"
+#include "connectors/llamacpp/cache_side.h"
 #include "connectors/llamacpp/engine.h"
 #include "connectors/llamacpp/options.h"
-
-#include <tiercel/cache.h>
 
 #include <fmt/format.h>
 #include <ggml.h>
@@ -16,7 +15,7 @@
 #include <exception>
 #include <fstream>
 #include <memory>
-#include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -61,50 +60,26 @@ bool write_port_file(const std::string& path, int port) {
   return std::rename(part.c_str(), path.c_str()) == 0;
 }
 
-/// What a start waits for the disk tier to be indexed; what comes later is served as it comes.
-constexpr std::chrono::seconds kWarmStart{2};
-
-std::string describe(const DiskReport& disk) {
-  std::string line = "disk " + disk.directory;
-  if (!disk.cause.empty()) return line + fmt::format(" {}: {}", disk_state_name(disk.state), disk.cause);
-  if (!disk.indexed) return line + " is being indexed";
-  return line + fmt::format(", {} blocks found warm ({} MiB, {:.1f} s)", disk.found_blocks, disk.found_bytes >> 20U,
-                            static_cast<double>(disk.indexed_ns) / 1e9);
-}
-
-Result<std::optional<Cache>> open_cache(const ServerOptions& options) {
-  if (!options.cache_on) {
-    say("cache off: served without Tiercel");
-    return std::optional<Cache>();
-  }
-  auto cache = Cache::open(options.cache);
-  if (!cache) return tl::unexpected<Error>(cache.error());
-  const Stats stats = cache->stats();
-  say(fmt::format("host arena {}",
-                  format_bytes(stats.tiers.at(static_cast<std::size_t>(TierId::kHost)).capacity_bytes)));
-  (void)cache->wait_for_disks(kWarmStart);
-  for (const DiskReport& disk : cache->disks()) say(describe(disk));
-  return std::optional<Cache>(std::move(*cache));
-}
-
 int serve(const ServerOptions& options) {
   const sigset_t signals = block_end_signals();
   llama_log_set(log_llama, nullptr);
   llama_backend_init();
   // Before the arena is touched, which takes a second for every few GiB.
   if (auto status = Engine::check(options.engine); !status) return complain(status.error());
-  auto cache = open_cache(options);
+  auto cache = CacheSide::open(options, say);
   if (!cache) return complain(cache.error());
   EngineOptions engine_options = options.engine;
   engine_options.log = say;
-  auto engine = Engine::start(engine_options, *cache ? &**cache : nullptr);
+  engine_options.engine_id = fmt::format("llama-{}-{:04x}", getpid(), std::random_device{}() & 0xFFFFU);
+  auto engine = Engine::start(engine_options, cache->opener());
   if (!engine) return complain(engine.error());
 
   ApiServerOptions api_options{.model_name = options.model_name, .api_key = options.api_key};
   api_options.loopback = is_loopback(options.host);
   // Every request that the engine may hold keeps a worker; the others parse, refuse and answer /health.
   api_options.http.workers = options.engine.slots + options.engine.queue_capacity + 16;
-  ApiServer api(**engine, *cache ? &**cache : nullptr, api_options);
+  api_options.cache_metrics = [&] { return cache->metrics(); };
+  ApiServer api(**engine, api_options);
   auto port = api.http().bind(options.host, options.port);
   if (!port) return complain(port.error());
 
@@ -127,10 +102,7 @@ int serve(const ServerOptions& options) {
   api.http().end();
   listener.join();
   engine->reset();
-  if (*cache) {
-    // What still moves at the deadline ends with the process.
-    (void)(*cache)->close(std::chrono::seconds(2)).has_value();
-  }
+  cache->close();
   say("stopped");
   return 0;
 }

@@ -40,6 +40,9 @@ std::unique_ptr<CLI::App> make_app(ServerOptions& options, int& drain_seconds) {
   app->add_option("--queue", engine.queue_capacity, "requests that may wait for a slot; more get status 429 (64)");
   app->add_option("--cache", options.cache_on, "on or off: off serves without Tiercel, for comparison (on)")
       ->transform(CLI::CheckedTransformer(kOnOff));
+  app->add_option("--service", options.service,
+                  "socket of the node service (tiercel serve) that keeps the blocks, instead of a cache of its own; "
+                  "default: $TIERCEL_SOCKET, else the user's, else /run/tiercel/tiercel.sock");
   app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (16; 64 with --gpu-layers)");
   app->add_option("--digest-directory", engine.digest_directory,
                   "where digests of model files are kept (~/.cache/tiercel)");
@@ -69,6 +72,24 @@ std::string flag_line(const CLI::Option& option) {
   return fmt::format("  {:<28} {}\n", name, option.get_description());
 }
 
+std::string_view flag_of(const std::string& word) { return std::string_view(word).substr(0, word.find('=')); }
+
+/// Arena and disk are the service's. A file of settings may serve every program of a machine, so only flags count.
+Status check_service(const ServerOptions& options, std::span<const std::string> arguments,
+                     const std::vector<std::string>& own) {
+  if (options.service.empty()) return {};
+  if (!options.cache_on) return fail(ErrorCode::kInvalidArgument, "--service and --cache off do not go together");
+  for (const std::string& word : arguments) {
+    const std::string_view flag = flag_of(word);
+    if (!flag.starts_with("--") || flag == "--config" || std::find(own.begin(), own.end(), flag) != own.end()) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("--service and {} do not go together: with a service, tiers are set where it is started "
+                            "(tiercel serve {} ...)",
+                            flag, flag));
+  }
+  return {};
+}
+
 }  // namespace
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
@@ -89,7 +110,8 @@ Result<ServerOptions> read_options(std::span<const std::string> arguments) {
   int drain_seconds = static_cast<int>(options.drain.count());
   const auto app = make_app(options, drain_seconds);
 
-  auto taken = take_flags(arguments, flag_names(*app));
+  const std::vector<std::string> own = flag_names(*app);
+  auto taken = take_flags(arguments, own);
   if (!taken) return tl::unexpected<Error>(taken.error());
   options.cache = taken->config;
   std::vector<std::string> rest(taken->rest.rbegin(), taken->rest.rend());  // CLI11 takes them from the back
@@ -100,6 +122,7 @@ Result<ServerOptions> read_options(std::span<const std::string> arguments) {
   }
   options.drain = std::chrono::seconds(drain_seconds);
   if (options.help || options.version) return options;
+  if (Status status = check_service(options, arguments, own); !status) return tl::unexpected<Error>(status.error());
   if (options.engine.model.empty()) {
     return fail(ErrorCode::kInvalidArgument, "--model is missing; give the .gguf file of a model");
   }

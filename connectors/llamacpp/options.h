@@ -10,13 +10,18 @@
 #include <chrono>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace tiercel::llamacpp {
+
+/// Of --service: default_socket_path().
+inline constexpr std::string_view kDefaultService = "default";
 
 struct ServerOptions {
   EngineOptions engine;
   Config cache;
   bool cache_on = true;
+  std::string service;  ///< socket of the node service that keeps the blocks, or kDefaultService; empty: own cache
   std::string host = "127.0.0.1";
   int port = 8080;
   std::string port_file;   ///< the port is written there once it is known

@@ -43,6 +43,16 @@ TEST(Options, WrongValuesNameTheirFlag) {
   EXPECT_NE(error_of({}).find("--model"), std::string::npos);
 }
 
+TEST(Options, AServiceHasTheTiersAndTheServerHasNone) {
+  const auto options = read_options(Arguments{"--model", "m", "--service", "/run/t.sock", "--slots=2"});
+  ASSERT_TRUE(options) << options.error().message;
+  EXPECT_EQ(options->service, "/run/t.sock");
+  const std::string error = error_of({"--model", "m", "--service", "default", "--host-capacity=1GiB"});
+  EXPECT_NE(error.find("--service and --host-capacity do not go together"), std::string::npos) << error;
+  EXPECT_NE(error_of({"--model", "m", "--service", "default", "--cache", "off"}).find("--cache off"),
+            std::string::npos);
+}
+
 TEST(Options, HelpNamesEveryFlag) {
   const std::string help = help_text();
   for (const char* flag : {"--model", "--slots", "--context", "--cache", "--drain-seconds", "--host-capacity"}) {

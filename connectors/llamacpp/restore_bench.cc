@@ -84,8 +84,8 @@ int open(Bench& bench, const char* path, std::size_t tokens, std::uint32_t block
   auto cache = Cache::open({.host = {.capacity = 1_GiB}});
   if (!cache) return 1;
   bench.cache = std::make_unique<Cache>(std::move(*cache));
-  auto adapter = Adapter::create(*bench.cache, bench.context.get(),
-                                 identify(bench.model.get(), params, params.n_ctx, {BlockHash{}}),
+  auto adapter = Adapter::create([&](const SessionOptions& session) { return bench.cache->open_session(session); },
+                                 bench.context.get(), identify(bench.model.get(), params, params.n_ctx, {BlockHash{}}),
                                  {.scratch = 1, .block_tokens = block_tokens});
   if (!adapter) return 1;
   bench.adapter = std::move(*adapter);
