@@ -29,6 +29,7 @@ demo:
 	TIERCEL_STEP=2/4 tools/build release
 	TIERCEL_STEP=3/4 tools/get_model
 	$(PYTHON) bench/chat_load/demo.py --step '[4/4] ' --server-binary $(LLAMA_BIN)/tiercel-llama \
+	  --service-binary build/release/src/cli/tiercel \
 	  --equality-binary $(LLAMA_BIN)/tiercel-llama-equality --model $(MODEL) $(if $(KEEP),--keep)
 
 setup:

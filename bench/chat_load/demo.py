@@ -24,7 +24,8 @@ from chat_load.conversation import Load, LoadShape, build_load
 from chat_load.corpus import Document, read_documents
 from chat_load.disk_directory import DiskDirectory, NoRoom, check_room, parse_size
 from chat_load.runner import Runner
-from chat_load.server import STOP_AFTER_FAILURE_TIMEOUT_S, Server, ServerFailed, command_line
+from chat_load.served import AnyServer, ServedEngine
+from chat_load.server import STOP_AFTER_FAILURE_TIMEOUT_S, ServerFailed, command_line
 
 # Share of the time budget that the load is sized for. The rest is for starts and for a machine that slows down in between.
 LOAD_SHARE = 0.8
@@ -51,7 +52,7 @@ class Stage:
     options: argparse.Namespace
     documents: list[Document]
     begin: float
-    kept: Server | None = None  # runs until told otherwise
+    kept: AnyServer | None = None  # runs until told otherwise
     disk: DiskDirectory | None = None  # of the pass with Tiercel, where there is a second act
     cold_disk: DiskDirectory | None = None
     why_no_second_act: str = ""
@@ -119,7 +120,8 @@ def restart(stage: Stage, demo: report.DemoResult, runner: Runner) -> second_act
     """The second act. The warm start comes last, so that it is its server that is kept."""
     assert stage.disk and stage.cold_disk and stage.kept
     killed, conversations = second_act.kill_in_mid_load(runner, stage.kept, demo.shape.rounds, demo.shape.users)
-    print(f"      kill -9 of the server in mid-load: {killed.under_way} answer{'s' * (killed.under_way != 1)} under way, {killed.disk_blocks:,} blocks on disk", flush=True)
+    whom = "the server and of the service" if isinstance(stage.kept, ServedEngine) else "the server"
+    print(f"      kill -9 of {whom} in mid-load: {killed.under_way} answer{'s' * (killed.under_way != 1)} under way, {killed.disk_blocks:,} blocks on disk", flush=True)
     stage.kept = None
     shape = replace(demo.shape, rounds=demo.shape.rounds + demo.rounds_cut)  # as asked for: the servers are the same as before
     cold = _come_back(stage, shape, "cold", stage.cold_disk, conversations, _cold_users(stage, demo))
@@ -130,7 +132,7 @@ def restart(stage: Stage, demo: report.DemoResult, runner: Runner) -> second_act
 
 def _come_back(stage: Stage, shape: LoadShape, name: str, disk: DiskDirectory, conversations: Runner, users: int) -> second_act.Return:
     keep = stage.options.keep and disk is stage.disk
-    server = engines.tiercel_server(stage.options.server_binary, stage.settings(shape), name, stage.options.host_capacity, keep, disk)
+    server = engines.tiercel_server(stage.options.server_binary, stage.settings(shape), name, stage.options.host_capacity, keep, disk, stage.options.service_binary)
     with contextlib.ExitStack() as stack:
         stack.enter_context(server)
         bar = terminal.ProgressBar(f"{name} start", users, users)
@@ -204,9 +206,12 @@ def _pass(stage: Stage, load: Load, name: str, host_capacity: str | None, rounds
     """The load on a fresh server. The server of the pass with Tiercel stays up where it is to be killed or to be kept."""
     stays = host_capacity is not None and (stage.options.keep or stage.disk is not None)
     disk = stage.disk if host_capacity is not None else None
-    server = engines.tiercel_server(stage.options.server_binary, stage.settings(load.shape), name, host_capacity, stays and disk is None, disk)
+    server = engines.tiercel_server(stage.options.server_binary, stage.settings(load.shape), name, host_capacity, stays and disk is None, disk,
+                                    stage.options.service_binary)
     with contextlib.ExitStack() as stack:
         stack.enter_context(server)
+        if isinstance(server, ServedEngine) and server.page:
+            print(f"      live page of the service while it runs: {server.page}", flush=True)
         run, runner = _run_load(stage, load, name, server, rounds)
         if stays:
             stage.kept = server
@@ -215,14 +220,14 @@ def _pass(stage: Stage, load: Load, name: str, host_capacity: str | None, rounds
     return run, runner
 
 
-def _check_end(server: Server) -> None:
+def _check_end(server: AnyServer) -> None:
     if server.exit_code not in (None, 0):
         raise DemoFailed(f"{server.name} ended with exit code {server.exit_code} instead of 0 after SIGTERM; its last lines:\n{server.log_tail()}")
 
 
-def _run_load(stage: Stage, load: Load, name: str, server: Server, rounds: Iterable[int]) -> tuple[report.ServerRun, Runner]:
+def _run_load(stage: Stage, load: Load, name: str, server: AnyServer, rounds: Iterable[int]) -> tuple[report.ServerRun, Runner]:
     bar = terminal.ProgressBar(f"{name} Tiercel", load.shape.users * load.shape.rounds, load.shape.users)
-    before = metrics.fetch(server.endpoint)
+    before = server.metrics()
     runner = Runner(load, server.endpoint, bar.update, stage.give_up_at())
     try:
         result = runner.run_rounds(rounds)
@@ -231,7 +236,7 @@ def _run_load(stage: Stage, load: Load, name: str, server: Server, rounds: Itera
     if result.failures:
         state = f"; {server.name} has ended" if server.ended_within(1.0) else ""
         raise DemoFailed(f"{name} Tiercel: {result.failures[0]}{state}\nlast lines of the server:\n{server.log_tail()}")
-    moved = metrics.difference(before, metrics.fetch(server.endpoint))
+    moved = metrics.difference(before, server.metrics())
     return report.ServerRun(result, command_line(server.command), server.peak_rss_bytes(), moved), runner
 
 
@@ -256,14 +261,18 @@ def _conclude(stage: Stage, demo: report.DemoResult) -> int:
     return 0
 
 
-def _hand_over(server: Server, disk: DiskDirectory | None) -> None:
+def _hand_over(server: AnyServer, disk: DiskDirectory | None) -> None:
     """Tells the user how to reach the server that stays, after one request like the one that is printed."""
     chat(server.endpoint, [{"role": "user", "content": "Who is Alice?"}], 8)
     url = f"http://{server.endpoint.host}:{server.endpoint.port}"
-    print(f"\n\nThe server with Tiercel is up (pid {server.pid}; end it with: kill {server.pid}). Try:\n"
+    served = isinstance(server, ServedEngine)
+    pids = " ".join(str(pid) for pid in (server.pids if isinstance(server, ServedEngine) else [server.pid]))
+    print(f"\n\nThe server with Tiercel is up{' beside its service' * served} (end with: kill {pids}). Try:\n"
           f"curl -sN {url}/v1/chat/completions -H 'Content-Type: application/json' "
           """-d '{"messages":[{"role":"user","content":"Who is Alice?"}],"max_tokens":48,"stream":true}'\n"""
           f"curl -s {url}/metrics")
+    if isinstance(server, ServedEngine):
+        print(f"Live page of the service: {server.page}")
     if disk:
         print(f"Its disk files stay with it, {disk.capacity} in {_shown(disk.path)}: remove them when it has ended (the next demo does).")
 
@@ -318,7 +327,8 @@ def _wanted(options: argparse.Namespace) -> LoadShape:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    for flag, path in (("--server-binary", options.server_binary), ("--model", options.model), ("--equality-binary", options.equality_binary)):
+    for flag, path in (("--server-binary", options.server_binary), ("--service-binary", options.service_binary), ("--model", options.model),
+                       ("--equality-binary", options.equality_binary)):
         if path and not path.is_file():
             raise DemoFailed(f"{flag}: {path} does not exist")
 
@@ -326,6 +336,7 @@ def _check_files(options: argparse.Namespace) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="One chat load, without and with Tiercel.")
     parser.add_argument("--server-binary", type=Path, required=True, help="tiercel-llama")
+    parser.add_argument("--service-binary", type=Path, help="tiercel; the server is then a client of a service (tiercel serve), instead of having a cache of its own")
     parser.add_argument("--equality-binary", type=Path, help="tiercel-llama-equality; without it the equality pass is not run, and the report says so")
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="directory for report.html, report.json and the servers' logs")

@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo.py"
 ENGINE = HERE / "testing" / "fake_engine.py"
+SERVICE = HERE / "testing" / "fake_service.py"
 EQUALITY = HERE / "testing" / "fake_equality.py"
 
 
@@ -201,6 +202,53 @@ class SecondActTest(ProgramTest):
 
     def test_ctrl_c_during_the_cold_start(self) -> None:
         self.interrupted(signal.SIGINT, "cold", 4)
+
+
+class ServiceTest(ProgramTest):
+    """As `make demo` runs it: the server with Tiercel is a client of a service."""
+
+    def start(self, *more: str, **environment: str) -> subprocess.Popen[str]:
+        return super().start("--service-binary", str(SERVICE), *more, **environment)
+
+    def test_a_whole_demo_on_a_service(self) -> None:
+        code, out, err = self.run_demo()
+        self.assertEqual((code, err), (0, ""))
+        self.assertRegex(out, r"live page of the service while it runs: http://127.0.0.1:\d+/")
+        self.assertIn("kill -9 of the server and of the service in mid-load", out)
+        said = re.search(r"(\d+) of (\d+) blocks found on disk", out)
+        assert said
+        self.assertEqual(said[1], said[2])
+        self.assert_nothing_runs(servers=8)  # measure, without, and an engine and a service each: with, cold, warm
+        with_tiercel = (self.output / "with.args").read_text().split("\n")
+        self.assertNotIn("--host-capacity", with_tiercel)
+        self.assertNotIn("--service", (self.output / "without.args").read_text().split("\n"))
+        self.assertGreater(json.loads((self.output / "report.json").read_text())["with"]["peak_rss_bytes"], 1 << 20)
+
+    def test_both_are_kept_and_both_end_when_told(self) -> None:
+        code, out, _ = self.run_demo("--keep")
+        self.assertEqual(code, 0)
+        kept = [one for one in self.pids() if running(one)]
+        for pid in kept:
+            self.addCleanup(end, pid)
+        told = re.search(r"kill (\d+) (\d+)\)", out)
+        assert told
+        self.assertEqual({int(told[1]), int(told[2])}, set(kept))
+        self.assertRegex(out, r"Live page of the service: http://127.0.0.1:\d+/")
+
+    def test_a_service_that_ends_badly(self) -> None:
+        code, _, err = self.run_demo("--no-second-act", FAKE_SERVICE="die_at_end")
+        self.assertEqual(code, 1)
+        self.assertIn("ended with exit code 5 instead of 0 after SIGTERM", err)
+        self.assert_nothing_runs(servers=4)
+
+    def test_an_engine_that_does_not_start_takes_its_service_along(self) -> None:
+        code, _, err = self.run_demo(FAKE_ENGINE="refuse", FAKE_ENGINE_PASS="with")
+        self.assertEqual(code, 1)
+        self.assertIn("model: no such file", err)
+        self.assert_nothing_runs(servers=3)  # the one that was refused wrote none
+
+    def test_ctrl_c(self) -> None:
+        self.interrupted(signal.SIGINT, "with", 4)
 
 
 class FailingDemoTest(ProgramTest):

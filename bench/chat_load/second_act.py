@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chat_load import metrics
-from chat_load.client import Endpoint
 from chat_load.runner import Progress, Runner, RunResult
-from chat_load.server import Server, ServerFailed, command_line
+from chat_load.served import AnyServer
+from chat_load.server import ServerFailed, command_line
 
 READY_TIMEOUT_S = 60.0
 
@@ -77,7 +77,7 @@ class Restart:
                 "failed_verification": self.failed_verification, "blocks_read_from_disk": self.read_blocks, "holds": self.holds}
 
 
-def kill_in_mid_load(runner: Runner, server: Server, round_index: int, users: int) -> tuple[Killed, Runner]:
+def kill_in_mid_load(runner: Runner, server: AnyServer, round_index: int, users: int) -> tuple[Killed, Runner]:
     """Runs one more round and kills the server when about half of it is answered and something is under way.
 
     The second value holds the conversations as the kill left them: who got no answer will ask again.
@@ -86,7 +86,7 @@ def kill_in_mid_load(runner: Runner, server: Server, round_index: int, users: in
 
     def kill() -> None:
         nonlocal blocks, under_way
-        blocks = int(metrics.total(metrics.fetch(server.endpoint), "tiercel_tier_blocks", 'tier="disk"') or 0)
+        blocks = int(metrics.total(server.metrics(), "tiercel_tier_blocks", 'tier="disk"') or 0)
         under_way = last.under_way
         server.kill()
 
@@ -106,13 +106,13 @@ def kill_in_mid_load(runner: Runner, server: Server, round_index: int, users: in
     return Killed(_last_turns(runner.result, result), under_way, blocks), last
 
 
-def come_back(runner: Runner, server: Server, users: Iterable[int], progress: Progress | None = None) -> Return:
+def come_back(runner: Runner, server: AnyServer, users: Iterable[int], progress: Progress | None = None) -> Return:
     """One turn for each of these users on a server that has just been started."""
     ready_s = _wait_until_ready(server)
     result = runner.branch(server.endpoint, progress).run_one_turn_each(users)
     if result.failures:
         raise ServerFailed(f"{server.name}: {result.failures[0]}; its last lines:\n{server.log_tail()}")
-    return Return(result, ready_s, command_line(server.command), server.peak_rss_bytes(), metrics.fetch(server.endpoint))
+    return Return(result, ready_s, command_line(server.command), server.peak_rss_bytes(), server.metrics())
 
 
 def in_one_round(result: RunResult) -> RunResult:
@@ -128,17 +128,18 @@ def _last_turns(*results: RunResult) -> RunResult:
     return RunResult([last[user] for user in sorted(last)])
 
 
-def _wait_until_ready(server: Server) -> float:
+def _wait_until_ready(server: AnyServer) -> float:
     """Both servers are asked only then: neither a file that is still being hashed nor a disk that is still being read is what is compared."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _ready(server.endpoint):
+    while not _ready(server):
         if not server.alive() or time.monotonic() > deadline:
             raise ServerFailed(f"{server.name} was not ready within {READY_TIMEOUT_S:.0f} s; its last lines:\n{server.log_tail()}")
         time.sleep(0.02)
     return time.monotonic() - server.started_at
 
 
-def _ready(endpoint: Endpoint) -> bool:
+def _ready(server: AnyServer) -> bool:
+    endpoint = server.endpoint
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=10)
     try:
         connection.request("GET", "/health")
@@ -148,4 +149,4 @@ def _ready(endpoint: Endpoint) -> bool:
         return False
     finally:
         connection.close()
-    return not metrics.total(metrics.fetch(endpoint), "tiercel_disk_directories", 'state="starting"')
+    return not metrics.total(server.metrics(), "tiercel_disk_directories", 'state="starting"')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from chat_load import metrics
 from chat_load.client import Endpoint
 
 START_TIMEOUT_S = 120.0
@@ -43,14 +45,17 @@ def _die_with_parent() -> None:
 class Server:
     """One run of a server. Use as a context manager; leaving it ends the process. keep: the process may outlive this program."""
 
-    def __init__(self, name: str, command: list[str], log_path: Path, port: int | None = None, port_file: Path | None = None, keep: bool = False):
-        if (port is None) == (port_file is None):
-            raise ValueError("give either the port or the file in which the server writes it")
+    def __init__(self, name: str, command: list[str], log_path: Path, port: int | None = None, port_file: Path | None = None,
+                 port_in_log: re.Pattern[str] | None = None, keep: bool = False, health: str = "/health"):
+        if [port, port_file, port_in_log].count(None) != 2:
+            raise ValueError("give the port, or the file in which the server writes it, or what finds it in the log")
         self.name = name
         self.command = command
         self.log_path = log_path
         self._port = port
         self._port_file = port_file
+        self._port_in_log = port_in_log
+        self._health = health
         self._keep = keep
         self._process: subprocess.Popen[bytes] | None = None
         self._peak_rss_bytes = 0
@@ -87,6 +92,14 @@ class Server:
     def endpoint(self) -> Endpoint:
         assert self._port is not None
         return Endpoint("127.0.0.1", self._port)
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    def metrics(self) -> dict[str, float]:
+        """Of its /metrics, now; empty if it has none."""
+        return metrics.fetch(self.endpoint)
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -157,12 +170,15 @@ class Server:
             time.sleep(0.05)
 
     def _has_port(self) -> bool:
-        if self._port_file:
-            try:
+        try:
+            if self._port_file:
                 text = self._port_file.read_text().strip()
-            except OSError:
-                return False
-            self._port = int(text) if text.isdigit() else None
+                self._port = int(text) if text.isdigit() else None
+            elif self._port_in_log:
+                found = self._port_in_log.search(self.log_path.read_text(errors="replace"))
+                self._port = int(found[1]) if found else None
+        except OSError:
+            return False
         return self._port is not None
 
     def _answers_health(self) -> bool:
@@ -171,12 +187,23 @@ class Server:
         assert self._port is not None
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", self._health)
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
+
+
+def resident_shared_bytes(pid: int) -> int:
+    """Memory of a process, in RAM, that others map too (RssShmem)."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssShmem:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
 
 
 def command_line(command: list[str]) -> str:

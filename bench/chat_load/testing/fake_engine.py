@@ -47,6 +47,9 @@ def main() -> int:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread starts: the signal waits for sigwait below
     disk = Path(arguments[arguments.index("--disk") + 1], "tiercel.kv") if "--disk" in arguments else None
+    if "--service" in arguments:
+        named = Path(arguments[arguments.index("--service") + 1]).read_text()
+        disk = Path(named) if named else None
     if disk and kind == "forget":
         disk.unlink(missing_ok=True)
     server = FakeOpenAi(behaviour, port, disk)
