@@ -174,6 +174,7 @@ class ServiceWorld {
     TIERCEL_CHECK(stats.logical_pins == 0, "every pin has ended");
     TIERCEL_CHECK(stats.sessions == 1, "every other session has ended");
     TIERCEL_CHECK(stats.tiers[static_cast<std::size_t>(TierId::kHost)].quarantined_slots == 0, "no slot is kept back");
+    TIERCEL_CHECK(open_blocks_.used() == 0, "nothing counts as open any more");
     store_and_load();
   }
 
@@ -189,9 +190,10 @@ class ServiceWorld {
                               .loads = 4,
                               .reservations = 4,
                               .pins = 4,
-                              .tenants = 2};
+                              .tenants = 2,
+                              .open_blocks = 150};
     auto self = std::make_shared<Member*>(nullptr);
-    auto made = std::make_unique<Member>(core_, limits, ring_,
+    auto made = std::make_unique<Member>(core_, limits, open_blocks_, ring_,
                                          [this, self](std::uint64_t request, std::function<Result<Dropped>()> work) {
                                            if (slow_.size() >= 2) return false;
                                            slow_.push_back({*self, request, std::move(work)});
@@ -311,6 +313,7 @@ class ServiceWorld {
   HostCopyEngine copies_{executor_};
   std::shared_ptr<detail::CacheCore> core_;
   std::vector<std::byte> ring_;
+  Budget open_blocks_{300};
   wire::OutBuffer out_;
   wire::FrameReader replies_{wire::kMaxReplyBytes};
   std::array<Peer, kMembers> peers_;

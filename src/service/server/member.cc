@@ -29,16 +29,22 @@ std::size_t clamped(std::uint64_t number, std::size_t most) {
 
 }  // namespace
 
-Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
-               Slow slow)
-    : core_(std::move(core)), limits_(limits), slow_(std::move(slow)), chains_(limits.chains, ring), grants_(core_) {}
+Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
+               std::span<const std::byte> ring, Slow slow)
+    : core_(std::move(core)),
+      limits_(limits),
+      slow_(std::move(slow)),
+      chains_(limits.chains, ring),
+      grants_(core_),
+      own_blocks_(limits.open_blocks),
+      all_blocks_(open_blocks) {}
 
 Member::~Member() { end(); }
 
 void Member::end() noexcept {
   if (session_) session_->close();
   loads_.clear();
-  for (const auto& [_, reservation] : reservations_) reservation->finish();
+  for (const auto& [_, open] : reservations_) open.reservation->finish();
   reservations_.clear();
   pins_.clear();
 }
@@ -95,7 +101,7 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
     case Body::EndReservation:
       if (const auto found = reservations_.find(request.body_as_EndReservation()->reservation());
           found != reservations_.end()) {
-        found->second->finish();
+        found->second.reservation->finish();
         reservations_.erase(found);
       }
       return {};
@@ -173,6 +179,12 @@ Space Member::space_of(const flatbuffers::String* tenant) {
   return space;
 }
 
+std::optional<Member::OpenBlocks> Member::take_blocks(std::size_t count) noexcept {
+  OpenBlocks taken{.own = own_blocks_.take(count), .shared = all_blocks_.take(count)};
+  if (!taken.own || !taken.shared) return std::nullopt;
+  return taken;
+}
+
 Status Member::match(std::uint64_t id, const wire::Match& message, wire::OutBuffer& out) {
   TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   const Space space = space_of(message.chain()->tenant());
@@ -197,7 +209,8 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
   if (loads_.contains(id)) return broken("two loads under one id");
   const std::uint64_t started = core_->clock().now_ns();
   const Space space = space_of(message.chain()->tenant());
-  if (loads_.size() >= limits_.loads) {
+  auto blocks = take_blocks(clamped(message.blocks(), hashes.size()));
+  if (loads_.size() >= limits_.loads || !blocks) {
     reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kBusy)), out);
     return {};
   }
@@ -213,7 +226,9 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
     return {};
   }
   const std::uint64_t deadline = deadline_after(started, message.deadline());
-  loads_.emplace(id, OpenLoad{.load = std::move(load), .deadline_ns = deadline, .started_ns = started});
+  loads_.emplace(
+      id,
+      OpenLoad{.load = std::move(load), .deadline_ns = deadline, .started_ns = started, .blocks = std::move(*blocks)});
   return {};
 }
 
@@ -258,7 +273,8 @@ Status Member::reserve(std::uint64_t id, const wire::Reserve& message, wire::Out
   TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
   const std::size_t first = clamped(message.first(), hashes.size());
   const std::size_t count = clamped(message.count(), hashes.size() - first);
-  if (reservations_.size() >= limits_.reservations) {
+  auto blocks = take_blocks(first + count);
+  if (reservations_.size() >= limits_.reservations || !blocks) {
     const std::vector<std::uint8_t> outcomes(count, static_cast<std::uint8_t>(Reserved::kBusy));
     reply(id, wire::CreateReservedBlocks(builder_, 0, builder_.CreateVector(outcomes)), out);
     return {};
@@ -279,7 +295,7 @@ Status Member::reserve(std::uint64_t id, const wire::Reserve& message, wire::Out
   if (places.empty()) {
     reservation->finish();  // nothing will be written: the client keeps no handle of it
   } else {
-    reservations_.emplace(number, std::move(reservation));
+    reservations_.emplace(number, OpenReservation{.reservation = std::move(reservation), .blocks = std::move(*blocks)});
   }
   const auto written = builder_.CreateVector(outcomes);
   const auto where = builder_.CreateVectorOfStructs(places);
@@ -295,7 +311,7 @@ Status Member::commit(std::uint64_t id, const wire::Commit& message, wire::OutBu
   for (const wire::Item* item : *message.items()) {
     Status status = fail(ErrorCode::kClosed, "commit: the reservation has ended");
     if (found != reservations_.end()) {
-      detail::LocalReservation& reservation = *found->second;
+      detail::LocalReservation& reservation = *found->second.reservation;
       if (item->index() >= reservation.size()) return broken("commit: an item beyond its reservation");
       if (reservation.outcome(item->index()) != Reserved::kYes) return broken("commit: an item without a writer");
       const auto size = item->whole() ? std::nullopt : std::optional<std::size_t>(clamped(item->size(), SIZE_MAX));
@@ -320,8 +336,8 @@ Status Member::abort(const wire::Abort& message) {
   const auto found = reservations_.find(message.reservation());
   if (found == reservations_.end()) return {};
   for (const std::uint32_t item : *message.items()) {
-    if (item >= found->second->size()) return broken("abort: an item beyond its reservation");
-    found->second->abort(item);
+    if (item >= found->second.reservation->size()) return broken("abort: an item beyond its reservation");
+    found->second.reservation->abort(item);
   }
   return {};
 }
@@ -379,12 +395,14 @@ void Member::hold(const wire::Hold& message) {
 
 Status Member::pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& out) {
   TIERCEL_TRY_ASSIGN(const auto hashes, hashes_of(*message.chain()));
-  if (pins_.size() >= limits_.pins) {
+  auto blocks = take_blocks(clamped(message.blocks(), hashes.size()));
+  if (pins_.size() >= limits_.pins || !blocks) {
     reply_error(id,
                 {.code = ErrorCode::kLimit,
-                 .message = fmt::format("pin: {} pins are open on this session, which is "
-                                        "the limit",
-                                        pins_.size())},
+                 .message = fmt::format(
+                     "pin: {} pins and {} blocks are open on this session; the limits are {} and {}, "
+                     "and {} blocks of all sessions",
+                     pins_.size(), own_blocks_.used(), limits_.pins, own_blocks_.limit(), all_blocks_.limit())},
                 out);
     return {};
   }
@@ -395,15 +413,15 @@ Status Member::pin(std::uint64_t id, const wire::Pin& message, wire::OutBuffer& 
     reply_error(id, pin.error(), out);
     return {};
   }
-  const std::size_t blocks = (*pin)->blocks();
-  pins_.emplace(next_pin_, std::move(*pin));
-  reply(id, wire::CreatePinTaken(builder_, next_pin_++, blocks), out);
+  const std::size_t pinned = (*pin)->blocks();
+  pins_.emplace(next_pin_, OpenPin{.pin = std::move(*pin), .blocks = std::move(*blocks)});
+  reply(id, wire::CreatePinTaken(builder_, next_pin_++, pinned), out);
   return {};
 }
 
 Status Member::pinned(std::uint64_t id, const wire::PinnedBlocks& message, wire::OutBuffer& out) {
   const auto found = pins_.find(message.pin());
-  reply(id, wire::CreatePinned(builder_, found == pins_.end() ? 0 : found->second->blocks()), out);
+  reply(id, wire::CreatePinned(builder_, found == pins_.end() ? 0 : found->second.pin->blocks()), out);
   return {};
 }
 

@@ -6,6 +6,7 @@
 // reply, with the sentence that the in-process session gives.
 #pragma once
 
+#include "base/budget.h"
 #include "cache/local_load.h"
 #include "cache/local_reservation.h"
 #include "cache/local_session.h"
@@ -32,6 +33,9 @@ struct MemberLimits {
   std::uint32_t pins = 1024;
   std::uint32_t deletes = 8;     ///< under way
   std::uint32_t tenants = 1024;  ///< whose namespaces are remembered; more are computed each time
+  /// Of its open loads, reservations and pins together: a reservation counts all blocks up to its last one. About 100
+  /// bytes each.
+  std::uint64_t open_blocks = 1U << 20U;
 };
 
 /// What a member did, for whoever asks, from any thread. Relaxed: figures.
@@ -49,8 +53,9 @@ class Member {
   /// Runs work that may wait, elsewhere; its answer reaches the member as done_slow(). False: no room, or stopping.
   using Slow = std::function<bool(std::uint64_t request, std::function<Result<Dropped>()> work)>;
 
-  Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
-         Slow slow);
+  /// `open_blocks`: of all members together, over each one's own limit; it must outlive them.
+  Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
+         std::span<const std::byte> ring, Slow slow);
   ~Member();
 
   [[nodiscard]] Status handle(const wire::Request& request, wire::OutBuffer& out);
@@ -71,11 +76,26 @@ class Member {
 
  private:
   using Builder = flatbuffers::FlatBufferBuilder;
+  struct OpenBlocks {  // of this member, and of all
+    Budget::Units own;
+    Budget::Units shared;
+  };
   struct OpenLoad {
     std::unique_ptr<detail::LocalLoad> load;
     std::uint64_t deadline_ns = 0;
     std::uint64_t started_ns = 0;
+    OpenBlocks blocks{};
   };
+  struct OpenReservation {
+    std::shared_ptr<detail::LocalReservation> reservation;
+    OpenBlocks blocks{};
+  };
+  struct OpenPin {
+    std::unique_ptr<detail::PinBackend> pin;
+    OpenBlocks blocks{};
+  };
+  /// Empty: too many are open.
+  [[nodiscard]] std::optional<OpenBlocks> take_blocks(std::size_t count) noexcept;
 
   [[nodiscard]] Status open(std::uint64_t id, const wire::Open& message, wire::OutBuffer& out);
   [[nodiscard]] Status match(std::uint64_t id, const wire::Match& message, wire::OutBuffer& out);
@@ -110,9 +130,11 @@ class Member {
   SessionOptions options_;
   std::shared_ptr<detail::LocalSession> session_;
   std::map<std::string, Space, std::less<>> spaces_;
+  Budget own_blocks_;  // what is open has units of it: before the maps
+  Budget& all_blocks_;
   std::map<std::uint64_t, OpenLoad> loads_;
-  std::map<std::uint64_t, std::shared_ptr<detail::LocalReservation>> reservations_;
-  std::map<std::uint64_t, std::unique_ptr<detail::PinBackend>> pins_;
+  std::map<std::uint64_t, OpenReservation> reservations_;
+  std::map<std::uint64_t, OpenPin> pins_;
   std::uint64_t next_pin_ = 1;
   std::uint32_t deletes_ = 0;
   std::size_t work_ = 0;

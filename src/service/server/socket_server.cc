@@ -37,7 +37,10 @@ bool is_gone(const FileDescriptor& pidfd) {
 // ---- life
 
 SocketServer::SocketServer(const Cache& cache, const SocketOptions& options)
-    : core_(detail::CacheAccess::core(cache)), options_(options), service_(random_number()) {}
+    : core_(detail::CacheAccess::core(cache)),
+      options_(options),
+      service_(random_number()),
+      open_blocks_(options.open_blocks) {}
 
 Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, const SocketOptions& options) {
   std::unique_ptr<SocketServer> server(new SocketServer(cache, options));
@@ -219,7 +222,7 @@ void SocketServer::greet(int socket) {
   if (!ring) return refuse(socket, ring.error());
   Lane& lane = lane_of(caller.member);
   auto member = std::make_unique<Member>(
-      core_, options_.member, std::span<const std::byte>((*ring)->data(), (*ring)->bytes()),
+      core_, options_.member, open_blocks_, std::span<const std::byte>((*ring)->data(), (*ring)->bytes()),
       [this, &lane, number = caller.member](std::uint64_t request, std::function<Result<Dropped>()> work) {
         return slow_.submit([this, &lane, number, request, work = std::move(work)] {
           auto dropped = std::make_shared<Result<Dropped>>(work());

@@ -33,6 +33,7 @@ struct SocketOptions {
   /// After a process is gone, for what its devices may still be doing.
   std::chrono::nanoseconds settle{std::chrono::milliseconds(100)};
   MemberLimits member{};
+  std::uint64_t open_blocks = std::uint64_t{4} << 20U;  ///< of all members' loads, reservations and pins together
 };
 
 /// One connected member, for people.
@@ -128,6 +129,7 @@ class SocketServer {
   const std::shared_ptr<detail::CacheCore> core_;
   const SocketOptions options_;
   const std::uint64_t service_;  // random, of this run
+  Budget open_blocks_;  // outlives the members
   wire::Listening listening_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   SlowLane slow_;
