@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +47,14 @@ bool wait_for(int socket, short events, std::uint64_t deadline_ns) {
   }
 }
 
+/// That this process may use.
+unsigned processors() noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;  // more than a set holds: never mind
+  return static_cast<unsigned>(CPU_COUNT(&set));
+}
+
 tl::unexpected<Error> went_away() { return fail(ErrorCode::kClosed, "the service went away"); }
 
 }  // namespace
@@ -85,7 +94,8 @@ Link::Link(FileDescriptor socket, const wire::Welcome& welcome, int arena, Mappi
       welcome_(welcome),
       arena_(arena),
       ring_(std::move(ring)),
-      book_(welcome.kept_chains, welcome.kept_hashes) {}
+      book_(welcome.kept_chains, welcome.kept_hashes),
+      pace_(processors()) {}
 
 Link::~Link() {
   if (::getpid() == process_) (void)::shutdown(socket_.get(), SHUT_RDWR);  // a forked child may hold it open
@@ -261,10 +271,13 @@ void Link::dispatch(std::span<const std::byte> payload) {
 
 /// Of the one who reads: waits for bytes until the deadline and handles them. False: none came.
 bool Link::read_or_throw(std::uint64_t deadline_ns) {
+  const std::uint64_t begin = now_ns();
+  const std::uint64_t look_until = std::min(deadline_ns, begin + pace_.spin_ns());
   for (;;) {
     const auto room = in_.room();
     const ssize_t got = ::recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
     if (got > 0) {
+      if (deadline_ns != 0) pace_.waited(now_ns() - begin);
       in_.filled(static_cast<std::size_t>(got));
       for (;;) {
         auto payload = in_.next();
@@ -281,7 +294,12 @@ bool Link::read_or_throw(std::uint64_t deadline_ns) {
       return true;
     }
     if (errno == EINTR) continue;
-    if (deadline_ns == 0 || !wait_for(socket_.get(), POLLIN, deadline_ns)) return false;
+    if (deadline_ns == 0) return false;
+    if (now_ns() < look_until) continue;
+    if (!wait_for(socket_.get(), POLLIN, deadline_ns)) {
+      pace_.waited(now_ns() - begin);
+      return false;
+    }
   }
 }
 

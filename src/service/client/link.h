@@ -10,6 +10,7 @@
 #include "base/mutex.h"
 #include "io/file_descriptor.h"
 #include "service/client/chain_book.h"
+#include "service/client/reply_pace.h"
 #include "service/wire/frame.h"
 #include "service/wire/handshake.h"
 #include "service/wire/messages.h"
@@ -147,7 +148,8 @@ class Link final : private LinkWriter {
   std::uint64_t waiting_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::uint64_t overdue_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::unordered_map<std::uint64_t, TicketPtr> tickets_ TIERCEL_GUARDED_BY(mutex_);
-  wire::FrameReader in_{wire::kMaxReplyBytes};  // of whoever reads
+  wire::FrameReader in_{wire::kMaxReplyBytes};  // of whoever reads, as the next one
+  ReplyPace pace_;
 };
 
 }  // namespace tiercel::service

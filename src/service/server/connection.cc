@@ -29,6 +29,7 @@ Status Connection::serve() {
   has_more_ = false;
   std::size_t requests = 0;
   std::size_t work = 0;
+  bool emptied = false;  // the socket had less than there was room for: what has come since wakes the thread again
   for (;;) {
     for (;;) {
       if (is_full()) TIERCEL_TRY(flush());
@@ -43,6 +44,7 @@ Status Connection::serve() {
       TIERCEL_TRY(member_->handle(*request, out_));
       work += member_->take_work();
     }
+    if (emptied) return {};
     const auto room = in_.room();
     const ssize_t got = recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
     if (got == 0) return fail(ErrorCode::kClosed, "the client closed the connection");
@@ -51,6 +53,7 @@ Status Connection::serve() {
       return fail(ErrorCode::kClosed, fmt::format("the connection broke: {}", strerror(errno)), errno);
     }
     in_.filled(static_cast<std::size_t>(got));
+    emptied = static_cast<std::size_t>(got) < room.size();
   }
 }
 
