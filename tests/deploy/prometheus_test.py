@@ -100,8 +100,9 @@ class World:
                                      on_short_time(rules_text()))
 
     def engine(self, service, name, *options):
-        self.engines.append(Engine(ENGINE, self.services[service], name, *options))
-        return self.engines[-1]
+        engine = Engine(ENGINE, self.services[service], name, *options)
+        self.engines.append(engine)
+        return engine
 
     def engine_of(self, service):
         return self.engines[["well", "crowd", "memory", "disk"].index(service)]
@@ -274,14 +275,15 @@ class Watched(unittest.TestCase):
         world.wait_for("TiercelMemoryCorrupt", "TiercelKvPoolFull")
         counts = world.counts_callers()
         if counts:
-            world.engine("memory", "engine that is cut", "600000").tell("hold 1")
+            zombie = world.engine("memory", "engine that is cut", "60000")  # it does not come back within this test
+            zombie.tell("hold 1")
             engine.tell("garbage 0")
             world.wait_for("TiercelProtocolErrors")
         engine.tell("hold 1", "pace 20")
         world.wait_for("TiercelArenaFull")
         engine.tell("empty 0")
         if counts:
-            world.engines[-1].tell("cut 0")
+            zombie.tell("cut 0")
         world.wait_for("TiercelQuarantine", *(["TiercelDepartedSlots"] if counts else []))
         engine.tell("hold 0", "pace 500")
 

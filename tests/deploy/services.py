@@ -92,7 +92,11 @@ class Engine:
     def __init__(self, program, service, name, *options):
         self.process = subprocess.Popen([program, service.socket, name, *options], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
-        self._expect("serving")
+        try:
+            self._expect("serving")
+        except RuntimeError:
+            self.close()
+            raise
 
     def _expect(self, word):
         ready, _, _ = select.select([self.process.stdout], [], [], 30)
