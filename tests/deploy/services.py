@@ -89,8 +89,9 @@ def scribble(path, begin, step, count, size=64):
 class Engine:
     """commanded_engine: serves users through a service until it is closed, and does what it is told."""
 
-    def __init__(self, program, service, name, *options):
-        self.process = subprocess.Popen([program, service.socket, name, *options], stdin=subprocess.PIPE,
+    def __init__(self, program, service, name, *options, before=()):
+        """`before`: a command that runs it."""
+        self.process = subprocess.Popen([*before, program, service.socket, name, *options], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         try:
             self._expect("serving")
@@ -112,8 +113,8 @@ class Engine:
 
     def close(self):
         """Its exit status."""
+        self.process.stdin.close()
         if self.process.poll() is None:
-            self.process.stdin.close()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
