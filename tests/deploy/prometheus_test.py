@@ -165,6 +165,8 @@ class Watched(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
+        slowest = cls.world.prometheus.query('max(max_over_time(scrape_duration_seconds[1h]))')[0][1]
+        print(f"{time.monotonic() - cls.began:.0f} s, the slowest scrape took {1e3 * slowest:.0f} ms")
         codes = cls.world.close()
         assert all(code in (0, -9) for code in codes), f"exit statuses of engines and services: {codes}"
 

@@ -18,7 +18,7 @@ class Service:
         os.makedirs(os.path.join(folder, "kv"), exist_ok=True)
         self.socket = os.path.join(folder, "s")
         self.disk_file = os.path.join(folder, "kv", "tiercel.kv")
-        self.metrics = f"127.0.0.1:{free_port()}"
+        self.metrics = f"127.0.0.1:{free_port()}"  # fixed, so that a restart does not change it
         self.log = os.path.join(folder, "log")
         self.command = [program, "serve", "--ram", "48MiB", *RAM, "--disk-capacity", disk,
                         "--disk", ",".join([os.path.join(folder, "kv"), *([missing] if missing else [])]),
