@@ -338,7 +338,7 @@ static void test_metrics(const tiercel_cache* cache) {
   size_t again = 0;
   CHECK(tiercel_cache_metrics(cache, NULL, 0, &length) == TIERCEL_OK && length > 1000 && length < sizeof text);
   CHECK(tiercel_cache_metrics(cache, text, sizeof text, &length) == TIERCEL_OK && strlen(text) == length);
-  CHECK(strstr(text, "\ntiercel_tier_stored_blocks_total{tier=\"host\"} ") != NULL);
+  CHECK(strstr(text, "\ntiercel_store_blocks_total{tier=\"host\"} ") != NULL);
   memset(small, 'x', sizeof small);
   CHECK(tiercel_cache_metrics(cache, small, sizeof small, &again) == TIERCEL_OK && again > sizeof small);
   CHECK(small[15] == '\0' && memcmp(small, text, 15) == 0);

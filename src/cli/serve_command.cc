@@ -1,6 +1,7 @@
 // `tiercel serve`: opens a cache, shows it over HTTP, and ends in order on SIGTERM or SIGINT.
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/service_manager.h"
 #include "service/server/socket_door.h"
 #include "service/service.h"
 
@@ -93,11 +94,13 @@ int run_serve(std::span<const std::string> words) {
   if (!opened) return complain(opened.error(), 1);
   Service& service = **opened;
   say(greeting(config, service));
+  tell_service_manager("READY=1");
 
   int signal = 0;
   while (sigwait(&signals, &signal) != 0) {
   }
   spdlog::get("tiercel")->info("{}: ending; a second signal ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
+  tell_service_manager("STOPPING=1");
   (void)pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // this thread alone: the second one is the default action
   if (Status status = service.close(std::chrono::seconds(close_seconds)); !status) {
     return complain(status.error(), 1);

@@ -99,7 +99,7 @@ TEST(PrometheusText, bounds_are_seconds) {
   const Samples all = samples_of({});
   EXPECT_TRUE(all.contains("tiercel_load_latency_seconds_bucket{le=\"1e-06\"}"));
   EXPECT_TRUE(all.contains("tiercel_load_latency_seconds_bucket{le=\"4.194304\"}"));
-  EXPECT_TRUE(all.contains("tiercel_tier_hit_blocks_total{tier=\"host\"}"));
+  EXPECT_TRUE(all.contains("tiercel_load_blocks_total{tier=\"host\"}"));
   EXPECT_TRUE(all.contains("tiercel_load_outcomes_total{outcome=\"deadline\"}"));
 }
 
@@ -117,7 +117,7 @@ TEST(PrometheusText, counters_alone_end_in_total) {
 TEST(PrometheusText, large_numbers_are_exact) {
   Stats stats;
   stats.tiers[0].hit_bytes = (std::uint64_t{1} << 53U) - 1;  // 9 PB: as far as Prometheus' own doubles are exact
-  EXPECT_NE(prometheus_text(stats).find("tiercel_tier_hit_bytes_total{tier=\"host\"} 9007199254740991\n"),
+  EXPECT_NE(prometheus_text(stats).find("tiercel_load_bytes_total{tier=\"host\"} 9007199254740991\n"),
             std::string::npos);
 }
 

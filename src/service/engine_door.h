@@ -2,7 +2,7 @@
 // door serves nobody but its own process.
 //
 // Made by the maker that Service::open is given, once the cache is open; it opens its sessions on that cache. Closed
-// by the Service before the cache is. engines() is safe from any thread and short.
+// by the Service before the cache is. engines() and figures() are safe from any thread and short.
 #pragma once
 
 #include "service/view.h"
@@ -13,6 +13,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace tiercel::service {
@@ -21,6 +22,8 @@ class EngineDoor {
  public:
   virtual ~EngineDoor() = default;
   [[nodiscard]] virtual std::vector<EngineReport> engines() const = 0;
+  /// Empty: this door does not count who comes and goes.
+  [[nodiscard]] virtual std::optional<SocketFigures> figures() const { return std::nullopt; }
   /// Takes nobody new, tells those inside, and waits at most `deadline` for them. kTimeout: somebody is still inside.
   virtual Status close(std::chrono::nanoseconds deadline) = 0;
 };

@@ -63,6 +63,9 @@ class Service::Parts {
   const std::vector<ConfigLine> lines;
   const std::string instance = new_instance();
   const std::uint64_t started_ns;
+  // Taken once: a figure that is computed anew each time would look like a restart.
+  const double started_unix_seconds =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::unique_ptr<Front> front;
   std::optional<Cache> cache;
   std::unique_ptr<EngineDoor> door;
@@ -100,11 +103,14 @@ std::vector<EngineReport> Service::engines() const {
   return parts_->door ? parts_->door->engines() : std::vector<EngineReport>();
 }
 
+std::optional<SocketFigures> Service::socket() const { return parts_->door ? parts_->door->figures() : std::nullopt; }
+
 ServiceFacts Service::facts() const {
   return {.version = TIERCEL_VERSION,
           .instance = parts_->instance,
           .pid = ::getpid(),
           .uptime_ns = parts_->clock.now_ns() - parts_->started_ns,
+          .started_unix_seconds = parts_->started_unix_seconds,
           .config = parts_->lines};
 }
 

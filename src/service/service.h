@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] Stats stats() const override;
   [[nodiscard]] std::vector<DiskReport> disks() const override;
   [[nodiscard]] std::vector<EngineReport> engines() const override;
+  [[nodiscard]] std::optional<SocketFigures> socket() const override;
   [[nodiscard]] ServiceFacts facts() const override;
   [[nodiscard]] bool closing() const noexcept override;
 

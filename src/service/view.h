@@ -43,6 +43,17 @@ struct EngineReport {
   std::optional<double> prefill_bytes_per_second = std::nullopt;
 };
 
+/// What the socket has seen of callers since the start.
+struct SocketFigures {
+  std::uint64_t connections = 0;           ///< now
+  std::uint64_t accepted_connections = 0;  ///< let in
+  std::uint64_t refused_connections = 0;   ///< by version, user or a limit
+  std::uint64_t protocol_errors = 0;       ///< connections closed for what came on them
+  std::uint64_t taken_up_connections = 0;  ///< that went on where an earlier one of the same process had ended
+  std::uint64_t departed_members = 0;      ///< now: gone, with slots that wait for their processes' end
+  std::uint64_t departed_slots = 0;        ///< now
+};
+
 /// One line of the configuration that is worth showing.
 struct ConfigLine {
   std::string key;
@@ -55,6 +66,7 @@ struct ServiceFacts {
   std::string instance;  ///< differs from that of every earlier start
   std::int64_t pid = 0;
   std::uint64_t uptime_ns = 0;
+  double started_unix_seconds = 0;  ///< by the machine's clock, as it was then
   std::vector<ConfigLine> config;
 };
 
@@ -64,6 +76,8 @@ class ServiceView {
   [[nodiscard]] virtual Stats stats() const = 0;
   [[nodiscard]] virtual std::vector<DiskReport> disks() const = 0;
   [[nodiscard]] virtual std::vector<EngineReport> engines() const = 0;
+  /// Empty: nobody can come in from outside, or the door does not count.
+  [[nodiscard]] virtual std::optional<SocketFigures> socket() const { return std::nullopt; }
   [[nodiscard]] virtual ServiceFacts facts() const = 0;
   /// Has the end begun? Nothing new is taken then.
   [[nodiscard]] virtual bool closing() const noexcept = 0;

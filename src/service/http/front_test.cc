@@ -15,10 +15,12 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <sstream>
 
 namespace tiercel::service {
@@ -41,13 +43,20 @@ class FakeView final : public ServiceView {
     const MutexLock lock(mutex_);
     return shown_.connected;
   }
-  [[nodiscard]] ServiceFacts facts() const override { return {.version = "9.8.7", .instance = "one"}; }
+  [[nodiscard]] std::optional<SocketFigures> socket() const override {
+    const MutexLock lock(mutex_);
+    return shown_.callers;
+  }
+  [[nodiscard]] ServiceFacts facts() const override {
+    return {.version = "9.8.7", .instance = "one", .started_unix_seconds = 1'700'000'000.5};
+  }
   [[nodiscard]] bool closing() const noexcept override { return ending; }
 
   struct Shown {
     Stats figures;
     std::vector<DiskReport> reports;
     std::vector<EngineReport> connected;
+    std::optional<SocketFigures> callers;
   };
   /// The front may be asking meanwhile.
   template <class Change>
@@ -155,10 +164,39 @@ TEST_F(HttpFront, metrics_are_those_of_the_service_and_of_the_cache) {
        {"tiercel_matches_total 42\n", "tiercel_build_info{version=\"9.8.7\"} 1\n", "tiercel_health{state=\"ok\"} 1\n",
         "tiercel_engines 1\n", "tiercel_engine_kv_pool_used_bytes{engine=\"a\\\"b\"} 7\n",
         "tiercel_engine_kv_pool_capacity_bytes{engine=\"a\\\"b\"} 9\n",
-        "tiercel_http_connections{listener=\"metrics\"} 1\n"}) {
+        "tiercel_http_connections{listener=\"metrics\"} 1\n", "tiercel_start_time_seconds 1700000000.5\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
-  EXPECT_THAT(text, Not(HasSubstr("tiercel_engine_stored_bytes_total{"))) << "what is not reported has no series";
+  for (const char* unknown : {"tiercel_engine_stored_bytes_total{", "tiercel_engine_prefill_bytes_per_second{",
+                              "\ntiercel_departed_slots "}) {
+    EXPECT_THAT(text, Not(HasSubstr(unknown))) << "what is not reported has no series";
+  }
+}
+
+TEST_F(HttpFront, callers_of_the_socket_and_what_engines_measured_are_metrics) {
+  view_.change([](auto& shown) {
+    shown.callers = SocketFigures{.connections = 1,
+                                  .accepted_connections = 2,
+                                  .refused_connections = 3,
+                                  .protocol_errors = 4,
+                                  .taken_up_connections = 5,
+                                  .departed_members = 6,
+                                  .departed_slots = 7};
+    shown.connected = {{.engine_id = "e",
+                        .counters = EngineCounters{.stored_bytes = 8, .loaded_bytes = 9, .load_ns = 1'500'000'000},
+                        .prefill_bytes_per_second = 2e9}};
+  });
+  start();
+  const std::string text = get(metrics_, "/metrics");
+  for (const char* line :
+       {"tiercel_socket_connections 1\n", "tiercel_socket_accepted_connections_total 2\n",
+        "tiercel_socket_refused_connections_total 3\n", "tiercel_socket_protocol_errors_total 4\n",
+        "tiercel_socket_taken_up_connections_total 5\n", "tiercel_departed_members 6\n", "tiercel_departed_slots 7\n",
+        "tiercel_engine_stored_bytes_total{engine=\"e\"} 8\n", "tiercel_engine_loaded_bytes_total{engine=\"e\"} 9\n",
+        "tiercel_engine_load_seconds_total{engine=\"e\"} 1.5\n",
+        "tiercel_engine_prefill_bytes_per_second{engine=\"e\"} 2000000000\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
 }
 
 TEST_F(HttpFront, the_page_and_its_files_are_there_and_nothing_else) {
@@ -258,11 +296,18 @@ TEST_F(HttpFront, health_answers_beside_64_streams_and_64_idle_connections_of_ea
     }
     open.push_back(std::make_unique<Client>(metrics_));  // says nothing at all
   }
-  const auto start = std::chrono::steady_clock::now();
-  EXPECT_THAT(get(metrics_, "/healthz"), HasSubstr("200 OK"));
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  std::cout << "/healthz beside " << open.size() << " open connections: " << took.count() << " ms\n";
-  RecordProperty("healthz_ms", std::to_string(took.count()));
+  // A busy machine makes one answer late, not twenty; what waited for a stream or an idle connection would be late
+  // each time.
+  std::vector<double> took_ms;
+  for (int i = 0; i < 20; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_THAT(get(metrics_, "/healthz"), HasSubstr("200 OK"));
+    took_ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::ranges::sort(took_ms);
+  std::cout << "/healthz beside " << open.size() << " open connections: median " << took_ms[10] << " ms, longest "
+            << took_ms.back() << " ms\n";
+  EXPECT_LT(took_ms.front(), 50);
 }
 
 TEST_F(HttpFront, an_address_that_is_taken_names_its_key_and_leaves_the_other_free) {

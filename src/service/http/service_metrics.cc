@@ -82,6 +82,12 @@ Samples engine_counters(const ServiceFigures& figures) {
   });
 }
 
+template <auto field>
+Samples socket(const ServiceFigures& figures) {
+  if (!figures.socket) return {};
+  return {{.value = as_double((*figures.socket).*field)}};
+}
+
 Samples health(const ServiceFigures& figures) {
   Samples samples;
   for (std::size_t i = 0; i < kHealthStates; ++i) {
@@ -110,9 +116,8 @@ constexpr std::array kMetrics = {
                   [](const ServiceFigures& f) {
                     return Samples{{.value = 1, .labels = {{.name = "version", .value = f.facts.version}}}};
                   }},
-    ServiceMetric{
-        "tiercel_uptime_seconds", Type::kGauge, "", "time since the service was started",
-        [](const ServiceFigures& f) { return Samples{{.value = as_double(f.facts.uptime_ns) / kNsPerSecond}}; }},
+    ServiceMetric{"tiercel_start_time_seconds", Type::kGauge, "", "when the service was started, in Unix time",
+                  [](const ServiceFigures& f) { return Samples{{.value = f.facts.started_unix_seconds}}; }},
     ServiceMetric{"tiercel_health", Type::kGauge, "`state`: ok, degraded, closing",
                   "1 for the state that /healthz answers, 0 for the others", health},
     ServiceMetric{"tiercel_http_connections", Type::kGauge, "`listener`: page, metrics", "open connections",
@@ -125,6 +130,24 @@ constexpr std::array kMetrics = {
                   "live pages told to poll because http.streams were open", http<&HttpFigures::refused_streams>},
     ServiceMetric{"tiercel_http_refused_requests_total", Type::kCounter, "",
                   "requests refused for their Host, Origin or method", http<&HttpFigures::refused_requests>},
+    ServiceMetric{"tiercel_socket_connections", Type::kGauge, "", "connections of engines' processes that are open",
+                  socket<&SocketFigures::connections>},
+    ServiceMetric{"tiercel_socket_accepted_connections_total", Type::kCounter, "", "connections that were let in",
+                  socket<&SocketFigures::accepted_connections>},
+    ServiceMetric{"tiercel_socket_refused_connections_total", Type::kCounter, "",
+                  "connections refused for their version, their user or a limit",
+                  socket<&SocketFigures::refused_connections>},
+    ServiceMetric{"tiercel_socket_protocol_errors_total", Type::kCounter, "",
+                  "connections closed because what came breaks the protocol", socket<&SocketFigures::protocol_errors>},
+    ServiceMetric{"tiercel_socket_taken_up_connections_total", Type::kCounter, "",
+                  "connections that went on where an earlier one of the same process had ended",
+                  socket<&SocketFigures::taken_up_connections>},
+    ServiceMetric{"tiercel_departed_members", Type::kGauge, "",
+                  "processes whose connection has ended and that may still use slots",
+                  socket<&SocketFigures::departed_members>},
+    ServiceMetric{"tiercel_departed_slots", Type::kGauge, "",
+                  "slots that wait until those processes have ended or say that they are done",
+                  socket<&SocketFigures::departed_slots>},
     ServiceMetric{"tiercel_engines", Type::kGauge, "", "engines connected",
                   [](const ServiceFigures& f) { return Samples{{.value = as_double(f.engines.size())}}; }},
     ServiceMetric{"tiercel_engine_members", Type::kGauge, "`engine`", "processes of the engine that are connected",
@@ -137,6 +160,19 @@ constexpr std::array kMetrics = {
                   engine_counters<&EngineCounters::stored_bytes>},
     ServiceMetric{"tiercel_engine_loaded_bytes_total", Type::kCounter, "`engine`", "bytes that the engine loaded",
                   engine_counters<&EngineCounters::loaded_bytes>},
+    ServiceMetric{"tiercel_engine_load_seconds_total", Type::kCounter, "`engine`",
+                  "time that the engine's requests waited for loads",
+                  [](const ServiceFigures& f) {
+                    return engines(f, [](const EngineReport& e) -> std::optional<double> {
+                      if (!e.counters) return std::nullopt;
+                      return as_double(e.counters->load_ns) / kNsPerSecond;
+                    });
+                  }},
+    ServiceMetric{"tiercel_engine_prefill_bytes_per_second", Type::kGauge, "`engine`",
+                  "bytes of KV that the engine's prefill computes a second, as it measured",
+                  [](const ServiceFigures& f) {
+                    return engines(f, [](const EngineReport& e) { return e.prefill_bytes_per_second; });
+                  }},
     ServiceMetric{"tiercel_engine_kv_pool_capacity_bytes", Type::kGauge, "`engine`",
                   "size of the engine's own KV pool in GPU memory, as it reports it", kv_pools<&KvPool::total_bytes>},
     ServiceMetric{"tiercel_engine_kv_pool_used_bytes", Type::kGauge, "`engine`", "bytes in use of that pool",

@@ -6,6 +6,7 @@
 #include "service/view.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct ServiceFigures {
   HealthState health = HealthState::kOk;
   HttpFigures http;
   std::vector<EngineReport> engines;
+  std::optional<SocketFigures> socket = std::nullopt;  ///< without them their metrics have no series
 };
 
 /// Series with an engine's name are bounded: engines beyond so many are left out, and tiercel_engines still counts
