@@ -11,9 +11,9 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
 #include <csignal>
 #include <ctime>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -43,9 +43,10 @@ Arguments bind(ServeFlags& flags) {
       .add_option("--close-deadline", flags.close_seconds, "seconds that ending may take [30]")
       ->check(CLI::Range(1, 3600));
   arguments.app().add_option("--log", flags.log, "file to log to instead of stderr, at most twice 1 MiB");
-  arguments.app().add_flag(kPrivate, flags.is_private,
-                           "as a client starts one: no listeners, and an end 30 s after its last engine, where flags or "
-                           "file do not say otherwise");
+  arguments.app().add_flag(
+      kPrivate, flags.is_private,
+      "as a client starts one: no listeners, and an end 30 s after its last engine, where flags or "
+      "file do not say otherwise");
   arguments.app().add_flag(kStarted, flags.started,
                            "for programs that start one: descriptor 3 is told when it serves, 4 is a lock");
   return arguments;

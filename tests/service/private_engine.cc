@@ -1,6 +1,6 @@
-// An engine without a model that asks for a private service, and is as untidy as engines are: it has files open, signals
-// blocked and ignored, one processor, a secret in its environment and a handler for its children.
-// Usage: private_engine SOCKET PROGRAM DEADLINE_MS [FLAG OF THE SERVICE...]. For each line of stdin one line of stdout:
+// An engine without a model that asks for a private service, and is as untidy as engines are: it has files open,
+// signals blocked and ignored, one processor, a secret in its environment and a handler for its children. Usage:
+// private_engine SOCKET PROGRAM DEADLINE_MS [FLAG OF THE SERVICE...]. For each line of stdin one line of stdout:
 //   connect    "connected", or the error
 //   serve      opens a session where there is none, stores a chain and loads it: "served", "nothing", or the error
 //   leave      "left": neither session nor client

@@ -235,6 +235,21 @@ TEST_F(PrivateStart, a_service_that_is_lost_comes_back_for_its_engines) {
   EXPECT_EQ(end_of(second), 0);
 }
 
+TEST_F(PrivateStart, a_client_that_leaves_does_not_wait_for_a_start) {
+  const auto engine = this->engine(
+      {.program =
+           program("test $(wc -l < $DIRECTORY/starts) -gt 1 && read word < $DIRECTORY/gate; exec $TIERCEL \"$@\"")});
+  ASSERT_EQ(ask(*engine, "connect"), "connected");
+  ASSERT_EQ(ask(*engine, "serve"), "served");
+  const pid_t first = the_service();
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  EXPECT_EQ(end_of(first), 128 + SIGKILL);
+  while (starts() < 2) std::this_thread::sleep_for(1ms);
+  engine->say("leave\n");
+  EXPECT_EQ(engine->line(kPatience / 2), "left");
+  open_gate();  // it serves nobody, and ends
+}
+
 TEST_F(PrivateStart, one_that_is_ended_by_a_signal_is_waited_for) {
   const auto engine = this->engine({.grace = 60s});
   ASSERT_EQ(ask(*engine, "connect"), "connected");

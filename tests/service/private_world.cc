@@ -51,9 +51,13 @@ PrivateWorld::~PrivateWorld() {
 }
 
 std::vector<std::string> PrivateWorld::small(std::chrono::milliseconds grace) {
-  return {"--host-capacity",       "8MiB",  "--host-extent-bytes", "2MiB", "--host-min-slot-bytes", "16KiB",
-          "--host-prefault",       "false", "--workers-threads",   "1",    "--service-threads",     "1",
-          "--service-idle-grace", std::to_string(grace.count()) + "ms"};
+  return {"--host-capacity",       "8MiB",
+          "--host-extent-bytes",   "2MiB",
+          "--host-min-slot-bytes", "16KiB",
+          "--host-prefault",       "false",
+          "--workers-threads",     "1",
+          "--service-threads",     "1",
+          "--service-idle-grace",  std::to_string(grace.count()) + "ms"};
 }
 
 std::unique_ptr<Child> PrivateWorld::engine(const Wishes& wishes) const {

@@ -209,8 +209,8 @@ bool ClientCore::sync() {
   return all;
 }
 
-Result<std::shared_ptr<service::Link>> ClientCore::open_link(const wire::Hello& hello,
-                                                             std::uint64_t deadline_ns, bool lost) {
+Result<std::shared_ptr<service::Link>> ClientCore::open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
+                                                             bool lost) {
   if (!starter_) return service::Link::open(options_.socket, hello, deadline_ns);
   using Occasion = service::start::Starter::Occasion;
   const std::chrono::nanoseconds answer = lost ? options_.call_deadline : options_.start->deadline;

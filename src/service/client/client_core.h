@@ -25,8 +25,8 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
   [[nodiscard]] bool sync();
 
-  [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const wire::Hello& hello,
-                                                                 std::uint64_t deadline_ns, bool lost) override;
+  [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
+                                                                 bool lost) override;
   [[nodiscard]] Result<std::shared_ptr<const Mapping>> map(service::Link& link) override;
   void wake() noexcept override;
   [[nodiscard]] const ClientOptions& options() const noexcept override { return options_; }

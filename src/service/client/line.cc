@@ -95,7 +95,9 @@ Result<Line::Use> Line::connect(std::uint64_t deadline_ns, bool lost) {
       hello.token = link_->welcome().token;
     }
   }
-  TIERCEL_TRY_ASSIGN(auto link, home_->open_link(hello, deadline_ns, lost));
+  // For what is still held of a closed session a service that is gone need not come back.
+  TIERCEL_TRY_ASSIGN(auto link, closed() ? Link::open(home_->options().socket, hello, deadline_ns)
+                                         : home_->open_link(hello, deadline_ns, lost));
   if (home_->options().start) deadline_ns = this->deadline_ns();  // a start may have come before
   const wire::Welcome& welcome = link->welcome();
   const bool same = earlier && welcome.service == hello.service && welcome.adopted != 0;

@@ -70,6 +70,7 @@ Status SocketServer::listen() {
       return i == 0 ? std::min(next, housekeep()) : next;
     });
   }
+  lanes_[0]->reactor->wake();  // the time without a member begins, also where none ever comes
   return {};
 }
 

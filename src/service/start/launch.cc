@@ -87,8 +87,7 @@ int run(Plan& plan, void* stack) {
   std::uint64_t before = 0;
   (void)::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kSignalBytes);
   // CLONE_FILES: the pidfd of the service is put into this process's table. No signal at its end (the low byte).
-  const int between =
-      __clone(run_between, stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_UNTRACED, &plan);
+  const int between = __clone(run_between, stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_UNTRACED, &plan);
   const int error = between < 0 ? errno : 0;
   if (between > 0) {
     while (::waitpid(between, nullptr, static_cast<int>(__WCLONE)) < 0 && errno == EINTR) {
@@ -110,8 +109,8 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 class Stacks {
  public:
   Stacks()
-      : memory_(::mmap(nullptr, 2 * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1,
-                       0)) {}
+      : memory_(
+            ::mmap(nullptr, 2 * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)) {}
   Stacks(const Stacks&) = delete;
   Stacks& operator=(const Stacks&) = delete;
   ~Stacks() {

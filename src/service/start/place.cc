@@ -68,10 +68,11 @@ Status prepare_directory(const std::string& socket) {
                 error);
   }
   if (about.st_uid != ::geteuid()) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{} belongs to user {}, not to user {}: a private service is neither started nor used there; "
-                            "set XDG_RUNTIME_DIR, or name another socket",
-                            directory, about.st_uid, ::geteuid()));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} belongs to user {}, not to user {}: a private service is neither started nor used there; "
+                    "set XDG_RUNTIME_DIR, or name another socket",
+                    directory, about.st_uid, ::geteuid()));
   }
   if ((about.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return fail(ErrorCode::kInvalidArgument,

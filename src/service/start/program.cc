@@ -104,8 +104,8 @@ std::vector<std::string> clean_environment() {
 Result<Command> command_of(const StartOptions& start, const std::string& socket) {
   Command command;
   TIERCEL_TRY_ASSIGN(command.program, find_program(start));
-  command.arguments = {std::string(kName), "serve",  "--private",     "--started", "--service-socket",
-                       absolute(socket),   "--log",  log_path(absolute(socket))};
+  command.arguments = {std::string(kName), "serve",          "--private", "--started",
+                       "--service-socket", absolute(socket), "--log",     log_path(absolute(socket))};
   if (!start.config.empty()) command.arguments.insert(command.arguments.end(), {"--config", absolute(start.config)});
   command.arguments.insert(command.arguments.end(), start.arguments.begin(), start.arguments.end());
   command.environment = clean_environment();

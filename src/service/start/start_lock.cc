@@ -44,7 +44,8 @@ Result<bool> StartLock::try_take() {
       return fail(ErrorCode::kIo, fmt::format("{}: {}", path_, strerror(error)), error);
     }
     const int error = flock_now(file_.get());
-    if (error != 0 && error != EWOULDBLOCK) return fail(ErrorCode::kIo, fmt::format("{}: {}", path_, strerror(error)), error);
+    if (error != 0 && error != EWOULDBLOCK)
+      return fail(ErrorCode::kIo, fmt::format("{}: {}", path_, strerror(error)), error);
     const bool right = is_file_of_path(file_.get(), path_);
     if (right && error == EWOULDBLOCK) return false;
     if (right) break;

@@ -118,8 +118,7 @@ TEST_F(Start, a_directory_that_another_user_made_is_refused) {
   ASSERT_FALSE(status);
   EXPECT_THAT(status.error().message,
               AllOf(HasSubstr(theirs), HasSubstr("belongs to user"), HasSubstr("XDG_RUNTIME_DIR")));
-  const auto client =
-      Client::connect({.socket = theirs + "/s", .start = StartOptions{.program = "/bin/false"}});
+  const auto client = Client::connect({.socket = theirs + "/s", .start = StartOptions{.program = "/bin/false"}});
   ASSERT_FALSE(client);
   EXPECT_THAT(client.error().message, HasSubstr("belongs to user"));
 }
@@ -194,9 +193,9 @@ TEST_F(Start, its_words_and_its_environment) {
   ASSERT_TRUE(command) << command.error().message;
   EXPECT_EQ(command->program, "/bin/sh");
   const std::string here = fs::current_path();
-  EXPECT_THAT(command->arguments, ::testing::ElementsAre("tiercel", "serve", "--private", "--started",
-                                                         "--service-socket", here + "/s", "--log", here + "/s.log",
-                                                         "--config", here + "/my.toml", "--disk-depth", "8"));
+  EXPECT_THAT(command->arguments,
+              ::testing::ElementsAre("tiercel", "serve", "--private", "--started", "--service-socket", here + "/s",
+                                     "--log", here + "/s.log", "--config", here + "/my.toml", "--disk-depth", "8"));
   EXPECT_THAT(command->environment, AllOf(Contains("TIERCEL_OURS=yes"), Contains("LC_ALL=C")));
   EXPECT_THAT(command->environment, Not(Contains(AnyOf(HasSubstr("SECRET"), HasSubstr("PRELOAD"), HasSubstr("KEY")))));
 }
@@ -216,6 +215,14 @@ TEST(Restarts, the_first_at_once_then_slower_and_at_most_so_many_an_hour) {
 TEST(Restarts, an_hour_ago_and_another_boot_do_not_count) {
   const std::uint64_t now = 2 * kHourMs;
   EXPECT_THAT(within_the_hour({now + 1, kHourMs, kHourMs + 1, now}, now), ::testing::ElementsAre(kHourMs + 1, now));
+}
+
+TEST(StartOptions, where_the_environment_names_a_service_none_is_started) {
+  const Variable named("TIERCEL_SOCKET", "/nonexistent/of-the-operator");
+  const auto client = Client::connect({.start = StartOptions{.program = "/bin/false"}});
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(client.error().message, HasSubstr("no service listens on /nonexistent/of-the-operator"));
 }
 
 TEST(StartOptions, values_out_of_range_are_refused_with_their_name) {

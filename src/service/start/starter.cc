@@ -106,11 +106,12 @@ Result<std::shared_ptr<Link>> Starter::open(const wire::Hello& hello, const Atte
     if (ours && presence(link.error()) == Presence::kNobody && !wire::is_taken(socket_)) return start(turn);
     if (is_cancelled(attempt)) return fail(ErrorCode::kClosed, "the client is closed");
     if (now_ns() >= turn.until_ns) {
-      return fail(ErrorCode::kTimeout,
-                  fmt::format("{}: {} has not done so within {} ms; its log is {}", socket_,
-                              ours ? "a service that is ending there"
-                                   : fmt::format("process {}, which starts or ends a service there,", turn.lock.holder()),
-                              options_.deadline.count(), log_path(socket_)));
+      return fail(
+          ErrorCode::kTimeout,
+          fmt::format("{}: {} has not done so within {} ms; its log is {}", socket_,
+                      ours ? "a service that is ending there"
+                           : fmt::format("process {}, which starts or ends a service there,", turn.lock.holder()),
+                      options_.deadline.count(), log_path(socket_)));
     }
     (void)::poll(nullptr, 0, kTurnMs);
   }
@@ -138,8 +139,7 @@ Result<std::shared_ptr<Link>> Starter::start(Turn& turn) const {
 Result<std::string> Starter::start_and_wait(Turn& turn, pid_t& pid) const {
   TIERCEL_TRY_ASSIGN(const Command command, command_of(options_, socket_));
   const std::string log_name = log_path(socket_);
-  const FileDescriptor log(
-      ::open(log_name.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const FileDescriptor log(::open(log_name.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!log) return fail(ErrorCode::kIo, fmt::format("{}: {}", log_name, strerror(errno)), errno);
   const off_t log_from = ::lseek(log.get(), 0, SEEK_END);
   const FileDescriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -164,8 +164,9 @@ Result<std::string> Starter::start_and_wait(Turn& turn, pid_t& pid) const {
       TIERCEL_TRY_ASSIGN(auto said, receive_report(ours.get()));
       if (said) return std::move(*said);
       const std::string last = end_of_log(log.get(), log_from);
-      return fail(ErrorCode::kIo, fmt::format("{} ended before it was ready{}; its log is {}", command.program,
-                                              last.empty() ? " and said nothing" : ", and last said: " + last, log_name));
+      return fail(ErrorCode::kIo,
+                  fmt::format("{} ended before it was ready{}; its log is {}", command.program,
+                              last.empty() ? " and said nothing" : ", and last said: " + last, log_name));
     }
     if (is_cancelled(turn.attempt)) {
       turn.lock.leave();  // it goes on alone, and ends where nobody comes
@@ -186,12 +187,13 @@ Status Starter::count_restart(StartLock& lock) const {
   auto times = within_the_hour(lock.restarts(), now);
   const std::uint64_t next = next_restart_ms(times, now, options_.restarts_an_hour);
   if (next > now) {
-    return fail(ErrorCode::kLimit,
-                fmt::format("the private service on {} was lost {} times within the hour; {}; its log is {}", socket_,
-                            times.size() + 1,
-                            next == UINT64_MAX ? std::string("it is not started again")
-                                               : fmt::format("it may be started again in {} s", (next - now) / 1'000 + 1),
-                            log_path(socket_)));
+    return fail(
+        ErrorCode::kLimit,
+        fmt::format("the private service on {} was lost {} times within the hour; {}; its log is {}", socket_,
+                    times.size() + 1,
+                    next == UINT64_MAX ? std::string("it is not started again")
+                                       : fmt::format("it may be started again in {} s", (next - now) / 1'000 + 1),
+                    log_path(socket_)));
   }
   times.push_back(now);
   lock.note_restarts(times);

@@ -9,10 +9,10 @@
 // that answers with a refusal, or that is stopped and says nothing, is there: none is started beside it.
 //
 // Eight processes at once: seven find the lock taken and connect as soon as the eighth's service listens, within a turn
-// of 10 ms. Who dies: the starter in mid-start: the service has the lock too, goes on, and gives it back when it serves;
-// the service in mid-start: its pidfd tells the starter, which passes on the end of its log; both: the kernel gives the
-// lock back, and the next waiter starts. A start that takes longer than the deadline is killed by the starter, and
-// without one by its own alarm. A killed service leaves a socket that refuses, and no lock.
+// of 10 ms. Who dies: the starter in mid-start: the service has the lock too, goes on, and gives it back when it
+// serves; the service in mid-start: its pidfd tells the starter, which passes on the end of its log; both: the kernel
+// gives the lock back, and the next waiter starts. A start that takes longer than the deadline is killed by the
+// starter, and without one by its own alarm. A killed service leaves a socket that refuses, and no lock.
 //
 // Who holds the lock keeps the service from ending (idle_end.h), so a client that starts one is always connected to it.
 // Safe from several threads; no call outlasts its deadline. It is the memory of nothing: what must be remembered lies
@@ -41,7 +41,7 @@ class Starter {
   };
   struct Attempt {
     Occasion occasion = Occasion::kCall;
-    std::uint64_t answer_ns = 0;                    ///< how long a service that is there may take to answer
+    std::uint64_t answer_ns = 0;                   ///< how long a service that is there may take to answer
     const std::atomic<bool>* cancelled = nullptr;  ///< ends it soon, with kClosed
   };
   [[nodiscard]] Result<std::shared_ptr<Link>> open(const wire::Hello& hello, const Attempt& attempt) const;
