@@ -35,7 +35,8 @@ MODULES = {
 API_USERS = ["src/cli", "connectors", "examples", "python"]
 # What they may include besides: the command line runs the service.
 ALSO = {"src/cli": {"src/service/service.h", "src/service/view.h", "src/service/engine_door.h",
-                    "src/service/server/socket_door.h"}}
+                    "src/service/server/socket_door.h", "src/service/start/idle_end.h",
+                    "src/service/start/report.h"}}
 # Folders that may include every module but cuda.
 ABOVE_ALL = ["sim", "tests", "fuzz", "bench"]
 

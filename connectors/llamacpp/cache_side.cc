@@ -19,6 +19,11 @@ std::string describe(const DiskReport& disk) {
                             static_cast<double>(disk.indexed_ns) / 1e9);
 }
 
+ClientOptions client_options(const std::string& service) {
+  if (service == kPrivateService) return {.start = StartOptions{}};
+  return {.socket = service == kDefaultService ? default_socket_path() : service};
+}
+
 }  // namespace
 
 Result<CacheSide> CacheSide::open(const ServerOptions& options, const std::function<void(const std::string&)>& say) {
@@ -28,11 +33,10 @@ Result<CacheSide> CacheSide::open(const ServerOptions& options, const std::funct
     return side;
   }
   if (!options.service.empty()) {
-    const std::string path = options.service == kDefaultService ? default_socket_path() : options.service;
-    auto client = Client::connect({.socket = path});
+    auto client = Client::connect(client_options(options.service));
     if (!client) return tl::unexpected<Error>(client.error());
     side.client_.emplace(std::move(*client));
-    say("blocks are kept by the service on " + path);
+    say("blocks are kept by the service on " + side.client_->socket());
     return side;
   }
   auto cache = Cache::open(options.cache);

@@ -42,7 +42,8 @@ std::unique_ptr<CLI::App> make_app(ServerOptions& options, int& drain_seconds) {
       ->transform(CLI::CheckedTransformer(kOnOff));
   app->add_option("--service", options.service,
                   "socket of the node service (tiercel serve) that keeps the blocks, instead of a cache of its own; "
-                  "default: $TIERCEL_SOCKET, else the user's, else /run/tiercel/tiercel.sock");
+                  "default: $TIERCEL_SOCKET, else the user's, else /run/tiercel/tiercel.sock; auto: $TIERCEL_SOCKET, "
+                  "else one of this user's engines, started where there is none");
   app->add_option("--block-tokens", engine.block_tokens, "tokens of a block (16; 64 with --gpu-layers)");
   app->add_option("--digest-directory", engine.digest_directory,
                   "where digests of model files are kept (~/.cache/tiercel)");

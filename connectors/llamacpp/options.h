@@ -14,14 +14,15 @@
 
 namespace tiercel::llamacpp {
 
-/// Of --service: default_socket_path().
+/// Of --service: default_socket_path(); and the service that this user's engines start for themselves.
 inline constexpr std::string_view kDefaultService = "default";
+inline constexpr std::string_view kPrivateService = "auto";
 
 struct ServerOptions {
   EngineOptions engine;
   Config cache;
   bool cache_on = true;
-  std::string service;  ///< socket of the node service that keeps the blocks, or kDefaultService; empty: own cache
+  std::string service;  ///< socket of the node service that keeps the blocks, or one of these two; empty: own cache
   std::string host = "127.0.0.1";
   int port = 8080;
   std::string port_file;   ///< the port is written there once it is known

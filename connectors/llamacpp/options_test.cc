@@ -47,6 +47,7 @@ TEST(Options, AServiceHasTheTiersAndTheServerHasNone) {
   const auto options = read_options(Arguments{"--model", "m", "--service", "/run/t.sock", "--slots=2"});
   ASSERT_TRUE(options) << options.error().message;
   EXPECT_EQ(options->service, "/run/t.sock");
+  EXPECT_EQ(read_options(Arguments{"--model", "m", "--service", "auto"})->service, kPrivateService);
   const std::string error = error_of({"--model", "m", "--service", "default", "--host-capacity=1GiB"});
   EXPECT_NE(error.find("--service and --host-capacity do not go together"), std::string::npos) << error;
   EXPECT_NE(error_of({"--model", "m", "--service", "default", "--cache", "off"}).find("--cache off"),

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 import urllib.request
 
 import server_test
@@ -134,6 +135,45 @@ class Engines(unittest.TestCase):
         stream.close()
         self.assertEqual(engine.health()["slots_busy"], 0)
         self.assertEqual(engine.end(), 0)
+
+    def test_a_private_service_is_started_once_shared_and_gone_after_the_last_engine(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        program = os.path.join(directory.name, "small")
+        with open(program, "w", encoding="utf-8") as script:  # a small one, with little patience
+            script.write(f'#!/bin/sh\nexec {os.path.abspath(TIERCEL)} "$@" --host-capacity 128MiB --service-idle-grace 300ms\n')
+        os.chmod(program, 0o700)
+        environment = {"XDG_RUNTIME_DIR": directory.name, "TIERCEL_PROGRAM": program}
+        with unittest.mock.patch.dict(os.environ, environment):
+            os.environ.pop("TIERCEL_SOCKET", None)
+            one, other = self.start("--service", "auto"), self.start("--service", "auto")
+        socket = os.path.join(directory.name, "tiercel", "private.sock")
+        first = self.ask(one)
+        again = self.ask(other)
+        self.assertGreaterEqual(self.cached(again), 64)
+        self.assertEqual(again.choices[0].text, first.choices[0].text)
+        with open(socket + ".log", encoding="utf-8") as log:
+            self.assertEqual(log.read().count("is serving."), 1)
+        with open(socket + ".lock", encoding="utf-8") as lock:
+            service = int(lock.read())
+        self.assertEqual(one.end(), 0)
+        self.assertTrue(os.path.exists(f"/proc/{service}"), "it stays for the other engine")
+        self.assertEqual(other.end(), 0)
+        self.service_ends(service)
+        self.assertFalse(os.path.exists(socket))
+
+    def service_ends(self, process):
+        """It is init's child, and may stay as its zombie."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with open(f"/proc/{process}/stat", encoding="utf-8") as stat:
+                    if stat.read().rpartition(")")[2].split()[0] in "ZX":
+                        return
+            except FileNotFoundError:
+                return
+            self.assertLess(time.monotonic(), deadline, "the service does not end")
+            time.sleep(0.02)
 
     def test_no_service_is_said_at_the_start(self):
         missing = os.path.join(os.path.dirname(self.service.socket), "nobody.sock")

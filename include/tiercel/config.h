@@ -116,6 +116,7 @@ struct ServiceConfig {
   std::string group{};              ///< of the system, whose users may connect too; empty: the service's own alone
   std::uint32_t threads = 0;        ///< that serve connections; 0: min(4, processors)
   std::uint32_t connections = 256;  ///< processes connected at once
+  std::chrono::milliseconds idle_grace{0};  ///< after the last has gone, until the service ends; 0: it does not
 };
 
 struct Config {

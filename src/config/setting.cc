@@ -246,6 +246,12 @@ constexpr std::array kSettings = {
                                                         .range = {.low = 1, .high = 4'096},
                                                         .meaning = "processes connected at once",
                                                         .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::idle_grace>(
+        {.key = "service.idle_grace",
+         .kind = ValueKind::kMilliseconds,
+         .range = {.low = 1, .high = kMillisecondsADay, .zero = "it does not end by itself"},
+         .meaning = "how long after its last process has gone `tiercel serve` ends; one that a client started: 30s",
+         .scope = FlagScope::kService}),
 };
 
 }  // namespace

@@ -97,12 +97,41 @@ struct ClientCore::Keeper {
   }
 };
 
+namespace {
+
+std::optional<service::start::Starter> starter_of(const ClientOptions& options) {
+  if (!options.start) return std::nullopt;
+  return service::start::Starter(options.socket, *options.start);
+}
+
+Status check(const StartOptions& start) {
+  if (start.deadline.count() < 100 || start.deadline.count() > 300'000) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("start.deadline: {} ms; valid is 100 to 300000", start.deadline.count()));
+  }
+  if (start.restarts_an_hour > 60) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("start.restarts_an_hour: {}; valid is 0 to 60", start.restarts_an_hour));
+  }
+  return {};
+}
+
+/// The path, and whether a service is started there.
+void choose_socket(ClientOptions& options) {
+  if (!options.socket.empty()) return;
+  const char* named = std::getenv("TIERCEL_SOCKET");
+  if (named != nullptr && *named != '\0') options.start.reset();  // that one is somebody else's to start
+  options.socket = options.start ? private_socket_path(*options.start) : default_socket_path();
+}
+
+}  // namespace
+
 ClientCore::ClientCore(ClientOptions options, std::shared_ptr<Keeper> keeper)
-    : options_(std::move(options)), keeper_(std::move(keeper)) {}
+    : options_(std::move(options)), starter_(starter_of(options_)), keeper_(std::move(keeper)) {}
 
 Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& given) {
   ClientOptions options = given;
-  if (options.socket.empty()) options.socket = default_socket_path();
+  choose_socket(options);
   if (options.call_deadline.count() < 1 || options.call_deadline.count() > 60'000) {
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("call_deadline: {} ms; valid is 1 to 60000", options.call_deadline.count()));
@@ -111,15 +140,16 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("reconnect_pause: {} ms; valid is 1 to 60000", options.reconnect_pause.count()));
   }
-  {
-    const SteadyClock clock;
-    const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(options.call_deadline).count());
-    TIERCEL_TRY(service::Link::open(options.socket, {}, clock.now_ns() + patience));
-  }
+  if (options.start) TIERCEL_TRY(check(*options.start));
   auto keeper = std::make_shared<Keeper>();
   keeper->woken = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!keeper->woken) return fail(ErrorCode::kIo, fmt::format("eventfd: {}", strerror(errno)), errno);
   std::shared_ptr<ClientCore> core(new ClientCore(std::move(options), keeper));
+  {
+    const SteadyClock clock;
+    const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(core->options_.call_deadline).count());
+    TIERCEL_TRY(core->open_link({}, clock.now_ns() + patience, false));
+  }
   try {
     keeper->thread = std::thread([keeper] {
       (void)pthread_setname_np(pthread_self(), "tiercel-client");
@@ -179,6 +209,16 @@ bool ClientCore::sync() {
   return all;
 }
 
+Result<std::shared_ptr<service::Link>> ClientCore::open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
+                                                             bool lost) {
+  if (!starter_) return service::Link::open(options_.socket, hello, deadline_ns);
+  using Occasion = service::start::Starter::Occasion;
+  const std::chrono::nanoseconds answer = lost ? options_.call_deadline : options_.start->deadline;
+  return starter_->open(hello, {.occasion = lost ? Occasion::kLost : Occasion::kCall,
+                                .answer_ns = static_cast<std::uint64_t>(answer.count()),
+                                .cancelled = &keeper_->stopping});
+}
+
 Result<std::shared_ptr<const Mapping>> ClientCore::map(service::Link& link) {
   const MutexLock lock(mutex_);
   if (auto known = arena_.lock(); known && arena_of_ == link.welcome().service) return known;
@@ -214,6 +254,11 @@ Client::Client(std::shared_ptr<detail::ClientCore> core) : core_(std::move(core)
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
+
+const std::string& Client::socket() const {
+  static const std::string kNone;
+  return core_ ? core_->options().socket : kNone;
+}
 
 bool Client::sync() { return core_ && core_->sync(); }
 

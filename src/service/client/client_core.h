@@ -4,6 +4,7 @@
 
 #include "base/mutex.h"
 #include "service/client/line.h"
+#include "service/start/starter.h"
 
 #include <tiercel/client.h>
 
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace tiercel::detail {
@@ -23,6 +25,8 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
   [[nodiscard]] bool sync();
 
+  [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
+                                                                 bool lost) override;
   [[nodiscard]] Result<std::shared_ptr<const Mapping>> map(service::Link& link) override;
   void wake() noexcept override;
   [[nodiscard]] const ClientOptions& options() const noexcept override { return options_; }
@@ -32,6 +36,7 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   ClientCore(ClientOptions options, std::shared_ptr<Keeper> keeper);
 
   const ClientOptions options_;
+  const std::optional<service::start::Starter> starter_;
   const pid_t process_ = ::getpid();
   const std::shared_ptr<Keeper> keeper_;
   Mutex mutex_;  // a leaf

@@ -48,6 +48,10 @@ void post_release(Link& link, const flatbuffers::Vector<const wire::Place*>* pla
 
 }  // namespace
 
+Result<std::shared_ptr<Link>> Line::Home::open_link(const wire::Hello& hello, std::uint64_t deadline_ns, bool) {
+  return Link::open(options().socket, hello, deadline_ns);
+}
+
 Line::Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed)
     : home_(std::move(home)), options_(options), random_(seed) {}
 
@@ -79,7 +83,7 @@ Result<std::uint64_t> Line::open_session(Link& link, std::uint64_t deadline_ns) 
   return opened->block_bytes();
 }
 
-Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
+Result<Line::Use> Line::connect(std::uint64_t deadline_ns, bool lost) {
   wire::Hello hello;
   std::shared_ptr<Holdings> earlier;
   {
@@ -91,7 +95,10 @@ Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
       hello.token = link_->welcome().token;
     }
   }
-  TIERCEL_TRY_ASSIGN(auto link, Link::open(home_->options().socket, hello, deadline_ns));
+  // For what is still held of a closed session a service that is gone need not come back.
+  TIERCEL_TRY_ASSIGN(auto link, closed() ? Link::open(home_->options().socket, hello, deadline_ns)
+                                         : home_->open_link(hello, deadline_ns, lost));
+  if (home_->options().start) deadline_ns = this->deadline_ns();  // a start may have come before
   const wire::Welcome& welcome = link->welcome();
   const bool same = earlier && welcome.service == hello.service && welcome.adopted != 0;
   std::shared_ptr<Holdings> holdings = same ? earlier : nullptr;
@@ -134,7 +141,7 @@ Result<Line::Use> Line::connect(std::uint64_t deadline_ns) {
 }
 
 Status Line::open() {
-  TIERCEL_TRY(connect(deadline_ns()));
+  TIERCEL_TRY(connect(deadline_ns(), false));
   return {};
 }
 
@@ -233,7 +240,7 @@ std::uint64_t Line::maintain(std::uint64_t now) {
   }
   if (now < retry_ns_) return retry_ns_;
   retry_ns_ = 0;
-  const auto connected = connect(deadline_ns());
+  const auto connected = connect(deadline_ns(), true);
   if (connected) {
     log_line(LogLevel::kInfo, "client_reconnected",
              fmt::format("connected again to the service on {}", home_->options().socket));

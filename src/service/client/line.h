@@ -24,6 +24,9 @@ class Line final : public std::enable_shared_from_this<Line> {
   class Home {
    public:
     virtual ~Home() = default;
+    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone.
+    [[nodiscard]] virtual Result<std::shared_ptr<Link>> open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
+                                                                  bool lost);
     /// The mapping of this run of the service, shared by all sessions.
     [[nodiscard]] virtual Result<std::shared_ptr<const Mapping>> map(Link& link) = 0;
     virtual void wake() noexcept = 0;
@@ -86,7 +89,7 @@ class Line final : public std::enable_shared_from_this<Line> {
   void lost(int socket);
 
  private:
-  [[nodiscard]] Result<Use> connect(std::uint64_t deadline_ns);
+  [[nodiscard]] Result<Use> connect(std::uint64_t deadline_ns, bool lost);
   [[nodiscard]] Result<std::uint64_t> open_session(Link& link, std::uint64_t deadline_ns) const;
 
   const std::shared_ptr<Home> home_;

@@ -79,12 +79,13 @@ std::string socket_path(const Config& config) {
   return config.service.socket.empty() ? default_socket_path() : config.service.socket;
 }
 
-MakeDoor socket_door(const Config& config) {
-  return [config](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
+MakeDoor socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_end) {
+  return [config, idle_end = std::move(idle_end)](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
     TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, {.path = socket_path(config),
                                                                 .group = config.service.group,
                                                                 .threads = threads_of(config.service),
-                                                                .connections = config.service.connections}));
+                                                                .connections = config.service.connections,
+                                                                .idle_end = idle_end}));
     return std::make_unique<SocketDoor>(std::move(server));
   };
 }

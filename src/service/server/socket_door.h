@@ -2,14 +2,19 @@
 #pragma once
 
 #include "service/engine_door.h"
+#include "service/start/idle_end.h"
 
 #include <tiercel/config.h>
 #include <tiercel/export.h>
 
+#include <memory>
+#include <string>
+
 namespace tiercel::service {
 
-/// For Service::open, with its `service.*` settings.
-[[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config);
+/// For Service::open, with its `service.*` settings. With `idle_end` nobody comes in any more after its grace time.
+[[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config,
+                                               std::shared_ptr<start::IdleEnd> idle_end = nullptr);
 /// Where that door is.
 [[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
 

@@ -21,6 +21,7 @@ namespace tiercel::service {
 namespace {
 
 constexpr std::uint64_t kAcceptPauseNs = 100'000'000;
+constexpr std::uint64_t kLookAgainNs = 20'000'000;  // where somebody is about to come
 
 std::uint64_t random_number() {
   std::random_device entropy;
@@ -72,6 +73,7 @@ Status SocketServer::listen() {
       return i == 0 ? std::min(next, housekeep()) : next;
     });
   }
+  lanes_[0]->reactor->wake();  // the time without a member begins, also where none ever comes
   return {};
 }
 
@@ -80,11 +82,16 @@ SocketServer::~SocketServer() { stop(); }
 void SocketServer::stop() noexcept {
   if (std::exchange(stopped_, true)) return;
   core_->set_progress_listener(nullptr);
-  if (listening_.socket) (void)::unlink(options_.path.c_str());
   // The first lane ends last: what the others send off arrives there.
   for (auto lane = lanes_.rbegin(); lane != lanes_.rend(); ++lane) {
     (*lane)->reactor->stop();
     for (const auto& [_, connection] : (*lane)->connections) connection->member().end();
+  }
+  if (listening_.socket) {  // the first lane may have ended it before
+    // A service that would end by itself: the next one waits for its memory, whatever ends this one.
+    if (options_.idle_end) (void)options_.idle_end->try_lock();
+    (void)::unlink(options_.path.c_str());
+    listening_.socket = FileDescriptor();  // who waits in its backlog need not wait on
   }
   slow_.stop();
   for (const auto& lane : lanes_) {
@@ -330,7 +337,31 @@ std::uint64_t SocketServer::housekeep() {
       ++at;
     }
   }
-  return next;
+  return std::min(next, watch_idleness(now));
+}
+
+/// Ends the listening once nobody has been there for the grace time (idle_end.h). Answers when to look again.
+std::uint64_t SocketServer::watch_idleness(std::uint64_t now) {
+  if (!options_.idle_end || !listening_.socket) return UINT64_MAX;
+  if (!connected_members_.empty() || !greetings_.empty() || !departed_.empty()) {
+    idle_since_ns_ = 0;  // whatever ends that runs this again
+    return UINT64_MAX;
+  }
+  if (idle_since_ns_ == 0) idle_since_ns_ = now;
+  const std::uint64_t due =
+      deadline_after(idle_since_ns_, static_cast<std::uint64_t>(options_.idle_end->grace().count()));
+  if (now < due) return due;
+  if (!options_.idle_end->try_lock()) return deadline_after(now, kLookAgainNs);
+  pollfd waiting{.fd = listening_.socket.get(), .events = POLLIN, .revents = 0};
+  if (poll(&waiting, 1, 0) != 0) {  // accepted in the next round
+    options_.idle_end->unlock();
+    return deadline_after(now, kLookAgainNs);
+  }
+  (void)::unlink(options_.path.c_str());
+  lanes_[0]->reactor->unwatch(listening_.socket.get());
+  listening_ = {};
+  options_.idle_end->ended();
+  return UINT64_MAX;
 }
 
 // ---- connections

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "service/server/connection.h"
 #include "service/server/slow_lane.h"
+#include "service/start/idle_end.h"
 #include "service/wire/handshake.h"
 
 #include <tiercel/cache.h>
@@ -34,6 +35,7 @@ struct SocketOptions {
   std::chrono::nanoseconds settle{std::chrono::milliseconds(100)};
   MemberLimits member{};
   std::uint64_t open_blocks = std::uint64_t{4} << 20U;  ///< of all members' loads, reservations and pins together
+  std::shared_ptr<start::IdleEnd> idle_end{};  ///< where it is: nobody is accepted any more after its grace time
 };
 
 /// One connected member, for people.
@@ -107,6 +109,7 @@ class SocketServer {
   void greet(int socket);
   void send_off(std::uint64_t member, std::shared_ptr<Departed> departed);
   std::uint64_t housekeep();
+  std::uint64_t watch_idleness(std::uint64_t now_ns);
 
   // On a connection's thread.
   void adopt(Lane& lane, std::unique_ptr<Connection> connection);
@@ -141,6 +144,7 @@ class SocketServer {
   std::map<std::uint64_t, std::shared_ptr<Departed>> departed_;
   std::uint64_t accept_again_ns_ = 0;  // no more descriptors: accepting pauses
   std::uint64_t next_member_ = 1;
+  std::uint64_t idle_since_ns_ = 0;  // 0: somebody is there
 
   std::atomic<std::uint64_t> accepted_{0};  // relaxed: figures, like the next ones
   std::atomic<std::uint64_t> refused_{0};

@@ -131,6 +131,12 @@ Result<Listening> listen_at(const ListenOptions& options) {
   return listening;
 }
 
+bool is_taken(const std::string& path) {
+  const std::string name = path + ".lock";
+  const FileDescriptor lock(open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return lock && flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 Result<FileDescriptor> connect_to(const std::string& path) {
   TIERCEL_TRY_ASSIGN(const sockaddr_un address, address_of(path));
   FileDescriptor made(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

@@ -32,6 +32,9 @@ struct ListenOptions {
 /// another service listens there (its process id is in the sentence).
 [[nodiscard]] Result<Listening> listen_at(const ListenOptions& options);
 
+/// Does somebody hold PATH.lock: a service that listens, or that has stopped listening and not ended yet?
+[[nodiscard]] bool is_taken(const std::string& path);
+
 /// Connects without waiting (a Unix socket connects at once or not at all). kNotFound: nobody is there; kLimit: its
 /// queue of connections is full; kIo: anything else.
 [[nodiscard]] Result<FileDescriptor> connect_to(const std::string& path);
