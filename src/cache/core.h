@@ -179,6 +179,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) TIERCEL_REQUIRES(mutex_);
   void reconsider_demotions(std::span<const BlockName> tail_first) noexcept;
   void reconsider_demotions(std::span<const BlockHash> head_first) noexcept;
+  void demote_cut_off() noexcept;
   void kick_demotion() noexcept;
   void run_demotion() noexcept;
   struct Demotion;

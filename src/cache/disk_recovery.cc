@@ -304,7 +304,7 @@ void CacheCore::settle_disks() {
                                "or more wait for one than may",
                                orphans));
   }
-  kick_demotion();
+  demote_cut_off();
   wake();  // whoever waits for a warm start
 }
 
@@ -383,7 +383,7 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
     if (unsettled) progress.settled = true;
   }
   if (unsettled) settle_disks();
-  if (state == DiskState::kOn) kick_demotion();
+  if (state == DiskState::kOn) demote_cut_off();
 }
 
 /// What waits to be written is written, as far as the deadline allows; then the directories take no more, and what has
