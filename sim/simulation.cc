@@ -56,6 +56,7 @@ class Run {
     if (profile_.resizes && outcome_.boots > 0) config.disk.capacity = draw_capacity(profile_, random_);
     ++outcome_.boots;
     absences_.begin_boot(kept_ && outcome_.boots % 2 == 0);
+    kept_waited_ = kept_waited_ || !absences_.has(kept_on_);
     plant();
     if (const Status booted = world_.boot(config, crash); !booted) {
       return history_.fail("the cache did not start: " + booted.error().message);
@@ -97,7 +98,6 @@ class Run {
   /// Of what must be found, a part is on a disk that is missing. Nothing is stored or deleted until it comes, in this
   /// boot or a later one: then all of it is there, but for namespaces in which something was deleted (docs/disk.md).
   void wait_for_the_missing() {
-    kept_waited_ = true;
     ends_quietly_ = random_.below(2) == 0;
     if (ends_quietly_) return;
     plant_empty_disks();
