@@ -7,8 +7,7 @@
 // which opens a cache on it, with its threads, and prints apart, from its exec on: until match answers the whole run;
 // until all is indexed; and beside them, in the same run, the tier's own reading and checking of the header table
 // without an index, and a plain sequential read of as many bytes of the same file (O_DIRECT, 1 MiB at once). Each phase
-// has its line as soon as it is over, the last one the most memory that the process had beside what the table itself
-// and the index are said to need. The file is removed afterwards.
+// has its line as soon as it is over. The file is removed afterwards.
 //
 // --shuffled: the headers lie in a random order, so that nearly all blocks wait until nearly all are read: the worst
 // that there is for indexing. Blocks that are written in the order of their runs, and evicted and written again, lie
@@ -266,9 +265,8 @@ void measure(const Arguments& arguments) {
   struct rusage usage{};
   (void)getrusage(RUSAGE_SELF, &usage);
   const auto blocks = static_cast<double>(arguments.blocks);
-  std::printf("  most memory of the process: %.2f GB, %.0f bytes a block (128 of them the header table, %.0f the index)\n",
-              static_cast<double>(usage.ru_maxrss) * 1024 / 1e9, static_cast<double>(usage.ru_maxrss) * 1024 / blocks,
-              static_cast<double>(stats.index_bytes) / blocks);
+  std::printf("  most memory of the process: %.2f GB, %.0f bytes a block (128 of them are the header table)\n",
+              static_cast<double>(usage.ru_maxrss) * 1024 / 1e9, static_cast<double>(usage.ru_maxrss) * 1024 / blocks);
   const std::uint64_t close_ns = SteadyClock().now_ns();
   const Status closed = cache.close(std::chrono::seconds(60));
   std::printf("  closed in order in %.2f s%s\n", seconds_since(close_ns), closed ? "" : " (NOT)");

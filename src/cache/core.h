@@ -136,6 +136,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// One turn of a directory's driver, which is one thread or the simulator; waits at most `wait_ns`. False: it is
   /// closed and nothing is in flight.
   bool step_disk(std::size_t index, std::uint64_t wait_ns);
+  /// Nobody will ever call step_disk for the directory: it is off.
+  void disk_without_driver(std::size_t index, const std::string& why);
   /// Changes while the directory's device answers; for whoever waits for its end. Any thread.
   [[nodiscard]] std::uint64_t disk_sign_of_life(std::size_t index) const;
   [[nodiscard]] const std::string& disk_path(std::size_t index) const { return disks_[index]->path(); }

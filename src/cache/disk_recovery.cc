@@ -37,6 +37,10 @@ bool CacheCore::step_disk(std::size_t index, std::uint64_t wait_ns) {
   return disks_[index]->tier().step(wait_ns);
 }
 
+void CacheCore::disk_without_driver(std::size_t index, const std::string& why) {
+  disks_[index]->tier().give_up("the system gives no thread for it (" + why + "); the next start tries again");
+}
+
 bool CacheCore::disks_settled() {
   MutexLock lock(mutex_);
   return std::ranges::all_of(disk_progress_, &DiskProgress::settled);

@@ -185,6 +185,8 @@ class DiskTier {
   /// All that the file holds, or the file that a directory has when it appears, is to be given up: as soon as it can be
   /// written it is removed and made anew (on_lost, if it was open, then on_opened).
   void discard() noexcept;
+  /// Instead of step(), for ever: nobody drives it. It is off.
+  void give_up(const std::string& cause);
   /// Does what there is to do, waiting at most `wait_ns` for something. False: closed and idle.
   bool step(std::uint64_t wait_ns);
 
