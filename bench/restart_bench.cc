@@ -1,6 +1,6 @@
 // How soon a cache whose disk file holds millions of blocks answers after a start.
 //
-//   restart_bench DIRECTORY [BLOCKS [RUN]]
+//   restart_bench [--shuffled] DIRECTORY [BLOCKS [RUN]]
 //
 // Makes DIRECTORY/tiercel.kv with BLOCKS headers (its data region is sparse: no block is read), the run that is asked
 // for, of RUN blocks, at the end of the table, where it is found last. Then starts itself again as another process,
@@ -8,6 +8,10 @@
 // until all is indexed; and beside them, in the same run, the tier's own reading and checking of the header table
 // without an index, and a plain sequential read of as many bytes of the same file (O_DIRECT, 1 MiB at once). Each phase
 // has its line as soon as it is over. The file is removed afterwards.
+//
+// --shuffled: the headers lie in a random order, so that nearly all blocks wait until nearly all are read: the worst
+// that there is for indexing. Blocks that are written in the order of their runs, and evicted and written again, lie
+// between the two.
 #include "base/clock.h"
 #include "io/system_file_system.h"
 #include "model/testing/numbered_hash.h"
@@ -19,6 +23,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,9 +35,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -51,6 +59,7 @@ struct Arguments {
   std::string directory;
   std::uint64_t blocks = 1'000'000;
   std::uint64_t run = 8192;
+  bool shuffled = false;
   std::uint64_t exec_ns = 0;  ///< of the process that opens the cache: when it was started
   [[nodiscard]] std::string file() const { return directory + "/tiercel.kv"; }
 };
@@ -125,16 +134,20 @@ std::shared_ptr<disk::Metadata> make_table(const Arguments& arguments, const dis
   for (std::uint32_t extent = 0; extent < layout.extents(); ++extent) (void)metadata->cut(extent, kSlotBytes);
   const std::uint64_t others = arguments.blocks - run.size();
   const std::uint32_t slots = layout.slots_of(kSlotBytes);
+  std::vector<std::uint32_t> order(arguments.shuffled ? arguments.blocks : 0);
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::shuffle(order, std::mt19937_64(1));
   BlockHash before;
   for (std::uint64_t n = 0; n < arguments.blocks; ++n) {
     const bool of_run = n >= others;
     const std::uint64_t at = of_run ? n - others : n % kChain;
+    const std::uint64_t place = arguments.shuffled ? order[n] : n;
     const BlockHash hash = of_run ? run[at] : testing_support::numbered_hash(n);
     (void)metadata->put(
         {.fingerprint = fingerprint,
          .hash = hash,
          .parent = at == 0 ? fingerprint : before,
-         .slot = layout.slot_at(static_cast<std::uint32_t>(n / slots), static_cast<std::uint32_t>(n % slots)),
+         .slot = layout.slot_at(static_cast<std::uint32_t>(place / slots), static_cast<std::uint32_t>(place % slots)),
          .slot_bytes = kSlotBytes,
          .length = kSlotBytes,
          .checksum = n,
@@ -249,6 +262,11 @@ void measure(const Arguments& arguments) {
   std::printf("  of that, from the opening of the file: %.2f s, %.0f ns a block\n",
               static_cast<double>(report.indexed_ns) / 1e9,
               static_cast<double>(report.indexed_ns) / static_cast<double>(arguments.blocks));
+  struct rusage usage{};
+  (void)getrusage(RUSAGE_SELF, &usage);
+  const auto blocks = static_cast<double>(arguments.blocks);
+  std::printf("  most memory of the process: %.2f GB, %.0f bytes a block (128 of them are the header table)\n",
+              static_cast<double>(usage.ru_maxrss) * 1024 / 1e9, static_cast<double>(usage.ru_maxrss) * 1024 / blocks);
   const std::uint64_t close_ns = SteadyClock().now_ns();
   const Status closed = cache.close(std::chrono::seconds(60));
   std::printf("  closed in order in %.2f s%s\n", seconds_since(close_ns), closed ? "" : " (NOT)");
@@ -261,7 +279,9 @@ void measure_in_another_process(const Arguments& arguments) {
   std::string blocks = std::to_string(arguments.blocks);
   std::string run = std::to_string(arguments.run);
   std::string exec = std::to_string(SteadyClock().now_ns());
-  std::array<char*, 6> words = {program.data(), directory.data(), blocks.data(), run.data(), exec.data(), nullptr};
+  std::string shuffled = "--shuffled";
+  std::vector<char*> words = {program.data(), directory.data(), blocks.data(), run.data(), exec.data(), nullptr};
+  if (arguments.shuffled) words.insert(words.begin() + 1, shuffled.data());
   pid_t pid = 0;
   if (const int error = posix_spawn(&pid, words[0], nullptr, nullptr, words.data(), environ); error != 0) {
     give_up(std::string("starting it again: ") + std::strerror(error));
@@ -275,12 +295,14 @@ void measure_in_another_process(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool shuffled = argc > 1 && std::string_view(argv[1]) == "--shuffled";
+  if (shuffled) --argc, ++argv;
   if (argc < 2) {
-    std::fprintf(stderr, "usage: restart_bench DIRECTORY [BLOCKS [RUN]]\n");
+    std::fprintf(stderr, "usage: restart_bench [--shuffled] DIRECTORY [BLOCKS [RUN]]\n");
     return 2;
   }
   (void)std::setvbuf(stdout, nullptr, _IONBF, 0);
-  Arguments arguments{.directory = argv[1]};
+  Arguments arguments{.directory = argv[1], .shuffled = shuffled};
   if (argc > 2) arguments.blocks = std::strtoull(argv[2], nullptr, 10);
   if (argc > 3) arguments.run = std::strtoull(argv[3], nullptr, 10);
   if (argc > 4) arguments.exec_ns = std::strtoull(argv[4], nullptr, 10);

@@ -32,6 +32,9 @@ void add(Outcome& sum, const Outcome& run) {
   sum.boots += run.boots;
   sum.crashes += run.crashes;
   sum.kills_checked += run.kills_checked;
+  sum.boots_without += run.boots_without;
+  sum.late_disks += run.late_disks;
+  sum.kept_through_absence += run.kept_through_absence;
   sum.io_events += run.io_events;
   sum.faults += run.faults;
   sum.stored_blocks += run.stored_blocks;
@@ -111,6 +114,7 @@ std::string command_of(const SimulationOptions& run, std::uint64_t seed) {
   if (run.request.crashes) command += " --crashes";
   if (run.request.tears) command += " --tears";
   command += run.request.disk ? " --disk" : " --no-disk";
+  if (run.request.directories > 1) command += fmt::format(" --directories {}", run.request.directories);
   if (run.plant != Plant::kNone) command += fmt::format(" --plant {}", plant_name(run.plant));
   return command + " --trace";
 }
@@ -122,6 +126,8 @@ std::string missing(const CampaignOptions& options, const CampaignResult& result
   std::string text;
   if (options.seconds == 0 && result.sum.crashes < options.crash_points)
     text += fmt::format("FAILED: {} crash points were asked for\n", options.crash_points);
+  if (result.sum.late_disks < options.late_disks)
+    text += fmt::format("FAILED: {} disks that come late were asked for\n", options.late_disks);
   if (result.sum.full_logs < options.full_logs)
     text += fmt::format("FAILED: {} full logs of tombstones were asked for\n", options.full_logs);
   return text;
@@ -143,6 +149,11 @@ std::string describe(const CampaignOptions& options, const CampaignResult& resul
       result.runs, sum.steps, sum.boots, sum.crashes, sum.kills_checked, sum.io_events, sum.faults, sum.stored_blocks,
       sum.loaded_blocks, sum.loaded_from_before, sum.disk_blocks_found, sum.deletes, sum.full_logs, sum.trace_hash,
       sum.events);
+  if (options.run.request.directories > 1) {
+    text += fmt::format(
+        "up to {} directories: {} boots without one of them, {} that came later, {} kills checked after both\n",
+        options.run.request.directories, sum.boots_without, sum.late_disks, sum.kept_through_absence);
+  }
   if (result.failures.empty()) text += missing(options, result);
   for (const auto& [seed, outcome] : result.failures) {
     text += fmt::format("\n{}\nFAILED: seed {}: {}\nagain: {}\n", outcome.last_events, seed, outcome.violation,

@@ -18,6 +18,7 @@ struct CampaignOptions {
   std::uint32_t jobs = 1;
   std::uint64_t crash_points = 0;  ///< enough of them end it; 0: all runs
   std::uint64_t full_logs = 0;     ///< so many tombstone logs must have been filled
+  std::uint64_t late_disks = 0;    ///< so many must have come to a process that had begun without them
   std::uint64_t seconds = 0;       ///< 0: as long as it takes
 };
 

@@ -205,7 +205,7 @@ std::size_t Client::leading_on_disk(const Conversation& conversation) {
 }
 
 void Client::check_kept(const Conversation& conversation, std::size_t blocks, std::uint64_t process) {
-  blocks = history_.must_be_kept(conversation.keys, blocks);
+  blocks = history_.undamaged(conversation.keys, blocks);
   const std::size_t found = leading_on_disk(conversation);
   if (world_.crashed()) return;
   if (found < blocks) {

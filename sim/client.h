@@ -48,7 +48,7 @@ class Client {
   void check_run(const Conversation& conversation);
   /// How many leading blocks the cache says to have on disk.
   [[nodiscard]] std::size_t leading_on_disk(const Conversation& conversation);
-  /// After a killed process on a healthy disk: the first `blocks` blocks are there and can be loaded.
+  /// After a killed process on healthy disks: the first `blocks` blocks are there and can be loaded.
   void check_kept(const Conversation& conversation, std::size_t blocks, std::uint64_t process);
   /// Ends what is open, or drops it; nothing of the cache is held afterwards.
   void forget();

@@ -10,7 +10,7 @@ constexpr int kMostTurnsToRunOut = 10'000;
 bool DiskDriver::run() {
   --turns_;
   ended_ = !core_.step_disk(index_, 0);
-  const bool did = files_.device().take_poke();
+  const bool did = files_.disk(index_).take_poke();
   if (did) turns_ = kTurns;
   return did;
 }

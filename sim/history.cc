@@ -60,6 +60,7 @@ void History::end_fill(const Fill& fill, bool committed) {
 
 History::Drop History::begin_drop(KeyId top) {
   Drop drop{.keys = {top}, .began = ++events_};
+  at(root_of(top)).had_deletes = true;
   for (std::size_t i = 0; i < drop.keys.size(); ++i) {
     const Key& key = at(drop.keys[i]);
     drop.keys.insert(drop.keys.end(), key.children.begin(), key.children.end());
@@ -101,10 +102,23 @@ bool History::was_seen_by(KeyId key, std::uint64_t process) const {
 }
 
 std::size_t History::must_be_kept(std::span<const KeyId> chain, std::size_t blocks) const {
-  const auto first = std::ranges::find_if(chain.first(std::min(blocks, chain.size())),
-                                          [this](KeyId key) { return !is_settled(key) || damaged_.contains(key); });
+  const auto first = std::ranges::find_if_not(chain.first(std::min(blocks, chain.size())),
+                                              [this](KeyId key) { return is_settled(key); });
   return static_cast<std::size_t>(first - chain.begin());
 }
+
+std::size_t History::undamaged(std::span<const KeyId> chain, std::size_t blocks) const {
+  const auto first = std::ranges::find_if(chain.first(std::min(blocks, chain.size())),
+                                          [this](KeyId key) { return damaged_.contains(key); });
+  return static_cast<std::size_t>(first - chain.begin());
+}
+
+KeyId History::root_of(KeyId key) const {
+  while (at(key).parent) key = *at(key).parent;
+  return key;
+}
+
+bool History::had_deletes(KeyId key) const { return at(root_of(key)).had_deletes; }
 
 std::size_t History::possible_commits(KeyId key) const {
   return static_cast<std::size_t>(std::ranges::count_if(at(key).commits, [this](std::uint64_t sequence) {
@@ -186,7 +200,7 @@ void History::restart() {
 }
 
 void History::check_run(std::span<const KeyId> chain, std::size_t matched, const std::vector<bool>& exists) {
-  for (std::size_t i = matched; i < chain.size(); ++i) {
+  for (std::size_t i = matched; i < undamaged(chain, chain.size()); ++i) {  // behind it: the load took its parent away
     if (!exists[i]) continue;
     fail(fmt::format("an orphan after a restart: the cache has key {}, block {} of a chain of which it can serve {}",
                      static_cast<std::uint32_t>(chain[i]), i, matched));

@@ -88,9 +88,13 @@ class History {
   [[nodiscard]] bool was_seen_by(KeyId key, std::uint64_t process) const;
   /// A load found such a block damaged: the running process has dropped it, from all conversations that go through it.
   void note_damaged(KeyId key) { damaged_.insert(key); }
-  /// Of `blocks` leading blocks of a chain that were there before a kill, how many must be there now: all before the
-  /// first whose delete is in the air or that has been found damaged.
+  /// Of `blocks` leading blocks of a chain that are there as the process is killed, how many the next one must have: all
+  /// before the first whose delete is in the air.
   [[nodiscard]] std::size_t must_be_kept(std::span<const KeyId> chain, std::size_t blocks) const;
+  /// Of them, all before the first that has been found damaged since.
+  [[nodiscard]] std::size_t undamaged(std::span<const KeyId> chain, std::size_t blocks) const;
+  /// Was anything ever deleted in the namespace of the key?
+  [[nodiscard]] bool had_deletes(KeyId key) const;
   /// Commits of a key that a load that begins now may answer.
   [[nodiscard]] std::size_t possible_commits(KeyId key) const;
   [[nodiscard]] std::uint64_t fills() const noexcept { return commits_.size(); }
@@ -123,9 +127,11 @@ class History {
     std::vector<KeyId> children;
     std::vector<std::uint64_t> commits;
     std::uint64_t dropped_at = 0;  // when the last answered drop began
+    bool had_deletes = false;      // of a root: of itself or of anything below
   };
   [[nodiscard]] Key& at(KeyId key) { return keys_[static_cast<std::size_t>(key)]; }
   [[nodiscard]] const Key& at(KeyId key) const { return keys_[static_cast<std::size_t>(key)]; }
+  [[nodiscard]] KeyId root_of(KeyId key) const;
   [[nodiscard]] Commit& commit(std::uint64_t sequence) { return commits_[sequence - 1]; }
   [[nodiscard]] const Commit& commit(std::uint64_t sequence) const { return commits_[sequence - 1]; }
   [[nodiscard]] Stamp stamp_of(std::uint64_t sequence) const;

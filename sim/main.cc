@@ -37,8 +37,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--crashes", run.request.crashes, "the machine or the process stops at random IOs");
   app.add_flag("--tears", run.request.tears, "a crash may tear pages into 512-byte sectors");
   app.add_flag("--disk,!--no-disk", run.request.disk, "with the disk tier")->capture_default_str();
+  app.add_option("--directories", run.request.directories, "of the disk tier, at most; the seed decides")
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
+  app.add_option("--late-disks", campaign.late_disks, "fail unless so many disks came to a process that ran without");
   app.add_option("--plant", arguments.plant,
-                 "answer wrongly on purpose: wrong_bytes, mixed_block, resurrected, late, orphan");
+                 "answer wrongly on purpose: wrong_bytes, mixed_block, resurrected, late, orphan, older_disk, empty_disk");
   app.add_flag("--trace", arguments.trace, "print every event of the run (with one run)");
   app.add_flag("--log", arguments.verbose, "show the cache's own log lines");
 }

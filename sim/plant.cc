@@ -13,7 +13,8 @@
 namespace tiercel::sim {
 namespace {
 
-constexpr std::array<std::string_view, 6> kNames{"none", "wrong_bytes", "mixed_block", "resurrected", "late", "orphan"};
+constexpr std::array<std::string_view, 8> kNames{"none", "wrong_bytes", "mixed_block", "resurrected",
+                                                 "late", "orphan",      "older_disk",  "empty_disk"};
 constexpr std::uint64_t kEvery = 16;  // loads or reservations between two errors
 
 using Bytes = std::vector<std::byte>;
@@ -177,7 +178,7 @@ Result<Plant> parse_plant(std::string_view text) {
 
 std::shared_ptr<detail::SessionBackend> planted(std::shared_ptr<detail::SessionBackend> inner, Plant plant,
                                                 ManualClock& clock) {
-  if (plant == Plant::kNone) return inner;
+  if (plant == Plant::kNone || is_of_disks(plant)) return inner;
   return std::make_shared<PlantedSession>(std::move(inner), plant, clock);
 }
 

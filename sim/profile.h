@@ -4,7 +4,7 @@
 
 #include "base/random.h"
 #include "sim/conversations.h"
-#include "sim/fault_plan.h"
+#include "sim/sim_disk.h"
 #include "sim/virtual_file.h"
 
 #include <tiercel/config.h>
@@ -21,6 +21,7 @@ struct ProfileRequest {
   bool disk = false;
   bool crashes = false;
   bool tears = false;
+  std::uint32_t directories = 1;  ///< of the disk tier, at most; the seed decides
 };
 
 /// Chances of what a client does next, out of their sum.
@@ -46,9 +47,12 @@ struct Profile {
   std::vector<std::string> tenants;
   TreeShape tree;
   Habits habits;
-  FaultPlan faults;
-  std::uint64_t disk_bytes = UINT64_MAX;  ///< size of the simulated disk
+  std::vector<SimDisk::Options> disks;  ///< one a directory
+  bool has_faults = false;
+  bool deletes = true;  ///< before the end
   std::uint32_t log_pages = 0;            ///< of the tombstone log; 0: as many as usual
+  std::uint32_t absent_percent = 0;       ///< chance of a disk to be missing at a boot
+  std::uint32_t leave_per_mille = 0;      ///< disks that go away or come back, a step
   bool resizes = false;                   ///< the disk's capacity changes between boots
   std::uint32_t restart_per_mille = 2;    ///< clean restarts, a step
   bool kills_only = false;                ///< no power cut: what was acknowledged must always be there
@@ -56,6 +60,8 @@ struct Profile {
   std::uint64_t longest_to_crash = 0;     ///< IO events from boot to crash, at most; 0: none planned
 };
 
+/// The disk's capacity at a boot where that changes.
+[[nodiscard]] std::uint64_t draw_capacity(const Profile& profile, Random& random);
 [[nodiscard]] Profile draw_profile(const ProfileRequest& request, Random& random);
 [[nodiscard]] CrashStyle draw_crash_style(const ProfileRequest& request, bool kills_only, Random& random);
 

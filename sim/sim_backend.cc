@@ -39,14 +39,23 @@ Status os_failure(const char* call, int number) {
 
 }  // namespace
 
-SimBackend::SimBackend(std::shared_ptr<SimDevice> device, std::shared_ptr<OpenFile> file, const Options& options)
-    : device_(std::move(device)), file_(std::move(file)), options_(options) {
+SimBackend::SimBackend(std::shared_ptr<SimDevice> device, std::shared_ptr<SimDisk> disk, std::shared_ptr<OpenFile> file,
+                       const Options& options)
+    : device_(std::move(device)),
+      disk_(std::move(disk)),
+      file_(std::move(file)),
+      options_(options),
+      mount_(disk_->mount()) {
   file_->backends.push_back(this);
 }
 
 SimBackend::~SimBackend() {
   TIERCEL_CHECK(in_flight_.empty() || device_->gone(), "a simulated file is closed with operations in flight");
   std::erase(file_->backends, this);
+}
+
+Fault SimBackend::outage() const noexcept {
+  return is_cut_off() ? Fault::kDead : disk_->dice().outage(device_->clock().now_ns());
 }
 
 bool SimBackend::aligned(const IoOperation& operation) const noexcept {
@@ -67,14 +76,14 @@ bool SimBackend::start(const IoOperation& operation) {
                     .mark = file_->bytes.mark()};
   for (const struct iovec& buffer : started.buffers) started.bytes += buffer.iov_len;
   if (!device_->gone()) {
-    started.fault = aligned(operation) ? device_->fault_of(operation.kind) : Fault::kNone;
-    started.due_ns = device_->due_ns(started.fault);
+    started.fault = aligned(operation) ? device_->fault_of(*disk_, operation.kind) : Fault::kNone;
+    started.due_ns = device_->due_ns(*disk_, started.fault);
     device_->trace().event("io: start kind {} at {} bytes {} id {}",
                            {static_cast<std::uint64_t>(operation.kind), operation.offset, started.bytes, operation.id});
   }
   in_flight_.push_back(std::move(started));
   device_->event();
-  device_->poke();
+  disk_->poke();
   return true;
 }
 
@@ -109,7 +118,7 @@ std::size_t SimBackend::reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) 
       if (device_->random().below(4) == 0) break;  // the rest is reaped by a later call
     }
   }
-  if (count > 0) device_->poke();
+  if (count > 0) disk_->poke();
   return count;
 }
 
@@ -117,11 +126,19 @@ void SimBackend::end_stalls() {
   for (Operation& operation : in_flight_) {
     if (operation.fault != Fault::kStall && operation.fault != Fault::kFrozen) continue;
     operation.fault = device_->random().below(2) == 0 ? Fault::kNone : Fault::kError;
-    operation.due_ns = device_->due_ns(operation.fault);
+    operation.due_ns = device_->due_ns(*disk_, operation.fault);
+  }
+}
+
+void SimBackend::cut_off() {
+  for (Operation& operation : in_flight_) {
+    operation.fault = Fault::kDead;
+    operation.due_ns = device_->due_ns(*disk_, operation.fault);
   }
 }
 
 void SimBackend::collect_writes(std::vector<VirtualFile::PageWrite>& writes) const {
+  if (disk_->mount() != mount_) return;  // of a disk that was pulled out: decided then
   for (const Operation& operation : in_flight_) {
     if (operation.kind != IoKind::kWrite || operation.fault == Fault::kLostWrite) continue;
     if (operation.offset % kPageBytes != 0 || operation.bytes % kPageBytes != 0) continue;  // ends with EINVAL
@@ -135,7 +152,7 @@ void SimBackend::collect_writes(std::vector<VirtualFile::PageWrite>& writes) con
 
 std::int64_t SimBackend::end(const Operation& operation) {
   if (operation.offset % kPageBytes != 0 || operation.bytes % kPageBytes != 0) return -EINVAL;
-  if (operation.fault == Fault::kDead) return -EIO;
+  if (operation.fault == Fault::kDead || is_cut_off()) return -EIO;
   if (operation.fault == Fault::kAgain) return device_->random().below(2) == 0 ? -EINTR : -EAGAIN;
   switch (operation.kind) {
     case IoKind::kRead:
@@ -252,17 +269,16 @@ std::int64_t SimBackend::end_write(const Operation& operation) {
 // ---- control calls
 
 Result<std::uint64_t> SimBackend::size() {
-  const Fault outage = device_->faults().outage(device_->clock().now_ns());
-  if (device_->gone() || outage == Fault::kDead) return tl::unexpected(os_failure("fstat", EIO).error());
+  if (device_->gone() || outage() == Fault::kDead) return tl::unexpected(os_failure("fstat", EIO).error());
   return file_->bytes.size();
 }
 
 Status SimBackend::check_growth(std::uint64_t bytes) {
   device_->event();
-  const Fault outage = device_->faults().outage(device_->clock().now_ns());
-  if (device_->gone() || outage == Fault::kDead) return os_failure("fallocate", EIO);
-  if (options_.read_only || outage == Fault::kReadOnly) return os_failure("fallocate", EROFS);
-  const bool full = bytes > options_.growth_limit_bytes || outage == Fault::kFull;
+  const Fault now = outage();
+  if (device_->gone() || now == Fault::kDead) return os_failure("fallocate", EIO);
+  if (options_.read_only || now == Fault::kReadOnly) return os_failure("fallocate", EROFS);
+  const bool full = bytes > options_.growth_limit_bytes || now == Fault::kFull;
   if (bytes > file_->bytes.size() && full) return os_failure("fallocate", ENOSPC);
   return {};
 }

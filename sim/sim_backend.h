@@ -30,14 +30,15 @@ class SimBackend final : public IoBackend {
     bool read_only = false;
     std::uint64_t growth_limit_bytes = UINT64_MAX;  ///< the largest that the disk lets the file become
   };
-  SimBackend(std::shared_ptr<SimDevice> device, std::shared_ptr<OpenFile> file, const Options& options);
+  SimBackend(std::shared_ptr<SimDevice> device, std::shared_ptr<SimDisk> disk, std::shared_ptr<OpenFile> file,
+             const Options& options);
   SimBackend(const SimBackend&) = delete;
   SimBackend& operator=(const SimBackend&) = delete;
   ~SimBackend() override;
 
   [[nodiscard]] bool start(const IoOperation& operation) override;
   [[nodiscard]] std::size_t reap(std::span<IoReaped> reaped, std::uint64_t wait_ns) override;
-  void wake() noexcept override { device_->poke(); }
+  void wake() noexcept override { disk_->poke(); }
   [[nodiscard]] std::uint32_t depth() const noexcept override { return options_.depth; }
   [[nodiscard]] std::uint32_t alignment() const noexcept override { return kPageBytes; }
   [[nodiscard]] const char* name() const noexcept override { return "simulated"; }
@@ -51,6 +52,8 @@ class SimBackend final : public IoBackend {
   [[nodiscard]] std::uint64_t next_due_ns() const noexcept;
   /// What would never end does so soon.
   void end_stalls();
+  /// Its disk was pulled out: what is in flight ends soon, with an error.
+  void cut_off();
   /// The pages of every write that has not ended.
   void collect_writes(std::vector<VirtualFile::PageWrite>& writes) const;
 
@@ -66,6 +69,9 @@ class SimBackend final : public IoBackend {
     std::uint64_t mark = 0;  // of a sync
   };
 
+  /// Its disk is not there, or is another mount of it.
+  [[nodiscard]] bool is_cut_off() const noexcept { return !disk_->is_there() || disk_->mount() != mount_; }
+  [[nodiscard]] Fault outage() const noexcept;
   [[nodiscard]] bool aligned(const IoOperation& operation) const noexcept;
   [[nodiscard]] std::int64_t end(const Operation& operation);
   [[nodiscard]] std::int64_t end_read(const Operation& operation);
@@ -76,8 +82,10 @@ class SimBackend final : public IoBackend {
   [[nodiscard]] Status check_growth(std::uint64_t bytes);
 
   std::shared_ptr<SimDevice> device_;
+  std::shared_ptr<SimDisk> disk_;
   std::shared_ptr<OpenFile> file_;
   const Options options_;
+  const std::uint64_t mount_;
   std::vector<Operation> in_flight_;  // in the order of their start
 };
 

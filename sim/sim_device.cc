@@ -18,8 +18,8 @@ void SimDevice::event() {
   gone_ = true;
 }
 
-Fault SimDevice::fault_of(IoKind kind) {
-  const Fault fault = faults_.of(kind, clock_.now_ns(), random_);
+Fault SimDevice::fault_of(SimDisk& disk, IoKind kind) {
+  const Fault fault = disk.dice().of(kind, clock_.now_ns(), random_);
   if (fault != Fault::kNone) {
     trace_.event("device: fault {} (number in fault_plan.h) for an operation of kind {}",
                  {static_cast<std::uint64_t>(fault), static_cast<std::uint64_t>(kind)});
@@ -27,12 +27,12 @@ Fault SimDevice::fault_of(IoKind kind) {
   return fault;
 }
 
-std::uint64_t SimDevice::due_ns(Fault fault) {
+std::uint64_t SimDevice::due_ns(const SimDisk& disk, Fault fault) {
   if (fault == Fault::kStall) return UINT64_MAX;
   const std::uint64_t usual =
       latency_.least_ns + random_.below(random_.below(32) == 0 ? latency_.slow_spread_ns : latency_.spread_ns);
   if (fault == Fault::kDelay) return clock_.now_ns() + usual + random_.below(latency_.delay_ns);
-  if (fault == Fault::kFrozen) return faults_.outage_end_ns() + usual;
+  if (fault == Fault::kFrozen) return disk.dice().outage_end_ns() + usual;
   return clock_.now_ns() + usual;
 }
 

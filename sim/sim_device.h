@@ -1,5 +1,5 @@
-// SimDevice: the simulated disk and machine below the files of one boot: how long an operation takes, which one fails,
-// and at which one the machine stops.
+// SimDevice: the simulated machine below the files of one boot, over all its disks: how long an operation takes, which
+// one fails, and at which one the machine stops.
 //
 // Shared by a SimFileSystem and the backends that it opened, which may outlive it: after the crash, or when the process
 // has ended, `gone()` is true, every operation ends with EIO and changes nothing. One thread at a time.
@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
-#include "sim/fault_plan.h"
+#include "sim/sim_disk.h"
 #include "sim/trace.h"
 
 #include <cstdint>
@@ -25,26 +25,22 @@ struct DeviceLatency {
 
 class SimDevice {
  public:
-  SimDevice(ManualClock& clock, Trace& trace, Random& random, FaultDice& faults)
-      : clock_(clock), trace_(trace), random_(random), faults_(faults) {}
+  SimDevice(ManualClock& clock, Trace& trace, Random& random) : clock_(clock), trace_(trace), random_(random) {}
 
   // For the backends.
   /// Something reaches the device. At the planned one the machine stops; then it is gone.
   void event();
   [[nodiscard]] bool gone() const noexcept { return gone_; }
-  [[nodiscard]] Fault fault_of(IoKind kind);
+  [[nodiscard]] Fault fault_of(SimDisk& disk, IoKind kind);
   /// When an operation that begins now ends; UINT64_MAX: never.
-  [[nodiscard]] std::uint64_t due_ns(Fault fault);
+  [[nodiscard]] std::uint64_t due_ns(const SimDisk& disk, Fault fault);
   /// A driver waits in an IO call: time passes for it until `until_ns`.
   void block(std::uint64_t until_ns);
-  void poke() noexcept { poked_ = true; }
 
   // For the simulation.
   /// The machine stops at the `events`-th event from now on, and `stop` decides what is left.
   void plan_crash(std::uint64_t events, std::function<void()> stop);
   void set_gone() noexcept { gone_ = true; }
-  /// Was there anything for a driver since the last call?
-  [[nodiscard]] bool take_poke() noexcept { return std::exchange(poked_, false); }
   [[nodiscard]] std::uint64_t events() const noexcept { return events_; }
   /// Virtual time that passed inside IO calls: while a driver blocks, nothing else runs in a simulation.
   [[nodiscard]] std::uint64_t blocked_ns() const noexcept { return blocked_ns_; }
@@ -54,13 +50,11 @@ class SimDevice {
   [[nodiscard]] ManualClock& clock() noexcept { return clock_; }
   [[nodiscard]] Trace& trace() noexcept { return trace_; }
   [[nodiscard]] Random& random() noexcept { return random_; }
-  [[nodiscard]] FaultDice& faults() noexcept { return faults_; }
 
  private:
   ManualClock& clock_;
   Trace& trace_;
   Random& random_;
-  FaultDice& faults_;
   DeviceLatency latency_;
   std::uint64_t events_ = 0;
   std::uint64_t crash_at_ = UINT64_MAX;
@@ -69,7 +63,6 @@ class SimDevice {
   std::uint32_t blocks_in_a_row_ = 0;
   std::string violation_;
   bool gone_ = false;
-  bool poked_ = false;
 };
 
 }  // namespace tiercel::sim

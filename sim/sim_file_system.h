@@ -1,6 +1,7 @@
-// SimFileSystem: a FileSystem in memory that outlives the processes that run on it, and decides what a crash leaves.
+// SimFileSystem: a FileSystem in memory, over one disk or several, that outlives the processes that run on it, and
+// decides what a crash leaves.
 //
-// begin_boot() starts a process: what was open before is gone, locks with it. The process ends by crash() (at a planned
+// Each disk holds one directory, has faults of its own and may be missing (sim_disk.h). begin_boot() starts a process: what was open before is gone, locks with it. The process ends by crash() (at a planned
 // event of the device or by hand) or by end_process(). Renames are durable at once, as the interface promises; names
 // made or removed since the last rename may come back or vanish in a power cut. One thread at a time; a driver's thread
 // and its callers are the same in a simulation.
@@ -21,12 +22,7 @@ namespace tiercel::sim {
 
 class SimFileSystem final : public FileSystem {
  public:
-  struct Options {
-    std::string directory = "/disk";   ///< the one that exists; may not be the parent of another
-    std::uint64_t bytes = UINT64_MAX;  ///< of the whole disk
-    FaultPlan faults;
-  };
-  SimFileSystem(const Options& options, ManualClock& clock, Trace& trace, std::uint64_t seed);
+  SimFileSystem(const std::vector<SimDisk::Options>& disks, ManualClock& clock, Trace& trace, std::uint64_t seed);
   SimFileSystem(const SimFileSystem&) = delete;
   SimFileSystem& operator=(const SimFileSystem&) = delete;
   ~SimFileSystem() override;
@@ -44,7 +40,7 @@ class SimFileSystem final : public FileSystem {
   void crash(const CrashStyle& style);
   /// The same at the `events`-th event of the device from now on.
   void plan_crash(std::uint64_t events, const CrashStyle& style);
-  /// The disk is well from now on: no faults, and what stalled ends, well or with an error.
+  /// The disks are well from now on: no faults, and what stalled ends, well or with an error.
   void heal();
   void cancel_crash() {
     device_->plan_crash(UINT64_MAX / 2, [] {});
@@ -56,7 +52,18 @@ class SimFileSystem final : public FileSystem {
   /// When the next operation of any open file ends; UINT64_MAX: none will.
   [[nodiscard]] std::uint64_t next_due_ns() const noexcept;
   [[nodiscard]] SimDevice& device() noexcept { return *device_; }
-  [[nodiscard]] FaultDice& faults() noexcept { return faults_; }
+  [[nodiscard]] std::size_t disks() const noexcept { return disks_.size(); }
+  [[nodiscard]] SimDisk& disk(std::size_t index) noexcept { return *disks_[index]; }
+  [[nodiscard]] const SimDisk& disk(std::size_t index) const noexcept { return *disks_[index]; }
+  /// The disk is gone with what it has not synced, decided as by a crash; it can be mounted anew (come_back).
+  void pull_out(std::size_t disk, const CrashStyle& style);
+  /// Over all disks.
+  [[nodiscard]] std::uint64_t faults_given() const noexcept;
+  [[nodiscard]] bool has_lied() const noexcept;
+  /// For planted errors: what a disk holds now, which never happens to change with another disk's past.
+  using State = std::map<std::string, VirtualFile>;
+  [[nodiscard]] State state_of(std::size_t disk) const;
+  void put_state(std::size_t disk, const State& state);
   /// The file of a path, or null.
   [[nodiscard]] std::shared_ptr<OpenFile> find(const std::string& path) const;
   [[nodiscard]] std::uint64_t used_bytes() const noexcept;
@@ -65,14 +72,15 @@ class SimFileSystem final : public FileSystem {
   using Files = std::map<std::string, std::shared_ptr<OpenFile>>;
   class Lock;
 
-  [[nodiscard]] Status check(const std::string& path, bool changes);
-  void crash_names();
+  /// The disk that a path lies on, if it answers.
+  [[nodiscard]] Result<std::shared_ptr<SimDisk>> check(const std::string& path, bool changes);
+  void crash_files(const SimDisk& disk, const CrashStyle& style);
+  [[nodiscard]] std::uint64_t used_bytes_of(const SimDisk& disk) const noexcept;
 
-  const Options options_;
   ManualClock& clock_;
   Trace& trace_;
   Random random_;
-  FaultDice faults_;
+  std::vector<std::shared_ptr<SimDisk>> disks_;
   std::shared_ptr<SimDevice> device_;
   Files files_;
   Files durable_names_;

@@ -41,7 +41,7 @@ class SimFileSystemTest : public testing::Test {
  protected:
   void start(const FaultPlan& faults = {}, std::uint64_t seed = 1, std::uint64_t bytes = UINT64_MAX) {
     file_.reset();
-    files_.emplace(SimFileSystem::Options{.bytes = bytes, .faults = faults}, clock_, trace_, seed);
+    files_.emplace(std::vector<SimDisk::Options>{{.bytes = bytes, .faults = faults}}, clock_, trace_, seed);
     open({.create = true});
   }
   void open(const OpenOptions& options = {}) {
@@ -140,7 +140,7 @@ TEST_F(SimFileSystemTest, FaultsThatAreAdmitted) {
     ASSERT_TRUE(write(0, ones_)) << fault_name(fault);
     ASSERT_TRUE(read(0, read_));
     EXPECT_TRUE(read_.all(1));
-    EXPECT_EQ(files_->faults().given(), 1U);
+    EXPECT_EQ(files_->faults_given(), 1U);
   }
 }
 
@@ -150,7 +150,7 @@ TEST_F(SimFileSystemTest, FaultsThatAreNot) {
   ASSERT_TRUE(write(0, ones_));
   ASSERT_TRUE(read(0, read_));
   EXPECT_TRUE(read_.all(0));
-  EXPECT_TRUE(files_->faults().has_lied());
+  EXPECT_TRUE(files_->has_lied());
   start(always(Fault::kFlipRest));
   ASSERT_TRUE(write(0, ones_));
   ASSERT_TRUE(read(0, read_));

@@ -1,5 +1,6 @@
 #include "sim/simulation.h"
 
+#include "sim/absences.h"
 #include "sim/bounds.h"
 #include "sim/workload.h"
 #include "sim/world.h"
@@ -17,6 +18,7 @@ constexpr std::chrono::seconds kCloseDeadline{5};
 constexpr std::uint64_t kRecoveryLimitNs = 60'000'000'000;
 constexpr std::uint64_t kLongPauseNs = 120'000'000'000;  // more than any breaker needs to look again
 constexpr std::uint64_t kStepsPerBoundsCheck = 32;
+constexpr std::uint64_t kAbsences = 0x6162'7365'6E74'0000;  // a stream of random numbers of its own
 
 class Run {
  public:
@@ -24,16 +26,16 @@ class Run {
       : options_(options),
         random_(options.seed),
         profile_(draw_profile(options.request, random_)),
-        world_({.faults = profile_.faults,
-                .disk_bytes = profile_.disk_bytes,
+        world_({.disks = profile_.disks,
                 .log_pages = profile_.log_pages,
                 .seed = random_.next(),
                 .live_trace = options.live_trace}),
         history_(world_.trace()),
-        workload_(world_, history_, profile_, options.plant, random_.next()) {}
+        workload_(world_, history_, profile_, options.plant, random_.next()),
+        absences_(world_, options_.request, profile_, Random(options.seed ^ kAbsences).next()) {}
 
   Outcome run() {
-    history_.set_device_lied([this] { return world_.files().faults().has_lied(); });
+    history_.set_device_lied([this] { return world_.files().has_lied(); });
     start();
     for (; outcome_.steps < options_.steps && going(); ++outcome_.steps) step();
     if (going()) finish();
@@ -51,9 +53,11 @@ class Run {
                .style = draw_crash_style(options_.request, profile_.kills_only, random_)};
     }
     Config config = profile_.config;
-    if (profile_.resizes && outcome_.boots > 0)
-      config.disk.capacity = (2 + random_.below(3)) * config.host.extent_bytes;
+    if (profile_.resizes && outcome_.boots > 0) config.disk.capacity = draw_capacity(profile_, random_);
     ++outcome_.boots;
+    absences_.begin_boot(kept_ && outcome_.boots % 2 == 0);
+    kept_waited_ = kept_waited_ || !absences_.has(kept_on_);
+    plant();
     if (const Status booted = world_.boot(config, crash); !booted) {
       return history_.fail("the cache did not start: " + booted.error().message);
     }
@@ -69,18 +73,66 @@ class Run {
     workload_.pause();  // what is stored meanwhile may lose its parent: that is no orphan of the restart
     const bool settled = world_.recover(kRecoveryLimitNs);
     if (settled && !world_.crashed()) check_what_was_found();
-    if (!world_.crashed()) workload_.go_on();
+    if (!world_.crashed() && !ends_quietly_) {
+      kept_.reset();  // not settled: what is found later was perhaps deleted or evicted meanwhile
+      workload_.go_on();
+    }
   }
 
   void check_what_was_found() {
     outcome_.disk_blocks_found += world_.cache().stats().tiers[static_cast<std::size_t>(TierId::kDisk)].blocks;
-    if (kept_) workload_.check_kept(*kept_, kept_by_);
-    kept_.reset();
-    workload_.check_runs();
+    const bool waits = kept_ && !absences_.has(kept_on_);
+    if (kept_ && !waits) check_kept();
+    if (all_answer(world_)) workload_.check_runs();
     world_.settle();
+    if (waits && !history_.failed() && !world_.crashed()) wait_for_the_missing();
+  }
+
+  void check_kept() {
+    workload_.check_kept(*kept_, kept_by_, kept_waited_);
+    if (world_.crashed()) return;
+    if (kept_waited_) ++outcome_.kept_through_absence;
+    kept_.reset();
+  }
+
+  /// Of what must be found, a part is on a disk that is missing. Nothing is stored or deleted until it comes, in this
+  /// boot or a later one: then all of it is there, but for namespaces in which something was deleted (docs/disk.md).
+  void wait_for_the_missing() {
+    ends_quietly_ = random_.below(2) == 0;
+    if (ends_quietly_) return;
+    plant_empty_disks();
+    absences_.end();
+    (void)world_.scheduler().wait_until([this] { return all_on(world_); },
+                                        deadline_after(world_.clock().now_ns(), kLongPauseNs));
+    if (world_.crashed()) return;
+    check_directories(world_, history_);
+    if (history_.failed()) return;
+    check_kept();
+    workload_.check_runs();
+  }
+
+  /// Errors of the machine that never happen, for tests of the checks: as if a disk had lost what it had synced.
+  void plant() {
+    if (options_.plant != Plant::kOlderDisk || world_.files().disks() < 2) return;
+    const std::size_t disk = random_.below(world_.files().disks());
+    if (older_) world_.files().put_state(older_->first, older_->second);
+    older_.emplace(disk, world_.files().state_of(disk));
+  }
+
+  void plant_empty_disks() {
+    if (options_.plant != Plant::kEmptyDisk) return;
+    for (std::size_t i = 0; i < world_.files().disks(); ++i) {
+      if (!world_.files().disk(i).is_there()) world_.files().put_state(i, {});
+    }
   }
 
   void step() {
+    if (std::exchange(ends_quietly_, false) && !world_.crashed()) {
+      if (random_.below(2) == 0) return restart();
+      world_.files().crash(draw_crash_style(options_.request, true, random_));
+      return recover_from_crash();
+    }
+    absences_.step();
     workload_.step();
     if (const std::string wrong = world_.violation(); !wrong.empty()) return history_.fail(wrong);
     if (!world_.crashed() && random_.below(1000) < profile_.crash_per_mille) {
@@ -99,10 +151,12 @@ class Run {
 
   void recover_from_crash() {
     ++outcome_.crashes;
-    // A process that is killed on a healthy disk of the same size loses nothing that was acknowledged.
-    if (profile_.kills_only && profile_.faults.faults.bits == 0 && !profile_.resizes && !kept_) {
-      kept_ = workload_.leading_on_disk();
+    // A process that is killed on healthy disks of the same size loses nothing that was acknowledged.
+    if (profile_.kills_only && !profile_.has_faults && !profile_.resizes && !kept_) {
+      kept_ = workload_.leading_to_keep();
       kept_by_ = history_.process();
+      kept_on_ = absences_.were_there();
+      kept_waited_ = false;
       ++outcome_.kills_checked;
     }
     count_boot();
@@ -130,6 +184,7 @@ class Run {
   /// Faults end; the cache comes back by itself, and nothing has leaked.
   void finish() {
     world_.files().heal();
+    absences_.end();
     world_.files().cancel_crash();
     workload_.finish_all();
     if (world_.crashed() || history_.failed()) return;
@@ -150,6 +205,7 @@ class Run {
     workload_.finish_all();
     world_.scheduler().run_for(kLongPauseNs);
     check_nothing_held(world_, history_);
+    if (!world_.files().has_lied()) check_directories(world_, history_);
     workload_.drop_everything();
     world_.scheduler().run_for(kLongPauseNs);
     check_empty(world_, history_);
@@ -165,11 +221,13 @@ class Run {
     if (!outcome_.ok) outcome_.last_events = world_.trace().last();
     outcome_.trace_hash = world_.trace().hash();
     outcome_.events = world_.trace().events();
-    outcome_.faults = world_.files().faults().given();
+    outcome_.faults = world_.files().faults_given();
     outcome_.stored_blocks = workload_.stored_blocks();
     outcome_.loaded_blocks = workload_.loaded_blocks();
     outcome_.loaded_from_before = history_.blocks_from_before();
     outcome_.deletes = history_.deletes();
+    outcome_.boots_without = absences_.boots_without();
+    outcome_.late_disks = absences_.late();
     return std::move(outcome_);
   }
 
@@ -179,8 +237,13 @@ class Run {
   World world_;
   History history_;
   Workload workload_;
+  Absences absences_;
   std::optional<std::vector<std::size_t>> kept_;  // what must be found again
   std::uint64_t kept_by_ = 0;                     // the process that had it
+  Absences::Set kept_on_;                         // the disks that it may lie on
+  bool kept_waited_ = false;                      // for one that was missing at a boot since
+  bool ends_quietly_ = false;                     // the boot: nothing is stored in it
+  std::optional<std::pair<std::size_t, SimFileSystem::State>> older_;  // planted: a disk as it was a boot ago
   Outcome outcome_;
 };
 

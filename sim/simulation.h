@@ -39,6 +39,9 @@ struct Outcome {
   std::uint64_t disk_blocks_found = 0;   ///< after restarts, summed
   std::uint64_t loaded_from_before = 0;  ///< blocks that an earlier process had stored
   std::uint64_t deletes = 0;
+  std::uint64_t boots_without = 0;         ///< boots at which a disk was missing
+  std::uint64_t late_disks = 0;            ///< disks that came, or came back, in the middle of a boot
+  std::uint64_t kept_through_absence = 0;  ///< of the kills checked: after boots without a disk
   std::uint64_t full_logs = 0;  ///< of tombstones, which then began anew
 };
 

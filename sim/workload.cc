@@ -155,25 +155,27 @@ void Workload::check_runs() {
   }
 }
 
-std::vector<std::size_t> Workload::leading_on_disk() {
+std::vector<std::size_t> Workload::leading_to_keep() {
   std::vector<std::size_t> blocks;
   for (std::size_t i = 0; i < clients_.size(); ++i) {
     for (const Namespace& space : namespaces_[i]) {
       for (const Conversation& conversation : space.conversations) {
-        blocks.push_back(client(i).leading_on_disk(conversation));
+        blocks.push_back(history_.must_be_kept(conversation.keys, client(i).leading_on_disk(conversation)));
       }
     }
   }
   return blocks;
 }
 
-void Workload::check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process) {
+void Workload::check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process, bool undeleted_only) {
   auto expected = blocks.begin();
   for (std::size_t i = 0; i < clients_.size(); ++i) {
     for (const Namespace& space : namespaces_[i]) {
       for (const Conversation& conversation : space.conversations) {
         if (world_.crashed() || history_.failed()) return;
-        client(i).check_kept(conversation, *expected++, process);
+        const std::size_t kept = *expected++;
+        if (undeleted_only && history_.had_deletes(conversation.keys.front())) continue;
+        client(i).check_kept(conversation, kept, process);
       }
     }
   }

@@ -28,10 +28,11 @@ class Workload {
 
   /// After a restart, when the cache has read what it has.
   void check_runs();
-  /// Of every conversation: how many leading blocks are on disk, as the cache says.
-  [[nodiscard]] std::vector<std::size_t> leading_on_disk();
-  /// The same blocks are still there, and can be loaded.
-  void check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process);
+  /// At a kill, of every conversation: how many leading blocks that are on disk, as the cache says, must be found again.
+  [[nodiscard]] std::vector<std::size_t> leading_to_keep();
+  /// Those blocks are still there, and can be loaded. `undeleted_only`: looks at namespaces alone in which nothing was
+  /// ever deleted.
+  void check_kept(const std::vector<std::size_t>& blocks, std::uint64_t process, bool undeleted_only);
   /// Ends what is open and judges it.
   void finish_all();
   /// Deletes everything that anybody stored.

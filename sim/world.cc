@@ -31,7 +31,7 @@ World::World(const Options& options)
     : seed_(options.seed),
       log_pages_(options.log_pages),
       trace_(clock_, options.live_trace),
-      files_({.bytes = options.disk_bytes, .faults = options.faults}, clock_, trace_, stream(options.seed, 3)) {}
+      files_(options.disks, clock_, trace_, stream(options.seed, 3)) {}
 
 World::~World() {
   if (process_ != nullptr) wind_down();

@@ -1,4 +1,4 @@
-// World: one simulated machine: its clock, its disk, and the process with the cache that runs on it, boot after boot.
+// World: one simulated machine: its clock, its disks, and the process with the cache that runs on it, boot after boot.
 //
 // boot() opens the real cache over the simulated executor, copies and files; close() and end() end it in peace,
 // wind_down() lets a process that crashed run out without effect. Sessions and handles of a boot are dropped before
@@ -27,9 +27,8 @@ namespace tiercel::sim {
 class World {
  public:
   struct Options {
-    FaultPlan faults;
-    std::uint64_t disk_bytes = UINT64_MAX;  ///< size of the simulated disk
-    std::uint32_t log_pages = 0;            ///< of the tombstone log; 0: as many as usual
+    std::vector<SimDisk::Options> disks;
+    std::uint32_t log_pages = 0;  ///< of the tombstone log; 0: as many as usual
     std::uint64_t seed = 1;
     std::FILE* live_trace = nullptr;
   };

@@ -38,7 +38,7 @@ struct DiskCheckReport {
   std::uint64_t data_bytes = 0;  ///< room for blocks
   std::uint64_t extents = 0;
   std::uint64_t used_extents = 0;  ///< cut into slots
-  std::uint64_t starts = 0;        ///< how often a cache has opened it
+  std::uint64_t boot_epoch = 0;    ///< rises at each start, also to the highest of the cache's other directories
   bool clean = false;              ///< closed in order the last time
   std::uint64_t blocks = 0;        ///< with a good header
   std::uint64_t block_bytes = 0;

@@ -124,7 +124,9 @@ CacheCore::CacheCore(Parts parts)
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
       disk_store_(store_.index(), static_cast<std::uint32_t>(config_.disk.directories.size())),
       demotions_(config_.disk.directories.empty() ? 0 : store_.slots().slot_ids()),
-      disk_progress_(config_.disk.directories.size()) {
+      disk_progress_(config_.disk.directories.size()),
+      orphans_(environment_.seed),
+      headers_(config_.disk.directories.size()) {
   if (config_.disk.directories.empty()) return;
   store_.attach(&disk_store_, &demotions_);
   if (config_.disk.admission == Admission::kSecondSight) {

@@ -20,6 +20,7 @@
 #include "cache/environment.h"
 #include "cache/host_store.h"
 #include "cache/session_backend.h"
+#include "cache/waiting_blocks.h"
 #include "memory/arena.h"
 #include "model/block_checksum.h"
 #include "policy/admission.h"
@@ -135,6 +136,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// One turn of a directory's driver, which is one thread or the simulator; waits at most `wait_ns`. False: it is
   /// closed and nothing is in flight.
   bool step_disk(std::size_t index, std::uint64_t wait_ns);
+  /// Nobody will ever call step_disk for the directory: it is off.
+  void disk_without_driver(std::size_t index, const std::string& why);
   /// Changes while the directory's device answers; for whoever waits for its end. Any thread.
   [[nodiscard]] std::uint64_t disk_sign_of_life(std::size_t index) const;
   [[nodiscard]] const std::string& disk_path(std::size_t index) const { return disks_[index]->path(); }
@@ -179,6 +182,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void touch_disk(std::span<const BlockName> used, std::uint64_t now_ns) TIERCEL_REQUIRES(mutex_);
   void reconsider_demotions(std::span<const BlockName> tail_first) noexcept;
   void reconsider_demotions(std::span<const BlockHash> head_first) noexcept;
+  void demote_cut_off() noexcept;
   void kick_demotion() noexcept;
   void run_demotion() noexcept;
   struct Demotion;
@@ -201,12 +205,12 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
     enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted, kGone };
     std::vector<Result> results;                                ///< of a slice
     std::vector<DiskPlace> replaced;                            ///< older copies that gave way: to be cleared
-    std::vector<std::pair<std::uint32_t, DiskBlock>> children;  ///< with their directory: their parent has come
+    std::vector<WaitingPlace> children;         ///< their parent has come
   };
   void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
       TIERCEL_REQUIRES(orphans_mutex_);
-  void adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
-  void take_children(const BlockHash& parent, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void adopt_children(Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void wait_for_parent(const BlockHash& parent, WaitingPlace place, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
   using NewestDeletes = std::map<BlockHash, std::uint64_t>;
   [[nodiscard]] std::uint64_t drop_orphans(bool all, const NewestDeletes& deleted) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
@@ -267,8 +271,10 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   Recovery recovery_ TIERCEL_GUARDED_BY(mutex_);
   std::list<Tombstone> deletes_under_way_ TIERCEL_GUARDED_BY(mutex_);  // begun, and not among the burials yet
   Mutex orphans_mutex_;                                                // taken before mutex_
-  std::map<BlockHash, std::vector<std::pair<std::uint32_t, DiskBlock>>> orphans_
-      TIERCEL_GUARDED_BY(orphans_mutex_);  // by the block before them, with their directory
+  WaitingBlocks orphans_ TIERCEL_GUARDED_BY(orphans_mutex_);
+  std::uint64_t orphans_refused_ TIERCEL_GUARDED_BY(orphans_mutex_) = 0;  // more than may wait
+  using ReadHeader = std::function<bool(std::uint32_t slot, DiskBlock& to)>;
+  std::vector<ReadHeader> headers_ TIERCEL_GUARDED_BY(orphans_mutex_);  // of the directories' files
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };
 

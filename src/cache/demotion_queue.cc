@@ -56,6 +56,13 @@ void DemotionQueue::rotate() noexcept {
   append(slot);
 }
 
+bool DemotionQueue::bring_in(SlotId slot) noexcept {
+  if (std::exchange(nodes_[first_].second_turn, true)) return false;
+  push(slot);
+  bring_forward(slot);
+  return true;
+}
+
 void DemotionQueue::bring_forward(SlotId slot) noexcept {
   if (!holds(slot) || slot == first_) return;
   unlink(slot);

@@ -21,6 +21,7 @@ namespace tiercel::detail {
 namespace {
 constexpr std::size_t kPerSlice = 4;      // each may have evicted some tens of blocks for its slot
 constexpr std::size_t kEvictedMost = 64;  // by one begin_write
+constexpr SlotId kLookedAt = 128;         // slots a lock hold, of a walk that only looks
 }  // namespace
 
 struct CacheCore::Demotion {
@@ -33,14 +34,16 @@ struct CacheCore::Demotion {
   Budget::Units bytes;
 };
 
-/// Of a block that was stored or used.
+/// Of a block that was stored or used. One that continues on disk (what was found there waited for it) is written
+/// whatever admission says: it can leave the arena only when it has a copy below.
 void CacheCore::consider_demotion(BlockId id) {
   if (disks_.empty()) return;
   const BlockEntry& entry = store_.table()[id];
   if (is_present(store_.table().state(id, TierId::kDisk)) || !is_readable(store_.table().state(id, TierId::kHost))) {
     return;
   }
-  if (!admission_->admit(entry.hash)) return counters_.demotions_not_admitted.add();
+  const bool wanted = admission_->admit(entry.hash) || store_.table().children_in(id, TierId::kDisk) > 0;
+  if (!wanted) return counters_.demotions_not_admitted.add();
   demotions_.push(store_.table().slot(id, TierId::kHost));
 }
 
@@ -70,6 +73,22 @@ void CacheCore::reconsider_demotions(std::span<const BlockHash> head_first) noex
     MutexLock lock(mutex_);
     for (const std::size_t end = std::min(done + kSlice, head_first.size()); done < end; ++done) {
       if (const BlockId id = store_.table().find(head_first[done], 0); id != kNoBlock) consider_demotion(id);
+    }
+  }
+  kick_demotion();
+}
+
+/// All such blocks: their copies were lost with a directory, or could not be written while a directory was off.
+void CacheCore::demote_cut_off() noexcept {
+  for (SlotId slot = 0, slots = slot_ids(); slot < slots;) {
+    MutexLock lock(mutex_);
+    for (const SlotId end = std::min(slot + kLookedAt, slots); slot < end; ++slot) {
+      if (!store_.slots().is_used(slot)) continue;
+      const BlockId id{store_.slots().owner(slot)};
+      if (id == kNoBlock || store_.table().children_in(id, TierId::kDisk) == 0) continue;
+      const bool alone = is_readable(store_.table().state(id, TierId::kHost)) &&
+                         !is_present(store_.table().state(id, TierId::kDisk));
+      if (alone) demotions_.push(slot);
     }
   }
   kick_demotion();
@@ -136,11 +155,15 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
     if (begun == DiskStore::Begun::kNoParent) {
       // Its parent goes first; where that has been sent to the end, this goes behind it. So a queue in any order is
       // done in as many looks as it has blocks, and again as many for second turns.
-      const SlotId parent = store_.table().slot(store_.table()[held->id].parent, TierId::kHost);
+      const BlockId above = store_.table()[held->id].parent;
+      const SlotId parent = store_.table().slot(above, TierId::kHost);
       if (demotions_.holds(parent) && !demotions_.had_another_turn(parent)) {
         demotions_.bring_forward(parent);
         continue;
       }
+      // One that was not admitted, or whose write failed, is asked for by what continues it.
+      const bool there = is_readable(store_.table().state(above, TierId::kHost));
+      if (there && !demotions_.holds(parent) && demotions_.bring_in(parent)) continue;
       if (demotions_.give_another_turn()) continue;
       if (demotions_.holds(parent)) {
         demotions_.rotate();

@@ -25,18 +25,23 @@ void DiskDrivers::start(const std::shared_ptr<CacheCore>& core, const std::share
       ++progress_->running;
     }
     try {
-      threads_.emplace_back([core, files, index, progress = progress_] {
+      threads_.push_back(spawn_([core, files, index, progress = progress_] {
         while (core->step_disk(index, kTurnNs)) {
         }
         const MutexLock lock(progress->mutex);
         progress->done[index] = true;
         --progress->running;
         progress->ended.notify_all();
-      });
-    } catch (const std::system_error&) {
-      const MutexLock lock(progress_->mutex);
-      --progress_->running;
-      throw;
+      }));
+    } catch (const std::system_error& error) {
+      threads_.emplace_back();
+      {
+        const MutexLock lock(progress_->mutex);
+        progress_->done[index] = true;
+        --progress_->running;
+      }
+      core->disk_without_driver(index, error.what());
+      continue;
     }
     (void)pthread_setname_np(threads_.back().native_handle(), fmt::format("tiercel-disk-{}", index).c_str());
   }

@@ -1,5 +1,5 @@
 // Goal: a cache that is closed at once ends the drivers of healthy directories in order, and leaves behind only those
-// whose device does not answer. Method: real threads over files in memory; operations of one directory are held back,
+// whose device does not answer; one that gets no thread is off, and the others serve. Method: real threads over files in memory; operations of one directory are held back,
 // or all writes take their time.
 #include "cache/disk_drivers.h"
 #include "base/executor.h"
@@ -15,6 +15,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
 #include <thread>
 
 namespace tiercel {
@@ -27,7 +30,8 @@ constexpr std::uint64_t kBlockBytes = 64_KiB;
 
 class DiskDriversTest : public ::testing::Test {
  protected:
-  DiskDriversTest() {
+  DiskDriversTest() : DiskDriversTest(Directories{}) {}
+  explicit DiskDriversTest(Directories without_thread) : without_thread_(std::move(without_thread)) {
     Config config{.host = {.capacity = 8_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = 64_KiB}};
     config.disk.directories = {"/a", "/b", "/c"};
     config.disk.capacity = 24_MiB;
@@ -84,7 +88,12 @@ class DiskDriversTest : public ::testing::Test {
         return std::make_unique<DelayedBackend>(std::move(file), stuck_);
       });
   std::shared_ptr<detail::CacheCore> core_;
-  detail::DiskDrivers drivers_;
+  const Directories without_thread_;
+  std::size_t asked_ = 0;
+  detail::DiskDrivers drivers_{[this](std::function<void()> work) {
+    if (std::ranges::find(without_thread_, asked_++) == without_thread_.end()) return std::thread(std::move(work));
+    throw std::system_error(EAGAIN, std::generic_category());
+  }};
   std::optional<Cache> cache_;
   std::optional<Session> session_;
 };
@@ -113,6 +122,38 @@ TEST_F(DiskDriversTest, only_the_directory_that_does_not_answer_is_left_behind) 
   EXPECT_TRUE(closed_in_order("/c"));
   EXPECT_EQ(core_->close(0ns).error().code, ErrorCode::kTimeout);  // the memory of what it was asked for
   stuck_->release_all();                                           // late, into memory that is still there
+}
+
+class OneWithoutAThread : public DiskDriversTest {
+ protected:
+  OneWithoutAThread() : DiskDriversTest(Directories{1}) {}
+};
+
+TEST_F(OneWithoutAThread, is_off_and_says_why_and_the_others_serve) {
+  EXPECT_EQ(state_of(0), DiskDirectoryState::kOn);
+  EXPECT_EQ(state_of(1), DiskDirectoryState::kOff);
+  EXPECT_EQ(state_of(2), DiskDirectoryState::kOn);
+  EXPECT_NE(core_->disk_reports().at(1).cause.find("gives no thread"), std::string::npos);
+  store(20);
+  while (core_->stats().tiers[1].blocks < 20) std::this_thread::yield();
+  EXPECT_EQ(close_at_once(), Directories());
+  EXPECT_TRUE(closed_in_order("/a"));
+  EXPECT_FALSE(memory_.exists("/b/tiercel.kv").value());
+  EXPECT_TRUE(closed_in_order("/c"));
+  EXPECT_TRUE(core_->close(0ns));
+}
+
+class AllWithoutAThread : public DiskDriversTest {
+ protected:
+  AllWithoutAThread() : DiskDriversTest(Directories{0, 1, 2}) {}
+};
+
+TEST_F(AllWithoutAThread, leave_the_host_tier) {
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(state_of(i), DiskDirectoryState::kOff) << i;
+  store(20);
+  EXPECT_EQ(core_->stats().tiers[0].blocks, 20U);
+  EXPECT_EQ(close_at_once(), Directories());
+  EXPECT_TRUE(core_->close(0ns));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // What a directory of the disk tier tells the core: its file is open, blocks were found, all were, it is lost, its
 // state changed. And the driver's turn.
 //
-// Indexing runs beside serving, on the drivers: headers come in table order, a block whose parent has not come waits
-// in `orphans_`; what waits when all directories are indexed has lost its parent and is dropped. While a directory is
-// not there, what waits may have its parent in it: it keeps its slot as long as there is other room, and is not served;
-// a quarter of index.blocks may wait so.
+// Indexing runs beside serving, on the drivers: headers come in table order, of a block whose parent has not come the
+// place waits in `orphans_` (22 to 25 bytes), and its header is read again when that comes; what waits when all
+// directories are indexed has lost its parent and is dropped. While a directory is not there, what waits may have its
+// parent in it: it keeps its slot as long as there is other room, and is not served. At most index.blocks wait.
 // A block below a deleted one (of the log, or deleted meanwhile) does not come back: the logs are forgotten when writes
 // begin, so what could be below a deleted one does not wait beyond that. The core's lock is held for kSlice blocks.
 #include "base/log.h"
@@ -15,7 +15,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
+#include <array>
+#include <new>
 #include <utility>
 
 namespace tiercel::detail {
@@ -36,6 +37,10 @@ bool CacheCore::step_disk(std::size_t index, std::uint64_t wait_ns) {
   return disks_[index]->tier().step(wait_ns);
 }
 
+void CacheCore::disk_without_driver(std::size_t index, const std::string& why) {
+  disks_[index]->tier().give_up("the system gives no thread for it (" + why + "); the next start tries again");
+}
+
 bool CacheCore::disks_settled() {
   MutexLock lock(mutex_);
   return std::ranges::all_of(disk_progress_, &DiskProgress::settled);
@@ -49,6 +54,10 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
                                                 .min_slot_bytes = opened.min_slot_bytes,
                                                 .slot_bytes = opened.slot_bytes});
   Burials waiting;
+  {
+    const MutexLock orphans_lock(orphans_mutex_);
+    headers_[index] = opened.header;
+  }
   {
     MutexLock lock(mutex_);
     disk_store_.open(index, shape);
@@ -120,11 +129,7 @@ void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> block
     const auto slice = blocks.subspan(done, std::min(kSlice, blocks.size() - done));
     adopt_slice(index, slice, found);
     done += slice.size();
-    while (!found.children.empty()) {  // they waited for what has just come
-      const auto [directory, block] = found.children.back();
-      found.children.pop_back();
-      adopt_child(directory, block, found);
-    }
+    while (!found.children.empty()) adopt_children(found);
   }
   clear_places(found.replaced);
 }
@@ -144,41 +149,62 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const DiskBlock& block = blocks[i];
     if (found.results[i] == Found::Result::kWaits) {
-      orphans_[block.parent].emplace_back(index, block);
+      wait_for_parent(block.parent, {.directory = index, .slot = block.slot}, found);
       continue;
     }
     if (found.results[i] == Found::Result::kUnwanted) disks_[index]->tier().clear(block.slot);
-    take_children(block.hash, found);
+    orphans_.take(block.hash, found.children);  // also of one that is known in a newer generation
   }
 }
 
-/// A block that has waited for the one before it.
-void CacheCore::adopt_child(std::uint32_t index, const DiskBlock& block, Found& found) {
-  const std::uint64_t now = clock().now_ns();
-  Found::Result result = Found::Result::kGone;
-  make_room(found.replaced, 2);
-  {
-    MutexLock lock(mutex_);
-    if (disk_store_.end_waiting(index, block.slot)) {
-      result = adopt_one(index, block, now, found.replaced);
-      if (result != Found::Result::kAdopted) disk_store_.begin_waiting(index, block.slot);
-      if (result == Found::Result::kUnwanted) {
-        if (const auto place = disk_store_.drop_waiting(index, block.slot)) found.replaced.push_back(*place);
-      }
+/// No more than index.blocks wait: so many can be in the index.
+void CacheCore::wait_for_parent(const BlockHash& parent, WaitingPlace place, Found& found) {
+  if (orphans_.size() < config_.index.blocks) {
+    try {
+      return orphans_.add(parent, place);
+    } catch (const std::bad_alloc&) {
     }
   }
-  if (result == Found::Result::kWaits) {
-    orphans_[block.parent].emplace_back(index, block);
-  } else if (result != Found::Result::kGone) {
-    take_children(block.hash, found);
-  }
+  ++orphans_refused_;
+  make_room(found.replaced, 1);
+  MutexLock lock(mutex_);
+  if (const auto dropped = disk_store_.drop_waiting(place.directory, place.slot)) found.replaced.push_back(*dropped);
+  disk_store_.count_orphans(1);
 }
 
-/// Of a block that was adopted, or is known in a newer generation: what follows it can be reached.
-void CacheCore::take_children(const BlockHash& parent, Found& found) {
-  if (orphans_.empty()) return;
-  if (auto children = orphans_.extract(parent)) {
-    std::ranges::copy(children.mapped(), std::back_inserter(found.children));
+/// A slice of those that have waited for what has just come.
+void CacheCore::adopt_children(Found& found) {
+  struct Child {
+    WaitingPlace place;
+    DiskBlock block;
+    Found::Result result = Found::Result::kGone;
+  };
+  std::array<Child, kSlice> children;
+  std::size_t count = 0;
+  for (; count < kSlice && !found.children.empty(); ++count) {
+    children[count].place = found.children.back();
+    found.children.pop_back();
+  }
+  const std::uint64_t now = clock().now_ns();
+  make_room(found.replaced, 2 * count);
+  {
+    MutexLock lock(mutex_);
+    for (auto& [place, block, result] : std::span(children).first(count)) {
+      // As long as it waits nobody writes its header: it is read under this lock.
+      if (!disk_store_.end_waiting(place.directory, place.slot)) continue;
+      const bool named = headers_[place.directory](place.slot, block);
+      result = named ? adopt_one(place.directory, block, now, found.replaced) : Found::Result::kUnwanted;
+      if (result != Found::Result::kAdopted) disk_store_.begin_waiting(place.directory, place.slot);
+      if (result != Found::Result::kUnwanted) continue;
+      if (const auto dropped = disk_store_.drop_waiting(place.directory, place.slot)) found.replaced.push_back(*dropped);
+    }
+  }
+  for (const auto& [place, block, result] : std::span(children).first(count)) {
+    if (result == Found::Result::kWaits) {
+      wait_for_parent(block.parent, place, found);
+    } else if (result != Found::Result::kGone) {
+      orphans_.take(block.hash, found.children);
+    }
   }
 }
 
@@ -304,7 +330,7 @@ void CacheCore::settle_disks() {
                                "or more wait for one than may",
                                orphans));
   }
-  kick_demotion();
+  demote_cut_off();
   wake();  // whoever waits for a warm start
 }
 
@@ -312,34 +338,34 @@ void CacheCore::settle_disks() {
 /// have been of a block before them that nobody knows), and what is more than may wait. Answers how many.
 std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
   const std::uint64_t most =
-      environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks / 4;
+      environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks;
   std::uint64_t kept = 0;
   const auto unwanted = [&](const DiskBlock& block) {
     const auto newest = deleted.find(block.fingerprint);
-    return all || (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
+    return (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
   };
-  std::uint64_t dropped = 0;
-  std::vector<DiskPlace> places;
-  for (auto at = orphans_.begin(); at != orphans_.end();) {
-    auto& waiting = at->second;
-    const auto gone = std::ranges::partition(waiting, [&](const auto& one) { return !unwanted(one.second); });
-    for (auto next = gone.begin(); next != gone.end();) {
-      const auto end = next + std::min<std::ptrdiff_t>(kSlice, gone.end() - next);
-      places.clear();
-      places.reserve(kSlice);
-      {
-        MutexLock lock(mutex_);
-        for (; next != end; ++next) {
-          if (const auto place = disk_store_.drop_waiting(next->first, next->second.slot)) places.push_back(*place);
-        }
-        disk_store_.count_orphans(places.size());
+  std::uint64_t dropped = std::exchange(orphans_refused_, 0);
+  std::vector<DiskPlace> ended;
+  ended.reserve(WaitingBlocks::kBatch);
+  orphans_.sweep([&](std::span<const WaitingPlace> places, std::span<bool> gone) TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
+    ended.clear();
+    {
+      MutexLock lock(mutex_);
+      for (std::size_t i = 0; i < places.size(); ++i) {
+        const auto [directory, slot] = places[i];
+        DiskBlock block;
+        gone[i] = !disk_store_.end_waiting(directory, slot);  // it was needed for another block
+        if (gone[i]) continue;
+        gone[i] = all || !headers_[directory](slot, block) || unwanted(block);
+        disk_store_.begin_waiting(directory, slot);
+        if (!gone[i]) continue;
+        if (const auto place = disk_store_.drop_waiting(directory, slot)) ended.push_back(*place);
       }
-      dropped += places.size();
-      clear_places(places);
+      disk_store_.count_orphans(ended.size());
     }
-    waiting.erase(gone.begin(), gone.end());
-    at = waiting.empty() ? orphans_.erase(at) : std::next(at);
-  }
+    dropped += ended.size();
+    clear_places(ended);
+  });
   return dropped;
 }
 
@@ -347,11 +373,11 @@ std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
 
 void CacheCore::disk_lost(std::uint32_t index) {
   {
-    MutexLock orphans_lock(orphans_mutex_);
-    for (auto at = orphans_.begin(); at != orphans_.end();) {
-      std::erase_if(at->second, [&](const auto& waiting) { return waiting.first == index; });
-      at = at->second.empty() ? orphans_.erase(at) : std::next(at);
-    }
+    const MutexLock orphans_lock(orphans_mutex_);
+    headers_[index] = {};
+    orphans_.sweep([index](std::span<const WaitingPlace> places, std::span<bool> gone) {
+      for (std::size_t i = 0; i < places.size(); ++i) gone[i] = places[i].directory == index;
+    });
   }
   DiskStore::Shape gone;
   for (std::uint32_t cursor = 0;;) {
@@ -383,7 +409,7 @@ void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::st
     if (unsettled) progress.settled = true;
   }
   if (unsettled) settle_disks();
-  if (state == DiskState::kOn) kick_demotion();
+  if (state == DiskState::kOn) demote_cut_off();
 }
 
 /// What waits to be written is written, as far as the deadline allows; then the directories take no more, and what has

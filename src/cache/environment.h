@@ -22,8 +22,8 @@ struct Environment {
   std::uint32_t disk_log_pages = 0;  ///< of the tombstone log of a file that is made; 0: as many as usual
   /// Deletes that wait for a directory; of more, all that the directory holds is given up instead. Tests take few.
   std::size_t most_waiting_deletes = 16'384;
-  /// Blocks that wait, after indexing, for a directory that is not there (about 300 bytes each); more are dropped. 0: a
-  /// quarter of index.blocks. Tests take few.
+  /// Blocks that wait, after indexing, for a directory that is not there (22 to 25 bytes each); more are dropped. 0:
+  /// index.blocks. Tests take few.
   std::size_t most_waiting_blocks = 0;
 };
 

@@ -76,8 +76,8 @@ std::string verdict(const DiskCheckReport& report, const Flags& flags, int statu
 
 std::string report_text(const DiskCheckReport& report, const Flags& flags, int status) {
   std::string text =
-      fmt::format("{}: {}, {} of {} extents in use, opened {}, {}\n", report.path, format_bytes(report.data_bytes),
-                  report.used_extents, report.extents, counted(report.starts, "time"),
+      fmt::format("{}: {}, {} of {} extents in use, boot epoch {}, {}\n", report.path, format_bytes(report.data_bytes),
+                  report.used_extents, report.extents, report.boot_epoch,
                   report.clean ? "closed in order" : "not closed in order");
   text += fmt::format("ok    {}, {}\n", counted(report.blocks - report.bad_blocks, "block"),
                       flags.headers_only
@@ -97,7 +97,7 @@ nlohmann::json report_json(const DiskCheckReport& report, int status) {
                       {"data_bytes", report.data_bytes},
                       {"extents", report.extents},
                       {"used_extents", report.used_extents},
-                      {"starts", report.starts},
+                      {"boot_epoch", report.boot_epoch},
                       {"clean", report.clean},
                       {"blocks", report.blocks},
                       {"block_bytes", report.block_bytes},

@@ -136,6 +136,7 @@ TEST_F(Program, FsckOfAGoodFile) {
   const std::string before = content();
   const ChildOutcome outcome = run({"fsck", kv()});
   EXPECT_EQ(outcome.exit_status, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("in use, boot epoch 1, closed in order"));
   EXPECT_THAT(outcome.output, HasSubstr("ok    12 blocks"));
   EXPECT_THAT(outcome.output, HasSubstr("all is well"));
   const auto json = json_of(run({"fsck", kv() + "/tiercel.kv", "--json"}));

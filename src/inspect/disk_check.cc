@@ -70,7 +70,7 @@ Result<DiskCheckReport> check_disk_file(const std::string& path, const DiskCheck
                          .data_bytes = report.layout.data_end() - report.layout.data_begin(),
                          .extents = report.layout.extents(),
                          .used_extents = report.cut_extents,
-                         .starts = report.boot_epoch,
+                         .boot_epoch = report.boot_epoch,
                          .clean = report.clean,
                          .blocks = report.blocks,
                          .block_bytes = report.block_bytes,

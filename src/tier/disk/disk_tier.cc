@@ -42,6 +42,8 @@ bool DiskTier::idle() const noexcept { return engine_->idle(); }
 
 void DiskTier::discard() noexcept { engine_->discard(); }
 
+void DiskTier::give_up(const std::string& cause) { engine_->give_up(cause); }
+
 bool DiskTier::step(std::uint64_t wait_ns) { return engine_->step(wait_ns); }
 
 }  // namespace tiercel

@@ -91,6 +91,10 @@ class DiskEvents {
     std::span<const std::uint64_t> slot_bytes;  ///< a number an extent; 0: free
     std::span<const Tombstone> tombstones;      ///< of the log
     bool discarded = false;                     ///< by discard(): nothing of what was there is left
+    /// What the header of a slot says that on_found has named; false if there is none. From any thread, as long as
+    /// nobody has cleared, buried or written the slot since; also when the file is lost or closed. It keeps the header
+    /// table in memory.
+    std::function<bool(std::uint32_t slot, DiskBlock& to)> header{};
   };
   virtual void on_opened(const Opened& opened) = 0;
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may
@@ -181,6 +185,8 @@ class DiskTier {
   /// All that the file holds, or the file that a directory has when it appears, is to be given up: as soon as it can be
   /// written it is removed and made anew (on_lost, if it was open, then on_opened).
   void discard() noexcept;
+  /// Instead of step(), for ever: nobody drives it. It is off.
+  void give_up(const std::string& cause);
   /// Does what there is to do, waiting at most `wait_ns` for something. False: closed and idle.
   bool step(std::uint64_t wait_ns);
 

@@ -38,6 +38,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   [[nodiscard]] DiskCounters counters() const;
   [[nodiscard]] bool idle() const noexcept;
   void discard() noexcept { discard_wanted_ = true; }
+  void give_up(const std::string& cause) { set_state(DiskState::kOff, cause); }
   bool step(std::uint64_t wait_ns);
 
  private:

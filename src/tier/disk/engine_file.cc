@@ -153,7 +153,11 @@ void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {
                      .epoch = epoch_,
                      .slot_bytes = sizes,
                      .tombstones = tombstones,
-                     .discarded = discards_});
+                     .discarded = discards_,
+                     .header = [held = volume_->share_metadata()](std::uint32_t slot, DiskBlock& to) {
+                       // The epochs are the driver's to read; what on_found has named was looked at with them.
+                       return held->examine({.slot = slot, .epochs = UINT64_MAX}, to).fault == disk::Fault::kNone;
+                     }});
   update_doors();
 }
 

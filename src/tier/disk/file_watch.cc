@@ -13,6 +13,8 @@ std::uint64_t superblock_offset(const Metadata& metadata) {
 
 /// One look that finds another superblock may be a read that went wrong; this many in a row are another file.
 constexpr std::uint32_t kMismatches = 2;
+/// Probes that the device answers with an error: by then it is time to look for the file by its path.
+constexpr std::uint32_t kFailedProbes = 8;
 
 }  // namespace
 
@@ -20,6 +22,7 @@ void FileWatch::reset() noexcept {
   running_ = false;
   next_look_ns_ = deadline_after(clock_.now_ns(), options_.probe_interval_ns);
   mismatches_ = 0;
+  failed_probes_ = 0;
   lost_.reset();
 }
 
@@ -49,13 +52,20 @@ void FileWatch::look(const Metadata& metadata, bool probe) {
   io.done = [this, &metadata, cut_off, bytes = pages.get(), probe](const Status& status) {
     const std::uint64_t now_ns = clock_.now_ns();
     const Status outcome = looked(metadata, bytes, cut_off, status);
-    if (probe) return breaker_.on_probe(outcome.has_value(), now_ns, outcome ? "" : outcome.error().message);
+    if (probe) return probed(outcome, now_ns);
     if (outcome) return;
     if (outcome.error().code == ErrorCode::kTimeout) return breaker_.on_stall(now_ns, outcome.error().message);
     breaker_.on_read_failure(now_ns, outcome.error().message);
   };
   io.ended = [this] { running_ = false; };
   device_.submit(std::move(io));
+}
+
+void FileWatch::probed(const Status& outcome, std::uint64_t now_ns) {
+  breaker_.on_probe(outcome.has_value(), now_ns, outcome ? "" : outcome.error().message);
+  const bool refused = !outcome && outcome.error().code == ErrorCode::kIo && outcome.error().os_error != 0;
+  failed_probes_ = refused ? failed_probes_ + 1 : 0;
+  if (failed_probes_ >= kFailedProbes) lost_ = {.cause = outcome.error().message};
 }
 
 Status FileWatch::looked(const Metadata& metadata, const std::byte* pages, const std::string& cut_off,

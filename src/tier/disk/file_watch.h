@@ -1,6 +1,8 @@
 // FileWatch: looks at intervals whether the file is still the one that was opened, and runs the breaker's probes.
 //
 // A look compares the file's size and reads the superblocks; a probe of writes rewrites the page that is kept for it.
+// A file of which many probes in a row cannot be read counts as lost: the disk may have been unplugged and mounted again,
+// and then only its path leads to what is there now.
 // One operation at a time: one that hangs is waited for, however long, because its end is what is wanted to be known.
 // The driver's thread only.
 #pragma once
@@ -36,6 +38,7 @@ class FileWatch {
   void look(const Metadata& metadata, bool probe);
   [[nodiscard]] Status looked(const Metadata& metadata, const std::byte* pages, const std::string& cut_off,
                               const Status& status);
+  void probed(const Status& outcome, std::uint64_t now_ns);
   void probe_writes();
 
   const DiskOptions& options_;
@@ -45,7 +48,8 @@ class FileWatch {
   DiskCounters& counters_;
   bool running_ = false;
   std::uint64_t next_look_ns_ = 0;
-  std::uint32_t mismatches_ = 0;  // looks in a row that found another superblock
+  std::uint32_t mismatches_ = 0;     // looks in a row that found another superblock
+  std::uint32_t failed_probes_ = 0;  // of reads, in a row
   std::optional<Lost> lost_;
 };
 
