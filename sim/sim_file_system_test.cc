@@ -240,6 +240,46 @@ TEST_F(SimFileSystemTest, TheDiskHasASizeAndOneDirectory) {
   EXPECT_EQ(files_->open("/disk/file", {.create = true, .exclusive = true}).error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST_F(SimFileSystemTest, DisksAreMissingComeBackAndFailOnTheirOwn) {
+  files_.emplace(std::vector<SimDisk::Options>{{.directory = "/disk", .bytes = 16 * kPageBytes}, {.directory = "/disk2"}},
+                 clock_, trace_, 1);
+  open({.create = true});
+  ASSERT_TRUE(files_->open("/disk2/file", {.create = true}));
+  ASSERT_TRUE(file_->backend().allocate(16 * kPageBytes));
+  EXPECT_EQ(files_->space("/disk")->free_bytes, 0U);
+  EXPECT_EQ(files_->space("/disk2")->free_bytes, UINT64_MAX);
+  Buffer buffer(1, 7);
+  ASSERT_TRUE(run(IoKind::kWrite, 0, &buffer));
+  files_->disk(0).go_away();
+  EXPECT_EQ(files_->open("/disk/file", {}).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(run(IoKind::kRead, 0, &buffer).error().os_error, EIO);
+  EXPECT_TRUE(files_->open("/disk2/file", {}));
+  files_->disk(0).come_back();
+  EXPECT_TRUE(run(IoKind::kRead, 0, &buffer));
+  EXPECT_TRUE(buffer.all(7));
+}
+
+TEST_F(SimFileSystemTest, ADiskThatIsPulledOutForgetsWhatItHasNotSyncedAndWhatWasOpenIsDead) {
+  start();
+  ASSERT_TRUE(file_->backend().allocate(4 * kPageBytes));
+  ASSERT_TRUE(files_->rename("/disk/file", "/disk/file"));
+  Buffer synced(1, 7);
+  ASSERT_TRUE(run(IoKind::kWrite, 0, &synced));
+  ASSERT_TRUE(run(IoKind::kSync, 0, nullptr));
+  Buffer lost(1, 8);
+  ASSERT_TRUE(run(IoKind::kWrite, 1, &lost));
+  const auto lock = files_->lock("/disk/file.lock");
+  files_->pull_out(0, {.kind = CrashStyle::Kind::kPower, .keep_percent = 0});
+  files_->disk(0).come_back();
+  EXPECT_EQ(run(IoKind::kRead, 0, &synced).error().os_error, EIO);
+  EXPECT_TRUE(files_->lock("/disk/file.lock"));
+  open();
+  ASSERT_TRUE(run(IoKind::kRead, 0, &synced));
+  EXPECT_TRUE(synced.all(7));
+  ASSERT_TRUE(run(IoKind::kRead, 1, &lost));
+  EXPECT_TRUE(lost.all(0));
+}
+
 TEST_F(SimFileSystemTest, FaultNamesAreRead) {
   EXPECT_EQ(parse_faults("honest")->bits, FaultSet::honest().bits);
   EXPECT_EQ(parse_faults("honest,lying")->bits, FaultSet::all().bits);

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace tiercel::sim {
 namespace {
 
@@ -20,10 +22,11 @@ class SimulationTest : public testing::Test {
   }
   static void TearDownTestSuite() { set_log_sink({}); }
   /// The first seed that reports `words`, with its sentence; an empty string if none of 60 does.
-  static std::string planted(Plant plant) {
+  static std::string planted(Plant plant, std::uint32_t directories = 0) {
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-      SimulationOptions options = with(seed);
+      SimulationOptions options = with(seed, directories > 0);
       options.plant = plant;
+      options.request.directories = std::max(1U, directories);
       const Outcome outcome = simulate(options);
       if (!outcome.ok) return outcome.violation;
     }
@@ -69,6 +72,30 @@ TEST_F(SimulationTest, ADeadlineOverrunIsReported) {
 }
 TEST_F(SimulationTest, AnOrphanAfterACrashIsReported) {
   EXPECT_THAT(planted(Plant::kOrphan), testing::HasSubstr("an orphan"));
+}
+
+TEST_F(SimulationTest, WhatADiskHasLostSinceABootIsReported) {
+  EXPECT_THAT(planted(Plant::kOlderDisk, 3), testing::HasSubstr("lost what was acknowledged"));
+}
+TEST_F(SimulationTest, WhatADiskThatComesLateHasLostIsReported) {
+  EXPECT_THAT(planted(Plant::kEmptyDisk, 3), testing::HasSubstr("lost what was acknowledged"));
+}
+
+TEST_F(SimulationTest, SeveralDirectoriesRepeatTheirRunsToo) {
+  Outcome sum;
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    SimulationOptions options = with(seed, true);
+    options.request.directories = 3;
+    options.request.faults = FaultSet::all();
+    options.steps = 200;
+    const Outcome first = simulate(options);
+    EXPECT_TRUE(first.ok) << first.violation;
+    EXPECT_EQ(first.trace_hash, simulate(options).trace_hash) << "seed " << seed;
+    sum.boots_without += first.boots_without;
+    sum.late_disks += first.late_disks;
+  }
+  EXPECT_GT(sum.boots_without, 0U);
+  EXPECT_GT(sum.late_disks, 0U);
 }
 
 TEST_F(SimulationTest, AFailureSaysHowToSeeItAgain) {

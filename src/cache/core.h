@@ -221,7 +221,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] std::uint64_t covered_with_namespace(const BlockHash& fingerprint) const TIERCEL_REQUIRES(mutex_);
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
-  void checkpoint_disks();
+  void checkpoint_disks(std::uint64_t limit_ns);
+  [[nodiscard]] bool checkpoint_disk(std::uint32_t index, std::uint64_t limit_ns);
   void close_disks(std::uint64_t end_ns, std::uint64_t wait_ns);
   void kick_handover() noexcept;
   void run_handover() noexcept;
@@ -275,6 +276,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::uint64_t orphans_refused_ TIERCEL_GUARDED_BY(orphans_mutex_) = 0;  // more than may wait
   using ReadHeader = std::function<bool(std::uint32_t slot, DiskBlock& to)>;
   std::vector<ReadHeader> headers_ TIERCEL_GUARDED_BY(orphans_mutex_);  // of the directories' files
+  std::atomic<std::uint64_t> indexed_slices_{0};  // relaxed: a sign of life of drivers that are at it
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -42,6 +42,20 @@ TEST(DemotionQueueTest, a_second_turn_is_given_once) {
   EXPECT_TRUE(queue.give_another_turn());
 }
 
+TEST(DemotionQueueTest, one_that_others_wait_for_is_brought_in_once) {
+  DemotionQueue queue(8);
+  queue.push(3);
+  queue.push(4);
+  EXPECT_TRUE(queue.bring_in(6));
+  EXPECT_EQ(queue.front(), 6U);
+  EXPECT_FALSE(queue.had_another_turn(6));
+  EXPECT_TRUE(queue.had_another_turn(3));
+  queue.remove(6);
+  EXPECT_EQ(queue.front(), 3U);
+  EXPECT_FALSE(queue.bring_in(6));  // else the two would go on for ever
+  EXPECT_EQ(queue.size(), 2U);
+}
+
 TEST(DemotionQueueTest, without_slots_nothing_is_there) {
   DemotionQueue queue(0);
   queue.remove(4);

@@ -129,12 +129,13 @@ void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> block
     const auto slice = blocks.subspan(done, std::min(kSlice, blocks.size() - done));
     adopt_slice(index, slice, found);
     done += slice.size();
-    while (!found.children.empty()) adopt_children(found);
   }
+  while (!found.children.empty()) adopt_children(found);  // many runs at a time
   clear_places(found.replaced);
 }
 
 void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found) {
+  indexed_slices_.fetch_add(1, std::memory_order_relaxed);
   const std::uint64_t now = clock().now_ns();
   found.results.clear();
   make_room(found.replaced, blocks.size());
@@ -174,6 +175,7 @@ void CacheCore::wait_for_parent(const BlockHash& parent, WaitingPlace place, Fou
 
 /// A slice of those that have waited for what has just come.
 void CacheCore::adopt_children(Found& found) {
+  indexed_slices_.fetch_add(1, std::memory_order_relaxed);
   struct Child {
     WaitingPlace place;
     DiskBlock block;
@@ -192,8 +194,14 @@ void CacheCore::adopt_children(Found& found) {
     for (auto& [place, block, result] : std::span(children).first(count)) {
       // As long as it waits nobody writes its header: it is read under this lock.
       if (!disk_store_.end_waiting(place.directory, place.slot)) continue;
-      const bool named = headers_[place.directory](place.slot, block);
-      result = named ? adopt_one(place.directory, block, now, found.replaced) : Found::Result::kUnwanted;
+      result = Found::Result::kUnwanted;
+      if (!headers_[place.directory](place.slot, block)) continue;
+      result = Found::Result::kWaits;
+      store_.table().prefetch(block.hash, block.group);
+    }
+    for (auto& [place, block, result] : std::span(children).first(count)) {
+      if (result == Found::Result::kGone) continue;
+      if (result == Found::Result::kWaits) result = adopt_one(place.directory, block, now, found.replaced);
       if (result != Found::Result::kAdopted) disk_store_.begin_waiting(place.directory, place.slot);
       if (result != Found::Result::kUnwanted) continue;
       if (const auto dropped = disk_store_.drop_waiting(place.directory, place.slot)) found.replaced.push_back(*dropped);
@@ -265,6 +273,7 @@ void CacheCore::clear_places(std::span<const DiskPlace> places) {
 void CacheCore::disk_recovered(std::uint32_t index, const DiskRecovery& recovery) {
   const std::uint64_t now = clock().now_ns();
   for (std::size_t done = 0; done < recovery.coldest_first.size();) {
+    indexed_slices_.fetch_add(1, std::memory_order_relaxed);
     MutexLock lock(mutex_);
     const std::size_t end = std::min(done + kSlice, recovery.coldest_first.size());
     for (; done < end; ++done) disk_store_.touch_slot(index, recovery.coldest_first[done], now);
@@ -312,6 +321,7 @@ void CacheCore::settle_disks() {
     orphans = drop_orphans(all_came, ended.newest_deletes);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
       for (std::uint32_t cursor = 0;;) {
+        indexed_slices_.fetch_add(1, std::memory_order_relaxed);
         MutexLock lock(mutex_);
         if (!disk_progress_[index].recovered || !disk_store_.is_recovering(index)) break;
         if (!disk_store_.end_recovery_some(index, cursor)) break;
@@ -348,6 +358,7 @@ std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
   std::vector<DiskPlace> ended;
   ended.reserve(WaitingBlocks::kBatch);
   orphans_.sweep([&](std::span<const WaitingPlace> places, std::span<bool> gone) TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
+    indexed_slices_.fetch_add(1, std::memory_order_relaxed);
     ended.clear();
     {
       MutexLock lock(mutex_);
@@ -381,6 +392,7 @@ void CacheCore::disk_lost(std::uint32_t index) {
   }
   DiskStore::Shape gone;
   for (std::uint32_t cursor = 0;;) {
+    indexed_slices_.fetch_add(1, std::memory_order_relaxed);
     MutexLock lock(mutex_);
     if (!disk_store_.lose_some(index, cursor, gone)) break;
   }
@@ -425,7 +437,7 @@ void CacheCore::close_disks(std::uint64_t end_ns, std::uint64_t wait_ns) {
         return writes_in_flight_ == 0 && (demotions_.empty() || (!opening && !disk_store_.takes_writes()));
       },
       end_ns - std::min(wait_ns / 4, kOrderlyEndNs));
-  checkpoint_disks();
+  checkpoint_disks(end_ns);
   for (const auto& disk : disks_) {
     disk->tier().close();
     if (!written) disk->tier().hurry();
@@ -436,25 +448,40 @@ void CacheCore::close_disks(std::uint64_t end_ns, std::uint64_t wait_ns) {
 std::uint64_t CacheCore::disk_sign_of_life(std::size_t index) const {
   constexpr std::uint64_t kStates = 8;
   const DiskTier& tier = disks_[index]->tier();
-  return tier.counters().ended_operations * kStates + static_cast<std::uint64_t>(tier.state());
+  // Indexing is long work between two operations, and where one driver is at it others wait for it.
+  const std::uint64_t work = indexed_slices_.load(std::memory_order_relaxed) + tier.counters().ended_operations;
+  return work * kStates + static_cast<std::uint64_t>(tier.state());
 }
 
-/// Recency, as the next start will want it. Values are read in slices, so it is what it was within a second or so.
-void CacheCore::checkpoint_disks() {
+/// Recency, as the next start will want it, as far as the deadline leaves time for it: it is advice.
+void CacheCore::checkpoint_disks(std::uint64_t limit_ns) {
+  constexpr std::uint64_t kAlwaysNs = 50'000'000;
+  limit_ns = std::max(limit_ns, deadline_after(clock().now_ns(), kAlwaysNs));
   for (std::uint32_t index = 0; index < disks_.size(); ++index) {
-    std::vector<DiskStore::Worth> worth;
-    const std::uint64_t now = clock().now_ns();
-    for (std::uint32_t cursor = 0;;) {
-      make_room(worth, DiskStore::kWorthPerSlice);  // nothing is allocated under the lock
-      MutexLock lock(mutex_);
-      if (!disk_store_.list_worth_some(index, cursor, now, worth)) break;
-    }
-    std::ranges::sort(worth, {}, &DiskStore::Worth::value);
-    std::vector<std::uint32_t> coldest_first;
-    coldest_first.reserve(worth.size());
-    for (const DiskStore::Worth& one : worth) coldest_first.push_back(one.slot);
-    (void)disks_[index]->tier().checkpoint(std::move(coldest_first));  // advice: refused is well
+    if (checkpoint_disk(index, limit_ns)) continue;
+    log_line(LogLevel::kWarn, "disk_checkpoint",
+             disks_[index]->path() + ": there was no time to note which blocks were used last; the next start takes them "
+                                     "all for equally old");
   }
+}
+
+/// Values are read in slices, so it is what it was within a second or so. False: the time was not enough.
+bool CacheCore::checkpoint_disk(std::uint32_t index, std::uint64_t limit_ns) {
+  constexpr std::uint64_t kSortNs = 250;  // a slot, of ten millions
+  std::vector<DiskStore::Worth> worth;
+  const std::uint64_t now = clock().now_ns();
+  for (std::uint32_t cursor = 0;;) {
+    if (clock().now_ns() + worth.size() * kSortNs > limit_ns) return false;
+    make_room(worth, DiskStore::kWorthPerSlice);  // nothing is allocated under the lock
+    MutexLock lock(mutex_);
+    if (!disk_store_.list_worth_some(index, cursor, now, worth)) break;
+  }
+  std::ranges::sort(worth, {}, &DiskStore::Worth::value);
+  std::vector<std::uint32_t> coldest_first;
+  coldest_first.reserve(worth.size());
+  for (const DiskStore::Worth& one : worth) coldest_first.push_back(one.slot);
+  (void)disks_[index]->tier().checkpoint(std::move(coldest_first));  // refused is well
+  return true;
 }
 
 }  // namespace tiercel::detail

@@ -47,6 +47,17 @@ TEST_F(PrivateStart, eight_at_once_get_one) {
   }
 }
 
+TEST_F(PrivateStart, it_waits_while_a_client_has_not_opened_its_first_session) {
+  const auto engine = this->engine({.grace = 1ms});
+  ASSERT_EQ(ask(*engine, "connect"), "connected");
+  const pid_t service = the_service();
+  std::this_thread::sleep_for(100ms);  // an engine loads its model
+  EXPECT_EQ(ask(*engine, "serve"), "served");
+  EXPECT_EQ(the_service(), service);
+  EXPECT_EQ(ask(*engine, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
+}
+
 /// "Name:\tvalue" of /proc/PID/status.
 std::string fact(pid_t process, const std::string& name) {
   std::ifstream file("/proc/" + std::to_string(process) + "/status");

@@ -52,6 +52,20 @@ class TurningExecutor final : public Executor {
   ManualExecutor inner_;
 };
 
+/// The world's clock as the core sees it: each look at it may take time, as work does.
+class LookedAtClock final : public Clock {
+ public:
+  explicit LookedAtClock(ManualClock& clock) : clock_(clock) {}
+  [[nodiscard]] std::uint64_t now_ns() const noexcept override {
+    if (look_ns > 0) clock_.advance(look_ns);
+    return clock_.now_ns();
+  }
+  std::uint64_t look_ns = 0;
+
+ private:
+  ManualClock& clock_;
+};
+
 class DiskWorld {
  public:
   DiskWorld() : DiskWorld(config()) {}
@@ -72,7 +86,7 @@ class DiskWorld {
   void start() {
     executor_ = std::make_unique<TurningExecutor>(clock_, [this] { (void)step(); }, [this] { on_wait(); });
     copies_ = std::make_unique<HostCopyEngine>(*executor_);
-    auto core = detail::CacheCore::create(config_, {.clock = clock_,
+    auto core = detail::CacheCore::create(config_, {.clock = core_clock_,
                                                     .executor = *executor_,
                                                     .copies = *copies_,
                                                     .seed = 7,
@@ -124,6 +138,8 @@ class DiskWorld {
     }
     executor_->run_all();
   }
+  /// From now on, until 0 is given: whenever the core looks at its clock, so much time has passed.
+  void let_looks_take(std::chrono::nanoseconds time) { core_clock_.look_ns = static_cast<std::uint64_t>(time.count()); }
   void advance(std::chrono::nanoseconds time) { clock_.advance(static_cast<std::uint64_t>(time.count())); }
 
   BlockChain chain(std::size_t blocks, TokenId seed = 0) {
@@ -187,6 +203,7 @@ class DiskWorld {
   Config config_;
   const std::uint64_t block_bytes_;
   ManualClock clock_;
+  LookedAtClock core_clock_{clock_};
   MemoryFileSystem memory_;
   std::optional<WrappedFileSystem> wrapped_;
   std::unique_ptr<TurningExecutor> executor_;

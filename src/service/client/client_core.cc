@@ -148,7 +148,9 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
   {
     const SteadyClock clock;
     const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(core->options_.call_deadline).count());
-    TIERCEL_TRY(core->open_link({}, clock.now_ns() + patience, false));
+    TIERCEL_TRY_ASSIGN(auto link, core->open_link({}, clock.now_ns() + patience, false));
+    const MutexLock lock(core->mutex_);
+    if (core->starter_) core->waiting_ = std::move(link);
   }
   try {
     keeper->thread = std::thread([keeper] {
@@ -182,6 +184,11 @@ Result<Session> ClientCore::open_session(const SessionOptions& options) {
   std::random_device entropy;
   auto line = std::make_shared<service::Line>(shared_from_this(), options, entropy());
   TIERCEL_TRY(line->open());
+  {
+    std::shared_ptr<service::Link> waiting;  // goes without the lock
+    const MutexLock lock(mutex_);
+    waiting.swap(waiting_);
+  }
   try {
     {
       const MutexLock lock(keeper_->mutex);

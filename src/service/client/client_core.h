@@ -40,6 +40,8 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   const pid_t process_ = ::getpid();
   const std::shared_ptr<Keeper> keeper_;
   Mutex mutex_;  // a leaf
+  /// Keeps a private service from ending until the first session is open: an engine may load its model meanwhile.
+  std::shared_ptr<service::Link> waiting_ TIERCEL_GUARDED_BY(mutex_);
   std::weak_ptr<const Mapping> arena_ TIERCEL_GUARDED_BY(mutex_);
   std::uint64_t arena_of_ TIERCEL_GUARDED_BY(mutex_) = 0;  // the run of the service
 };

@@ -85,6 +85,7 @@ void DiskTier::Engine::begin_opening() {
                                                                .depth = Device::file_depth(options_.depth),
                                                                .io_deadline_ns = options_.io_deadline_ns,
                                                                .reset = discards_ || (options_.reset && !opened_once_),
+                                                               .must_exist = opened_once_ && !discards_,
                                                                .direct = options_.direct,
                                                                .ended_operations = &counters_.ended_operations},
                                              files_, clock_);

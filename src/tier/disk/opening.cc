@@ -114,6 +114,7 @@ Steps<Status> Opening::open() {
   if (leftover && *leftover) TIERCEL_CO_TRY(files_.remove(unfinished));
   auto exists = files_.exists(path);
   if (!exists) co_return tl::unexpected<Error>(explained(exists.error()));
+  bool opened_empty = false;
   if (*exists && request_.reset) {
     TIERCEL_CO_TRY(files_.remove(path));
     exists = false;
@@ -124,8 +125,14 @@ Steps<Status> Opening::open() {
     if (!size) co_return tl::unexpected<Error>(size.error());
     if (*size == 0) {
       opened_.file.reset();
+      opened_empty = true;
       exists = false;  // somebody's touch, or all of it cut away: there is nothing to lose
     }
+  }
+  if (!*exists && request_.must_exist && !opened_empty) {
+    co_return fail(ErrorCode::kNotFound,
+                   path + ": the file that was open is not there any more; is its disk mounted? It is looked for again, "
+                          "and none is made before the next start");
   }
   Steps<Status> going_on = *exists ? open_existing() : create();
   const Status status = co_await going_on;
