@@ -47,7 +47,8 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   DiskStore::Shape shape = DiskStore::shape_of({.extents = opened.extents,
                                                 .extent_bytes = opened.extent_bytes,
                                                 .min_slot_bytes = opened.min_slot_bytes,
-                                                .slot_bytes = opened.slot_bytes});
+                                                .slot_bytes = opened.slot_bytes,
+                                                .tenants = config_.limits.tenants + kFirstTenant});
   Burials waiting;
   {
     MutexLock lock(mutex_);
@@ -96,6 +97,11 @@ void CacheCore::cover_waiting(Burials& waiting, std::uint64_t earlier) {
 
 /// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
 void CacheCore::cover(const Tombstone& tombstone, std::uint64_t at_least) {
+  if (tombstone.kind == Tombstone::Kind::kTenant) {
+    std::uint64_t& deleted = recovery_.deleted_tenants[tombstone.tenant];
+    deleted = std::max({deleted, tombstone.generation, at_least});
+    return;
+  }
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
   deleted = std::max({deleted, tombstone.generation, at_least});
@@ -187,13 +193,15 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   store_.raise_generation(block.generation);
   if (disk_progress_[index].discard) return Found::Result::kUnwanted;  // deletes that cover it may be forgotten
   const bool first = block.parent == block.fingerprint;
-  const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
+  const TenantTable::Tenant owner{.id = block.owner, .name = {}};
+  const BlockId parent =
+      first ? store_.root_of(block.fingerprint, owner) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);
   const bool known = parent != kNoBlock && store_.table().has_copy(parent) && vouches(parent, block);
   if (!first && !known && block.generation > covered) return Found::Result::kWaits;
   covered = std::max(covered, covered_by_name(block.hash));
   bool adopted = false;
-  if (parent != kNoBlock && block.generation > std::max(covered, covered_with_namespace(block.fingerprint))) {
+  if (parent != kNoBlock && block.generation > std::max(covered, covered_with_namespace(block))) {
     std::optional<DiskPlace> old;
     adopted = disk_store_.adopt(index, block, parent, now_ns, old) == DiskStore::Adopted::kYes;
     if (old) replaced.push_back(*old);
@@ -224,10 +232,19 @@ std::uint64_t CacheCore::covered_by_name(const BlockHash& hash) const {
   return found == recovery_.deleted_blocks.end() ? 0 : found->second;
 }
 
-std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) const {
-  if (recovery_.deleted_namespaces.empty()) return 0;
-  const auto found = recovery_.deleted_namespaces.find(fingerprint);
-  return found == recovery_.deleted_namespaces.end() ? 0 : found->second;
+std::uint64_t CacheCore::covered_with_namespace(const DiskBlock& block) const {
+  std::uint64_t covered = 0;
+  if (!recovery_.deleted_namespaces.empty()) {
+    const auto found = recovery_.deleted_namespaces.find(block.fingerprint);
+    if (found != recovery_.deleted_namespaces.end()) covered = found->second;
+  }
+  if (!recovery_.deleted_tenants.empty()) {
+    // A file without tenants in it: the session that opened the namespace has named it.
+    const TenantId owner = block.owner.known() ? block.owner : store_.owner_of(block.fingerprint);
+    const auto found = recovery_.deleted_tenants.find(owner);
+    if (found != recovery_.deleted_tenants.end()) covered = std::max(covered, found->second);
+  }
+  return covered;
 }
 
 /// Headers first, then the slots may be used again.
@@ -283,7 +300,7 @@ void CacheCore::settle_disks() {
       epoch = store_.generation() >> kEpochShift;
       std::swap(ended, recovery_);
     }
-    orphans = drop_orphans(all_came, ended.newest_deletes);
+    orphans = drop_orphans(all_came, ended);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
       for (std::uint32_t cursor = 0;;) {
         MutexLock lock(mutex_);
@@ -305,18 +322,21 @@ void CacheCore::settle_disks() {
                                orphans));
   }
   kick_demotion();
-  wake();  // whoever waits for a warm start
+  kick_trimming();  // a cap may be lower than in the run before
+  wake();           // whoever waits for a warm start
 }
 
 /// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
 /// have been of a block before them that nobody knows), and what is more than may wait. Answers how many.
-std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+std::uint64_t CacheCore::drop_orphans(bool all, const Recovery& ended) {
   const std::uint64_t most =
       environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks / 4;
   std::uint64_t kept = 0;
   const auto unwanted = [&](const DiskBlock& block) {
-    const auto newest = deleted.find(block.fingerprint);
-    return all || (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
+    const auto newest = ended.newest_deletes.find(block.fingerprint);
+    const auto tenant = ended.deleted_tenants.find(block.owner);
+    return all || (newest != ended.newest_deletes.end() && block.generation <= newest->second) ||
+           (tenant != ended.deleted_tenants.end() && block.generation <= tenant->second) || ++kept > most;
   };
   std::uint64_t dropped = 0;
   std::vector<DiskPlace> places;

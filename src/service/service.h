@@ -35,6 +35,7 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] Stats stats() const override;
   [[nodiscard]] std::vector<DiskReport> disks() const override;
   [[nodiscard]] std::vector<EngineReport> engines() const override;
+  [[nodiscard]] std::vector<TenantReport> tenants() const override;
   [[nodiscard]] ServiceFacts facts() const override;
   [[nodiscard]] bool closing() const noexcept override;
 

@@ -64,6 +64,7 @@ class ServiceView {
   [[nodiscard]] virtual Stats stats() const = 0;
   [[nodiscard]] virtual std::vector<DiskReport> disks() const = 0;
   [[nodiscard]] virtual std::vector<EngineReport> engines() const = 0;
+  [[nodiscard]] virtual std::vector<TenantReport> tenants() const = 0;
   [[nodiscard]] virtual ServiceFacts facts() const = 0;
   /// Has the end begun? Nothing new is taken then.
   [[nodiscard]] virtual bool closing() const noexcept = 0;
