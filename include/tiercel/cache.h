@@ -12,6 +12,8 @@
 
 #include <chrono>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 namespace tiercel {
 
@@ -42,6 +44,14 @@ class TIERCEL_API Cache {
   /// The directories of the disk tier, in the order of disk.directories. They open in the background: what is on disk
   /// is served as it is indexed, and a directory that cannot be used does not stop the others.
   [[nodiscard]] std::vector<DiskReport> disks() const;
+  /// What each tenant holds, may hold and did: those with settings first.
+  [[nodiscard]] std::vector<TenantReport> tenants() const;
+  /// Changes what a tenant is promised and allowed, from now on; errors as for the settings of a file. What it has
+  /// above a lower cap goes soon, in small steps; what is pinned stays until it is not.
+  [[nodiscard]] Status set_tenant(std::string_view name, const TenantConfig& config);
+  /// Deletes every block of a tenant, of whatever model, in every tier: on disk also what no session has opened since
+  /// the start. As durable, and as honest about what it cannot reach, as Session::drop.
+  [[nodiscard]] Result<Dropped> drop_tenant(std::string_view name);
   /// Waits until every directory is indexed or known not to come for now, or the deadline. True: so it is.
   bool wait_for_disks(std::chrono::nanoseconds deadline) const;
 

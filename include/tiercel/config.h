@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -85,6 +86,7 @@ struct IntegrityConfig {
 struct LimitsConfig {
   std::uint32_t sessions = 256;
   std::uint32_t namespaces = 4096;
+  std::uint32_t tenants = 256;        ///< with an account of their own; further ones share one
   std::uint32_t pinned_percent = 80;  ///< of the arena, by logical pins
   std::uint32_t load_percent = 10;    ///< of the arena: what stores that are being written leave to loads from disk
   std::uint32_t demote_percent = 5;   ///< of the arena, by blocks on their way to disk
@@ -119,6 +121,31 @@ struct ServiceConfig {
   std::chrono::milliseconds idle_grace{0};  ///< after the last has gone, until the service ends; 0: it does not
 };
 
+/// A part of a tier: bytes, or a percentage of it.
+struct TierShare {
+  std::uint64_t amount = 0;
+  bool percent = false;
+  [[nodiscard]] static constexpr TierShare of_percent(std::uint64_t percent) noexcept { return {percent, true}; }
+  [[nodiscard]] static constexpr TierShare of_bytes(std::uint64_t bytes) noexcept { return {bytes, false}; }
+  /// In bytes, of a tier of so many.
+  [[nodiscard]] constexpr std::uint64_t bytes_of(std::uint64_t tier_bytes) const noexcept {
+    return percent ? tier_bytes / 100 * amount + tier_bytes % 100 * amount / 100 : amount;
+  }
+  friend bool operator==(const TierShare&, const TierShare&) = default;
+};
+
+/// What a tenant is promised and allowed. One that is not named has these defaults.
+struct TenantConfig {
+  TierShare host_guarantee{};  ///< nobody else's stores and loads make it fall below
+  TierShare host_cap = TierShare::of_percent(100);
+  TierShare disk_guarantee{};
+  TierShare disk_cap = TierShare::of_percent(100);
+  TierShare pinned_cap = TierShare::of_percent(100);  ///< of the arena, by logical pins; beside limits.pinned_percent
+  friend bool operator==(const TenantConfig&, const TenantConfig&) = default;
+};
+/// By name. "default" is the tenant of sessions that name none, "shared" the one by which tenants share prompts.
+using TenantConfigs = std::map<std::string, TenantConfig, std::less<>>;
+
 struct Config {
   HostConfig host{};
   DiskConfig disk{};
@@ -129,6 +156,7 @@ struct Config {
   HttpConfig http{};
   MetricsConfig metrics{};
   ServiceConfig service{};
+  TenantConfigs tenants{};
 };
 
 /// Checks every value against its range and the others. The first violation is the error.

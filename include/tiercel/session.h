@@ -256,6 +256,9 @@ struct KvPool {
 struct Dropped {
   std::uint64_t blocks = 0;
   std::uint64_t pending = 0;
+  /// Of a delete of a tenant: namespaces on disk whose tenant nobody knows, because a version of Tiercel without
+  /// tenants in its file wrote them and no session has opened them since. The tenant's may be among them.
+  std::uint64_t unnamed_namespaces = 0;
 };
 
 /// The members of one engine: its scheduler and its ranks. Only the scheduler member (rank 0) reserves; the others

@@ -112,6 +112,34 @@ struct Stats {
   LatencyHistogram demotion_latency;  ///< from a block's turn to be written to disk until it is acknowledged
 };
 
+/// What one tenant has in one tier, and did there.
+struct TenantTierReport {
+  std::uint64_t used_bytes = 0;  ///< in slots that hold its blocks, are being filled, or wait in quarantine
+  std::uint64_t guarantee_bytes = 0;
+  std::uint64_t cap_bytes = 0;
+  std::uint64_t hit_blocks = 0;
+  std::uint64_t hit_bytes = 0;
+  std::uint64_t stored_blocks = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t evicted_blocks = 0;
+  std::uint64_t evicted_bytes = 0;
+};
+
+/// Stand for several tenants in reports: those without an account of their own, and blocks on disk whose tenant no
+/// session has named yet.
+inline constexpr std::string_view kOtherTenantsName = "(other)";
+inline constexpr std::string_view kUnnamedTenants = "(unnamed)";
+
+/// One tenant. Over all of them, used_bytes of a tier sum up to the tier's, but for what changed between two looks.
+struct TenantReport {
+  std::string name;
+  bool configured = false;  ///< has settings
+  std::uint64_t namespaces = 0;
+  std::uint64_t pinned_bytes = 0;  ///< of the host tier, by logical pins
+  std::uint64_t pinned_cap_bytes = 0;
+  std::array<TenantTierReport, kTierCount> tiers{};
+};
+
 enum class DiskDirectoryState : std::uint8_t {
   kStarting = 0,  ///< not opened yet, or being indexed: what was found is served
   kOn = 1,

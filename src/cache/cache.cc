@@ -162,6 +162,23 @@ Status Cache::close(std::chrono::nanoseconds deadline) {
 
 std::vector<DiskReport> Cache::disks() const { return core_ ? core_->disk_reports() : std::vector<DiskReport>(); }
 
+std::vector<TenantReport> Cache::tenants() const { return core_ ? core_->tenants() : std::vector<TenantReport>(); }
+
+Status Cache::set_tenant(std::string_view name, const TenantConfig& config) {
+  if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
+  try {
+    return core_->set_tenant(name, config);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for another tenant");
+  }
+}
+
+Result<Dropped> Cache::drop_tenant(std::string_view name) {
+  if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
+  if (core_->closed()) return fail(ErrorCode::kClosed, "the cache is closed");
+  return core_->drop_tenant(name);
+}
+
 bool Cache::wait_for_disks(std::chrono::nanoseconds deadline) const {
   if (!core_ || core_->disks_settled()) return true;
   const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));

@@ -88,18 +88,25 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                                                            .huge_pages = resolved.host.huge_pages == HugePages::kOff
                                                                              ? HugePages::kOff
                                                                              : HugePages::kAuto}));
+  TIERCEL_TRY(validate(resolved));  // once more: guarantees in bytes against the capacity that was found
+  TenantTable tenants({.most = resolved.limits.tenants,
+                       .tier_bytes = {resolved.host.capacity,
+                                      resolved.disk.capacity - resolved.disk.capacity % resolved.host.extent_bytes},
+                       .tenants = resolved.tenants});
   auto pages = table.mappings();  // first: stores touch them under the writer's lock
   pages.push_back(arena->shared_mapping());
   HostStore store({.table = std::move(table),
                    .slots = {.extents = static_cast<std::uint32_t>(resolved.host.capacity / resolved.host.extent_bytes),
                              .extent_bytes = resolved.host.extent_bytes,
-                             .min_slot_bytes = resolved.host.min_slot_bytes},
+                             .min_slot_bytes = resolved.host.min_slot_bytes,
+                             .tenants = tenants.numbers()},
                    .policy = std::make_unique<LruPolicy>(resolved.index.blocks),
                    .max_namespaces = resolved.limits.namespaces,
                    .max_pinned_bytes = resolved.host.capacity * resolved.limits.pinned_percent / 100,
                    .max_filling_bytes = resolved.disk.directories.empty()
                                             ? UINT64_MAX
-                                            : resolved.host.capacity * (100 - resolved.limits.load_percent) / 100});
+                                            : resolved.host.capacity * (100 - resolved.limits.load_percent) / 100,
+                   .tenants = std::move(tenants)});
   std::shared_ptr<Prefault> prefault;
   if (resolved.host.prefault) {
     prefault = std::make_shared<Prefault>(
@@ -120,9 +127,10 @@ CacheCore::CacheCore(Parts parts)
       arena_(std::move(parts.arena)),
       prefault_(std::move(parts.prefault)),
       store_(std::move(parts.store)),
+      tenant_configs_(config_.tenants),
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
-      disk_store_(store_.index(), static_cast<std::uint32_t>(config_.disk.directories.size())),
+      disk_store_(store_.index(), store_.tenants(), static_cast<std::uint32_t>(config_.disk.directories.size())),
       demotions_(config_.disk.directories.empty() ? 0 : store_.slots().slot_ids()),
       disk_progress_(config_.disk.directories.size()),
       orphans_(environment_.seed),
@@ -298,7 +306,11 @@ void CacheCore::begin_fills(const ChainRef& chain, std::size_t first, std::uint6
     store_.begin_slice(room);
     // Looked up anew in each slice: between two of them the entry may have gone.
     const std::size_t at = first + done;
-    BlockId parent = at == 0 ? store_.root_of(chain.space.fingerprint()) : store_.table().find(chain[at - 1], 0);
+    const BlockId root =
+        done == 0 ? claim(chain.space, slot_bytes, at == 0) : store_.find_root(chain.space.fingerprint());
+    BlockId parent = at == 0 ? root : store_.table().find(chain[at - 1], 0);
+    // A block of another namespace is nobody's parent here: names come from clients.
+    if (parent != kNoBlock && store_.table().root_of(parent) != root) parent = kNoBlock;
     for (std::size_t i = done; i < end; ++i) store_.table().prefetch(chain[first + i], 0);
     for (; done < end && room.in_slice > 0; ++done) {
       Reserved& outcome = outcomes[done];
@@ -319,6 +331,9 @@ void CacheCore::begin_fills(const ChainRef& chain, std::size_t first, std::uint6
         }
       }
       if (outcome == Reserved::kYes) copy_pins_.fetch_add(1);
+      const bool foreign =
+          outcome != Reserved::kYes && fills[done].id != kNoBlock && store_.table().root_of(fills[done].id) != root;
+      if (foreign) outcome = Reserved::kNoParent;
       const bool there = outcome == Reserved::kYes || outcome == Reserved::kExists || outcome == Reserved::kInFlight;
       parent = there ? fills[done].id : kNoBlock;
       if (!there) {  // nothing behind it can have a parent
@@ -330,6 +345,7 @@ void CacheCore::begin_fills(const ChainRef& chain, std::size_t first, std::uint6
   }
   if (!unreachable.empty()) clear_places(unreachable);
   kick_handover();
+  kick_charging();
 }
 
 /// The entry of a block that is on disk, where it can be read, and not in the host tier.

@@ -81,7 +81,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void abandon(const Fill& fill);
   struct AcquireRequest {
     std::span<const BlockHash> hashes;
-    const BlockHash& fingerprint;
+    const Space& space;
     std::uint64_t slot_bytes = 0;
     std::uint64_t deadline_ns = UINT64_MAX;
   };
@@ -97,7 +97,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Of the blocks of a chain, given head first; the first `used_again` of them were there before.
   void touch_chain_later(std::vector<BlockHash> head_first, std::size_t used_again) noexcept;
   void drop_corrupt(BlockName name);
-  [[nodiscard]] Result<std::shared_ptr<PinRecord>> pin(std::span<const BlockHash> hashes, std::uint64_t expires_ns);
+  [[nodiscard]] Result<std::shared_ptr<PinRecord>> pin(const BlockHash& fingerprint, std::span<const BlockHash> hashes,
+                                                       std::uint64_t expires_ns);
   void unpin(PinRecord& record);
   void expire_pins();
   [[nodiscard]] bool has_ended(const PinRecord& record);
@@ -106,6 +107,18 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Of the subtree at `hash`, or of a whole namespace.
   [[nodiscard]] Dropped drop_subtree(const BlockHash& fingerprint, const BlockHash& hash);
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
+  /// All namespaces of a tenant, whatever model they are of, those on disk that no session has opened included.
+  [[nodiscard]] Dropped drop_tenant(std::string_view name);
+
+  // Tenants (tenants.cc).
+  /// From now on. What a tenant has above a lower cap goes in slices, behind this call. kInvalidArgument as for the
+  /// settings of a file; kLimit: limits.tenants.
+  [[nodiscard]] Status set_tenant(std::string_view name, const TenantConfig& config);
+  /// Those with settings first, then by what they hold.
+  [[nodiscard]] std::vector<TenantReport> tenants();
+  void count_hits(TierId tier, TenantNumber tenant, std::uint64_t blocks, std::uint64_t bytes) noexcept {
+    [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { store_.tenants().count_hits(tier, tenant, blocks, bytes); }();
+  }
 
   /// False: closed, or no room in the queue.
   [[nodiscard]] bool submit(Task task) noexcept;
@@ -156,6 +169,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void check_consistency();
 
  private:
+  class Delete;
   [[nodiscard]] std::size_t count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers);
   void note_reach() TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
@@ -165,12 +179,25 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void remember_delete(const Tombstone& tombstone) TIERCEL_REQUIRES(mutex_);
   void cover(const Tombstone& tombstone, std::uint64_t at_least) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] Dropped drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone);
+  void begin_delete(Delete& work, FunctionRef<BlockId(const HostStore&)> find_top);
+  void drop_pending(Delete& work);
+  [[nodiscard]] std::vector<BlockHash> namespaces_of(const TenantId& tenant);
+
+  // tenants.cc
+  [[nodiscard]] BlockId claim(const Space& space, std::uint64_t slot_bytes, bool make = false) TIERCEL_REQUIRES(mutex_);
+  void kick_charging() noexcept;
+  void run_charging() noexcept;
+  void kick_trimming() noexcept;
+  void run_trimming() noexcept;
+  [[nodiscard]] bool trim_slice(std::vector<DiskPlace>& evicted) TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] bool goes_on(bool same) TIERCEL_REQUIRES(mutex_);
+  void next_to_trim() TIERCEL_REQUIRES(mutex_);
 
   // disk_promotion.cc
   struct Spare;
-  [[nodiscard]] std::optional<LoadOutcome> acquire_one(const AcquireRequest& request, HostStore::RoomSearch& room,
-                                                       Spare& spare, std::vector<Acquired>& acquired)
-      TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] std::optional<LoadOutcome> acquire_one(const AcquireRequest& request, BlockId root,
+                                                       HostStore::RoomSearch& room, Spare& spare,
+                                                       std::vector<Acquired>& acquired) TIERCEL_REQUIRES(mutex_);
   void start_read(const std::shared_ptr<Promotion>& promotion, std::uint64_t deadline_ns) noexcept;
   void end_read(const std::shared_ptr<Promotion>& promotion, const Status& status) noexcept;
   void verify_promotion(const std::shared_ptr<Promotion>& promotion) noexcept;
@@ -191,7 +218,6 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void end_write(const DiskCopy& copy, std::uint64_t started_ns, const Status& status) noexcept;
 
   // disk_deletes.cc
-  class Delete;
   void forget_delete(Delete& work) noexcept;
   void bury(Delete& work);
   void add_burial(std::uint32_t index, Burials& burial, Burials& given_up) TIERCEL_REQUIRES(mutex_);
@@ -211,14 +237,13 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
       TIERCEL_REQUIRES(orphans_mutex_);
   void adopt_children(Found& found) TIERCEL_REQUIRES(orphans_mutex_);
   void wait_for_parent(const BlockHash& parent, WaitingPlace place, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
-  using NewestDeletes = std::map<BlockHash, std::uint64_t>;
-  [[nodiscard]] std::uint64_t drop_orphans(bool all, const NewestDeletes& deleted) TIERCEL_REQUIRES(orphans_mutex_);
+  [[nodiscard]] std::uint64_t drop_orphans(bool all, const Recovery& ended) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,
                                         std::vector<DiskPlace>& replaced) TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] bool vouches(BlockId parent, const DiskBlock& block) const TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] bool indexing_ended() const TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t covered_by_name(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
-  [[nodiscard]] std::uint64_t covered_with_namespace(const BlockHash& fingerprint) const TIERCEL_REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t covered_with_namespace(const DiskBlock& block) const TIERCEL_REQUIRES(mutex_);
   void settle_disks();
   void clear_places(std::span<const DiskPlace> places);
   void checkpoint_disks(std::uint64_t limit_ns);
@@ -258,6 +283,24 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::map<std::string, std::shared_ptr<EngineGroup>> engines_ TIERCEL_GUARDED_BY(mutex_);
   PinsByEnd pins_ TIERCEL_GUARDED_BY(mutex_);  // what has not ended
   bool handover_active_ TIERCEL_GUARDED_BY(mutex_) = false;
+
+  Mutex tenants_mutex_;  // one change of settings at a time; taken before mutex_
+  TenantConfigs tenant_configs_ TIERCEL_GUARDED_BY(tenants_mutex_);
+  struct Trimming {
+    bool active = false;  // a task is at it
+    bool wanted = false;  // and is to begin again
+    std::uint32_t tenant = 0;
+    std::size_t tier = 0;
+    HostStore::RoomSearch room;
+  };
+  Trimming trimming_ TIERCEL_GUARDED_BY(mutex_);
+  struct Charging {
+    bool active = false;
+    bool wanted = false;
+    DiskStore::Cursor at;
+  };
+  Charging charging_ TIERCEL_GUARDED_BY(mutex_);
+  std::atomic<bool> charge_wanted_{false};  // relaxed: set under the lock, which whoever acts on it takes
 
   std::vector<std::unique_ptr<DiskDirectory>> disks_;                  // made at creation
   std::atomic<DiskStore::Reach> disk_reach_{DiskStore::Reach::kNone};  // relaxed: advice for match

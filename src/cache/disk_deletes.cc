@@ -64,33 +64,74 @@ void CacheCore::forget_delete(Delete& work) noexcept {
 
 Dropped CacheCore::drop_below(FunctionRef<BlockId(const HostStore&)> find_top, const Tombstone& tombstone) {
   Delete mine(*this, tombstone);
-  HostStore::DropWork& work = mine.work;
-  make_room(work.pending, 1);
-  {
-    MutexLock lock(mutex_);
-    if (!disks_.empty()) {
-      Tombstone& begun = mine.staged_.front();
-      begun.generation = store_.generation();  // covers what was stored until now, here or in an earlier run
-      remember_delete(begun);
-      mine.place_ = mine.staged_.begin();
-      deletes_under_way_.splice(deletes_under_way_.end(), mine.staged_);
-    }
-    const BlockId top = find_top(store_);
-    if (top != kNoBlock) store_.begin_drop(top, work);
+  begin_delete(mine, find_top);
+  drop_pending(mine);
+  if (!disks_.empty()) bury(mine);
+  return mine.work.done;
+}
+
+void CacheCore::begin_delete(Delete& mine, FunctionRef<BlockId(const HostStore&)> find_top) {
+  make_room(mine.work.pending, 1);
+  MutexLock lock(mutex_);
+  if (!disks_.empty()) {
+    Tombstone& begun = mine.staged_.front();
+    begun.generation = store_.generation();  // covers what was stored until now, here or in an earlier run
+    remember_delete(begun);
+    mine.place_ = mine.staged_.begin();
+    deletes_under_way_.splice(deletes_under_way_.end(), mine.staged_);
   }
+  const BlockId top = find_top(store_);
+  if (top != kNoBlock) store_.begin_drop(top, mine.work);
+}
+
+void CacheCore::drop_pending(Delete& mine) {
+  HostStore::DropWork& work = mine.work;
   for (bool more = true; more;) {
     make_room(work.pending, kSlice);
     if (!disks_.empty()) make_room(work.places, kSlice);
     MutexLock lock(mutex_);
     more = !store_.drop_some(work, static_cast<int>(kSlice));
   }
+}
+
+/// One tombstone for all its namespaces, so that those in a directory that is not there are covered too. A namespace
+/// that comes meanwhile has newer blocks alone, which the delete does not cover.
+Dropped CacheCore::drop_tenant(std::string_view name) {
+  const TenantId id = tenant_id(name);
+  Delete mine(*this, {.kind = Tombstone::Kind::kTenant, .tenant = id});
+  begin_delete(mine, [](const HostStore&) { return kNoBlock; });
+  for (const BlockHash& fingerprint : namespaces_of(id)) {
+    make_room(mine.work.pending, 1);
+    {
+      MutexLock lock(mutex_);
+      const BlockId root = store_.find_root(fingerprint);
+      if (root != kNoBlock) store_.begin_drop(root, mine.work);
+    }
+    drop_pending(mine);
+  }
+  mine.work.done.unnamed_namespaces = disks_.empty() ? 0 : namespaces_of({}).size();
   if (!disks_.empty()) bury(mine);
-  return work.done;
+  return mine.work.done;
+}
+
+std::vector<BlockHash> CacheCore::namespaces_of(const TenantId& tenant) {
+  std::vector<BlockHash> found;
+  std::optional<BlockHash> after;
+  for (bool more = true; more;) {
+    make_room(found, HostStore::kNamespacesPerSlice);
+    MutexLock lock(mutex_);
+    more = store_.list_namespaces(tenant, after, found);
+  }
+  return found;
 }
 
 Dropped CacheCore::drop_subtree(const BlockHash& fingerprint, const BlockHash& hash) {
-  return drop_below([&](const HostStore& store) { return store.table().find(hash, 0); },
-                    {.kind = Tombstone::Kind::kBlock, .fingerprint = fingerprint, .hash = hash});
+  const auto top = [&](const HostStore& store) {
+    const BlockId id = store.table().find(hash, 0);
+    // A name of another namespace is not this caller's to delete.
+    return id != kNoBlock && store.table().root_of(id) == store.find_root(fingerprint) ? id : kNoBlock;
+  };
+  return drop_below(top, {.kind = Tombstone::Kind::kBlock, .fingerprint = fingerprint, .hash = hash});
 }
 
 Dropped CacheCore::drop_namespace(const BlockHash& fingerprint) {

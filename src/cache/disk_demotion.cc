@@ -28,6 +28,7 @@ struct CacheCore::Demotion {
   HeldBlock block;
   DiskCopy copy;
   BlockHash fingerprint;
+  TenantId owner;
   BlockHash hash;
   BlockHash parent;
   CopyPin pin;
@@ -182,6 +183,7 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
     work.push_back({.block = *held,
                     .copy = copy,
                     .fingerprint = table[table[held->id].space].hash,
+                    .owner = store_.owner_of(table[table[held->id].space].hash),
                     .hash = table[held->id].hash,
                     .parent = table[table[held->id].parent].hash,
                     .pin = adopt_pin(held->slot),
@@ -215,6 +217,7 @@ bool CacheCore::write_demotion(Demotion& work) {
   DiskSubmit answer = DiskSubmit::kBusy;
   try {
     DiskWrite job{.block = {.fingerprint = work.fingerprint,
+                            .owner = work.owner,
                             .hash = work.hash,
                             .parent = work.parent,
                             .group = 0,

@@ -56,25 +56,33 @@ LoadOutcome CacheCore::acquire(const AcquireRequest& request, std::vector<Acquir
     {
       MutexLock lock(mutex_);
       store_.begin_slice(room);
+      // Each time: between two slices the namespace may have gone.
+      const BlockId root =
+          acquired.empty() ? claim(request.space, request.slot_bytes) : store_.find_root(request.space.fingerprint());
       const std::size_t last = std::min(acquired.size() + kSlice, request.hashes.size());
       for (std::size_t i = acquired.size(); i < last; ++i) store_.table().prefetch(request.hashes[i], 0);
       while (!end && acquired.size() < last && room.in_slice > 0) {
         const std::size_t before = acquired.size();
-        end = acquire_one(request, room, spare, acquired);
+        end = acquire_one(request, root, room, spare, acquired);
         if (!end && acquired.size() == before) break;  // goes on in the next slice
       }
     }
     read_begun();
   }
-  if (!disks_.empty()) kick_handover();
+  if (!disks_.empty()) {
+    kick_handover();
+    kick_charging();
+  }
   return end.value_or(LoadOutcome::kComplete);
 }
 
 /// Adds the next block to `acquired`. Nothing added and no answer: the slice is spent.
-std::optional<LoadOutcome> CacheCore::acquire_one(const AcquireRequest& request, HostStore::RoomSearch& room,
-                                                  Spare& spare, std::vector<Acquired>& acquired) {
+std::optional<LoadOutcome> CacheCore::acquire_one(const AcquireRequest& request, BlockId root,
+                                                  HostStore::RoomSearch& room, Spare& spare,
+                                                  std::vector<Acquired>& acquired) {
   const BlockId id = store_.table().find(request.hashes[acquired.size()], 0);
-  if (id == kNoBlock) return LoadOutcome::kMiss;
+  // A name of another namespace is nothing that this load may have: names come from clients.
+  if (id == kNoBlock || store_.table().root_of(id) != root) return LoadOutcome::kMiss;
   if (const auto here = store_.hold(id)) {
     copy_pins_.fetch_add(1);
     acquired.push_back({.block = *here, .promotion = nullptr});
@@ -109,9 +117,13 @@ std::optional<LoadOutcome> CacheCore::acquire_one(const AcquireRequest& request,
   const std::shared_ptr<Promotion>& promotion = node.mapped();
   promotion->fill = fill;
   promotion->copy = *copy;
-  promotion->block = {
-      .id = id, .generation = fill.generation, .slot = fill.slot, .length = copy->length, .checksum = copy->checksum};
-  promotion->fingerprint = request.fingerprint;
+  promotion->block = {.id = id,
+                      .generation = fill.generation,
+                      .slot = fill.slot,
+                      .length = copy->length,
+                      .checksum = copy->checksum,
+                      .tenant = store_.slots().tenant(fill.slot)};
+  promotion->fingerprint = request.space.fingerprint();
   promotion->hash = request.hashes[acquired.size()];
   store_.retain(fill.slot);  // the load's; the one that begin_promotion took is the promotion's
   copy_pins_.fetch_add(2);

@@ -52,7 +52,8 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   DiskStore::Shape shape = DiskStore::shape_of({.extents = opened.extents,
                                                 .extent_bytes = opened.extent_bytes,
                                                 .min_slot_bytes = opened.min_slot_bytes,
-                                                .slot_bytes = opened.slot_bytes});
+                                                .slot_bytes = opened.slot_bytes,
+                                                .tenants = config_.limits.tenants + kFirstTenant});
   Burials waiting;
   {
     const MutexLock orphans_lock(orphans_mutex_);
@@ -105,6 +106,11 @@ void CacheCore::cover_waiting(Burials& waiting, std::uint64_t earlier) {
 
 /// What it covers, and all up to `at_least`, does not come back while a directory is indexed.
 void CacheCore::cover(const Tombstone& tombstone, std::uint64_t at_least) {
+  if (tombstone.kind == Tombstone::Kind::kTenant) {
+    std::uint64_t& deleted = recovery_.deleted_tenants[tombstone.tenant];
+    deleted = std::max({deleted, tombstone.generation, at_least});
+    return;
+  }
   auto& deleted = tombstone.kind == Tombstone::Kind::kBlock ? recovery_.deleted_blocks[tombstone.hash]
                                                             : recovery_.deleted_namespaces[tombstone.fingerprint];
   deleted = std::max({deleted, tombstone.generation, at_least});
@@ -221,13 +227,15 @@ CacheCore::Found::Result CacheCore::adopt_one(std::uint32_t index, const DiskBlo
   store_.raise_generation(block.generation);
   if (disk_progress_[index].discard) return Found::Result::kUnwanted;  // deletes that cover it may be forgotten
   const bool first = block.parent == block.fingerprint;
-  const BlockId parent = first ? store_.root_of(block.fingerprint) : store_.table().find(block.parent, block.group);
+  const TenantTable::Tenant owner{.id = block.owner, .name = {}};
+  const BlockId parent =
+      first ? store_.root_of(block.fingerprint, owner) : store_.table().find(block.parent, block.group);
   std::uint64_t covered = covered_by_name(block.parent);
   const bool known = parent != kNoBlock && store_.table().has_copy(parent) && vouches(parent, block);
   if (!first && !known && block.generation > covered) return Found::Result::kWaits;
   covered = std::max(covered, covered_by_name(block.hash));
   bool adopted = false;
-  if (parent != kNoBlock && block.generation > std::max(covered, covered_with_namespace(block.fingerprint))) {
+  if (parent != kNoBlock && block.generation > std::max(covered, covered_with_namespace(block))) {
     std::optional<DiskPlace> old;
     adopted = disk_store_.adopt(index, block, parent, now_ns, old) == DiskStore::Adopted::kYes;
     if (old) replaced.push_back(*old);
@@ -258,10 +266,19 @@ std::uint64_t CacheCore::covered_by_name(const BlockHash& hash) const {
   return found == recovery_.deleted_blocks.end() ? 0 : found->second;
 }
 
-std::uint64_t CacheCore::covered_with_namespace(const BlockHash& fingerprint) const {
-  if (recovery_.deleted_namespaces.empty()) return 0;
-  const auto found = recovery_.deleted_namespaces.find(fingerprint);
-  return found == recovery_.deleted_namespaces.end() ? 0 : found->second;
+std::uint64_t CacheCore::covered_with_namespace(const DiskBlock& block) const {
+  std::uint64_t covered = 0;
+  if (!recovery_.deleted_namespaces.empty()) {
+    const auto found = recovery_.deleted_namespaces.find(block.fingerprint);
+    if (found != recovery_.deleted_namespaces.end()) covered = found->second;
+  }
+  if (!recovery_.deleted_tenants.empty()) {
+    // A file without tenants in it: the session that opened the namespace has named it.
+    const TenantId owner = block.owner.known() ? block.owner : store_.owner_of(block.fingerprint);
+    const auto found = recovery_.deleted_tenants.find(owner);
+    if (found != recovery_.deleted_tenants.end()) covered = std::max(covered, found->second);
+  }
+  return covered;
 }
 
 /// Headers first, then the slots may be used again.
@@ -318,7 +335,7 @@ void CacheCore::settle_disks() {
       epoch = store_.generation() >> kEpochShift;
       std::swap(ended, recovery_);
     }
-    orphans = drop_orphans(all_came, ended.newest_deletes);
+    orphans = drop_orphans(all_came, ended);
     for (std::uint32_t index = 0; index < disks_.size(); ++index) {
       for (std::uint32_t cursor = 0;;) {
         indexed_slices_.fetch_add(1, std::memory_order_relaxed);
@@ -341,25 +358,28 @@ void CacheCore::settle_disks() {
                                orphans));
   }
   demote_cut_off();
-  wake();  // whoever waits for a warm start
+  kick_trimming();  // a cap may be lower than in the run before
+  wake();           // whoever waits for a warm start
 }
 
 /// Those that wait for their parent: all, or those that a delete may cover which the logs are about to forget (it may
 /// have been of a block before them that nobody knows), and what is more than may wait. Answers how many.
-std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
+std::uint64_t CacheCore::drop_orphans(bool all, const Recovery& ended) {
   const std::uint64_t most =
       environment_.most_waiting_blocks != 0 ? environment_.most_waiting_blocks : config_.index.blocks;
   std::uint64_t kept = 0;
   const auto unwanted = [&](const DiskBlock& block) {
-    const auto newest = deleted.find(block.fingerprint);
-    return (newest != deleted.end() && block.generation <= newest->second) || ++kept > most;
+    const auto newest = ended.newest_deletes.find(block.fingerprint);
+    const auto tenant = ended.deleted_tenants.find(block.owner);
+    return (newest != ended.newest_deletes.end() && block.generation <= newest->second) ||
+           (tenant != ended.deleted_tenants.end() && block.generation <= tenant->second) || ++kept > most;
   };
   std::uint64_t dropped = std::exchange(orphans_refused_, 0);
-  std::vector<DiskPlace> ended;
-  ended.reserve(WaitingBlocks::kBatch);
+  std::vector<DiskPlace> given_up;
+  given_up.reserve(WaitingBlocks::kBatch);
   orphans_.sweep([&](std::span<const WaitingPlace> places, std::span<bool> gone) TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
     indexed_slices_.fetch_add(1, std::memory_order_relaxed);
-    ended.clear();
+    given_up.clear();
     {
       MutexLock lock(mutex_);
       for (std::size_t i = 0; i < places.size(); ++i) {
@@ -370,12 +390,12 @@ std::uint64_t CacheCore::drop_orphans(bool all, const NewestDeletes& deleted) {
         gone[i] = all || !headers_[directory](slot, block) || unwanted(block);
         disk_store_.begin_waiting(directory, slot);
         if (!gone[i]) continue;
-        if (const auto place = disk_store_.drop_waiting(directory, slot)) ended.push_back(*place);
+        if (const auto place = disk_store_.drop_waiting(directory, slot)) given_up.push_back(*place);
       }
-      disk_store_.count_orphans(ended.size());
+      disk_store_.count_orphans(given_up.size());
     }
-    dropped += ended.size();
-    clear_places(ended);
+    dropped += given_up.size();
+    clear_places(given_up);
   });
   return dropped;
 }

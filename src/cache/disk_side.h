@@ -56,6 +56,7 @@ struct Recovery {
   std::map<BlockHash, std::uint64_t> deleted_blocks;      ///< and all that continues them, up to a generation: what
                                                           ///< was found below one is put in too, as entries come and go
   std::map<BlockHash, std::uint64_t> deleted_namespaces;  ///< up to a generation
+  std::map<TenantId, std::uint64_t> deleted_tenants;      ///< likewise
   std::map<BlockHash, std::uint64_t> newest_deletes;      ///< of anything in a namespace: the highest generation
 };
 

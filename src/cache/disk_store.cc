@@ -11,21 +11,23 @@ namespace {
 
 constexpr TierId kDisk = TierId::kDisk;
 constexpr TierId kHost = TierId::kHost;
-constexpr int kEvictionsPerSlot = 8;
-constexpr std::uint32_t kExtentsPerSearch = 8;  // times kSlotsPerValue entries of about 100 ns: half a slice
-constexpr std::uint32_t kSlotsPerValue = 32;
 constexpr std::uint32_t kSlotsPerSlice = DiskStore::kWorthPerSlice;  // of walks that only look
+constexpr std::uint32_t kMovedPerSlice = 64;
 
 }  // namespace
 
-DiskStore::DiskStore(BlockTable& table, std::uint32_t directories) : table_(table), directories_(directories) {}
+DiskStore::DiskStore(BlockTable& table, TenantTable& tenants, std::uint32_t directories)
+    : table_(table), tenants_(tenants), directories_(directories) {
+  for (Directory& directory : directories_) directory.lists = TenantLists(tenants.numbers());
+}
 
 // ---- directories
 
 DiskStore::Shape DiskStore::shape_of(const Geometry& geometry) {
   Shape shape{.slots = std::make_unique<SlotTable>(SlotTable::Options{.extents = geometry.extents,
                                                                       .extent_bytes = geometry.extent_bytes,
-                                                                      .min_slot_bytes = geometry.min_slot_bytes}),
+                                                                      .min_slot_bytes = geometry.min_slot_bytes,
+                                                                      .tenants = geometry.tenants}),
               .policy = nullptr,
               .waiting = {}};
   shape.slots->restore(geometry.slot_bytes);
@@ -50,7 +52,8 @@ void DiskStore::open(std::uint32_t index, Shape& shape) {
   directory.waiting_counts.clear();
   directory.waiting_bytes = 0;
   directory.waiting_cursor = 0;
-  directory.list_slot_bytes.clear();
+  directory.lists.clear();
+  directory.search = {};
   directory.incarnation = ++incarnations_;
   directory.recovering = true;
   directory.draining = kNoExtent;
@@ -150,6 +153,8 @@ DiskStore::Adopted DiskStore::adopt(std::uint32_t index, const DiskBlock& block,
     if (!replaced) return Adopted::kKnown;
     id = table_.find(block.hash, block.group);  // it may have gone with its copy
   }
+  const TenantNumber tenant = table_.tenant(parent);
+  const PolicyList list = list_of(directory, block.slot_bytes, tenant);  // first: it may run out of memory
   if (id == kNoBlock) id = table_.insert(block.hash, block.group, parent);
   if (id == kNoBlock) return Adopted::kNoRoom;
   table_.set_generation(id, block.generation);
@@ -158,163 +163,12 @@ DiskStore::Adopted DiskStore::adopt(std::uint32_t index, const DiskBlock& block,
   table_.set_slot(id, kDisk, number_of({.directory = index, .slot = block.slot}));
   directory.slots->set_owner(block.slot, id);
   directory.slots->set_length(block.slot, block.length);
+  directory.slots->set_tenant(block.slot, tenant);
   table_.set_state(id, kDisk, CopyState::kReady);
-  directory.policy->insert(block.slot, list_of(directory, block.slot_bytes), now_ns);
+  directory.policy->insert(block.slot, list, now_ns);
   ++counters_.ready_blocks;
   ++counters_.adopted_blocks;
   return Adopted::kYes;
-}
-
-// ---- room
-
-PolicyList DiskStore::list_of(Directory& directory, std::uint64_t slot_bytes) {
-  const auto found = std::ranges::find(directory.list_slot_bytes, slot_bytes);
-  const auto list = static_cast<PolicyList>(std::distance(directory.list_slot_bytes.begin(), found));
-  if (found == directory.list_slot_bytes.end()) {
-    directory.policy->add_list(list);
-    directory.slots->add_size(slot_bytes);
-    directory.list_slot_bytes.push_back(slot_bytes);
-    directory.waiting_counts.push_back(0);
-  }
-  return list;
-}
-
-bool DiskStore::evictable(const Directory& directory, SlotId slot) const noexcept {
-  const BlockId id = directory.slots->owner(slot);
-  return table_.state(id, kDisk) == CopyState::kReady && table_.can_lose(id, kDisk) &&
-         directory.slots->copy_pins(slot) == 0;
-}
-
-/// Of those that take writes, the one with the most bytes that are free or would give way first; else in turn.
-std::uint32_t DiskStore::choose_directory(std::uint64_t slot_bytes) const noexcept {
-  std::uint32_t best = UINT32_MAX;
-  std::uint64_t best_free = 0;
-  const auto count = static_cast<std::uint32_t>(directories_.size());
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const std::uint32_t index = (turn_ + i) % count;
-    const Directory& directory = directories_[index];
-    if (!directory.slots || directory.recovering || !directory.writes) continue;
-    const SlotTable::Options& options = directory.slots->options();
-    if (std::max(slot_bytes, options.min_slot_bytes) > options.extent_bytes) continue;
-    const std::uint64_t free =
-        options.extents * options.extent_bytes - directory.slots->used_bytes() + directory.waiting_bytes;
-    if (best != UINT32_MAX && free <= best_free) continue;
-    best = index;
-    best_free = free;
-  }
-  turn_ = count == 0 ? 0 : (turn_ + 1) % count;
-  return best;
-}
-
-void DiskStore::evict(std::uint32_t index, SlotId slot, std::vector<DiskPlace>& evicted) {
-  Directory& directory = directories_[index];
-  const BlockId id = directory.slots->owner(slot);
-  ++counters_.evicted_blocks;
-  counters_.evicted_bytes += directory.slots->length(slot);
-  detach(id);
-  (void)directory.slots->give_back(slot);
-  evicted.push_back({.directory = index, .slot = slot, .incarnation = directory.incarnation});
-  table_.erase_if_unused(id);
-}
-
-std::optional<SlotId> DiskStore::take_slot(std::uint32_t index, std::uint64_t slot_bytes, std::uint64_t now_ns,
-                                           bool& again, std::vector<DiskPlace>& evicted) {
-  Directory& directory = directories_[index];
-  SlotTable& slots = *directory.slots;
-  const PolicyList list = list_of(directory, slot_bytes);
-  if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
-  evict_waiting(index, slot_bytes, again, evicted);
-  if (again) return std::nullopt;
-  if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
-  if (directory.draining == kNoExtent) choose_extent_to_drain(directory, slot_bytes, now_ns);
-  if (directory.draining != kNoExtent) {
-    again = drain_some(index, now_ns, evicted);
-    if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
-    if (again) return std::nullopt;
-  }
-  for (int i = 0; i < kEvictionsPerSlot; ++i) {
-    const auto victim = directory.policy->victim(list, [&](SlotId slot) { return evictable(directory, slot); });
-    if (!victim) {
-      directory.asked += EvictionPolicy::kSearch;
-      again = directory.asked < directory.policy->asks_for_all(list);  // the search goes on in the next slice
-      if (!again) directory.asked = 0;
-      return std::nullopt;
-    }
-    directory.asked = 0;
-    evict(index, *victim, evicted);
-    if (const auto slot = slots.allocate(slot_bytes, kNoBlock)) return slot;
-  }
-  return std::nullopt;
-}
-
-/// An extent of another size changes sides if this size has no block to give way, or if the other's coldest is worth
-/// less than half of this one's (as in the host tier: two sizes that are used alike do not trade extents).
-void DiskStore::choose_extent_to_drain(Directory& directory, std::uint64_t slot_bytes, std::uint64_t now_ns) {
-  SlotTable& slots = *directory.slots;
-  const auto mine = directory.policy->coldest(list_of(directory, slot_bytes));
-  const double bound = mine ? directory.policy->value(*mine, now_ns) / 2 : 2;
-  ExtentId best = kNoExtent;
-  double least = bound;
-  for (std::uint32_t i = 0; i < std::min(kExtentsPerSearch, slots.extents()); ++i) {
-    const ExtentId extent = (turn_++) % slots.extents();
-    if (slots.slot_bytes(extent) == 0 || slots.slot_bytes(extent) == slot_bytes) continue;
-    double sum = 0;
-    std::uint32_t looked = 0;
-    bool pinned = false;
-    for (; looked < std::min(slots.slots(extent), kSlotsPerValue) && !pinned; ++looked) {
-      const SlotId slot = slots.slot_at(extent, looked);
-      pinned = slots.is_quarantined(slot) || (slots.is_used(slot) && slots.copy_pins(slot) > 0);
-      if (slots.is_used(slot) && slots.owner(slot) != kNoBlock) sum += directory.policy->value(slot, now_ns);
-    }
-    const double mean = looked == 0 ? 0 : sum / looked;
-    if (pinned || mean >= least) continue;
-    least = mean;
-    best = extent;
-  }
-  if (best == kNoExtent) return;
-  slots.set_draining(best, true);
-  directory.draining = best;
-  directory.draining_for = slot_bytes;
-}
-
-/// Evicts what is in the extent that is drained, and before each block what continues it on disk. True: not done yet.
-bool DiskStore::drain_some(std::uint32_t index, std::uint64_t /*now_ns*/, std::vector<DiskPlace>& evicted) {
-  Directory& directory = directories_[index];
-  SlotTable& slots = *directory.slots;
-  const ExtentId extent = directory.draining;
-  std::uint32_t budget = kSlice;
-  for (std::uint32_t i = 0; i < slots.slots(extent) && slots.used_slots(extent) > 0 && budget > 0;) {
-    const SlotId slot = slots.slot_at(extent, i);
-    if (!slots.is_used(slot)) {
-      ++i;
-      continue;
-    }
-    if (directory.waiting[slot]) {
-      --budget;
-      evict_one_waiting(index, slot, evicted);
-      continue;
-    }
-    BlockId id = slots.owner(slot);
-    for (std::uint32_t left = kSlotsPerSlice; table_.children_in(id, kDisk) > 0 && left > 0;) {  // to a leaf
-      BlockId child = table_.links(id).first_child;
-      for (; !is_present(table_.state(child, kDisk)) && left > 0; --left) child = table_.links(child).next_sibling;
-      if (left == 0) break;  // `id` has a child: it is not evictable
-      id = child;
-      --left;
-    }
-    --budget;
-    const DiskPlace place = place_of(id);
-    if (!evictable(directories_[place.directory], place.slot)) {
-      slots.set_draining(extent, false);  // something in it is in use: another time
-      directory.draining = kNoExtent;
-      return false;
-    }
-    evict(place.directory, place.slot, evicted);
-  }
-  if (slots.used_slots(extent) > 0) return true;
-  slots.hand_over(extent, directory.draining_for);
-  directory.draining = kNoExtent;
-  return false;
 }
 
 // ---- writes
@@ -328,12 +182,20 @@ DiskStore::Begun DiskStore::begin_write(BlockId id, std::uint64_t slot_bytes, st
                                         std::vector<DiskPlace>& evicted) {
   if (is_present(table_.state(id, kDisk)) || !is_readable(table_.state(id, kHost))) return Begun::kThere;
   if (!parent_allows(id)) return Begun::kNoParent;
-  const std::uint32_t index = choose_directory(slot_bytes);
-  if (index == UINT32_MAX) return Begun::kNoRoom;
-  slot_bytes = std::max(slot_bytes, directories_[index].slots->options().min_slot_bytes);
+  // Where nothing may go in one directory (it is all used, or guaranteed to others), the next is asked.
+  std::optional<SlotId> slot;
+  std::uint32_t index = UINT32_MAX;
   bool again = false;
-  const auto slot = take_slot(index, slot_bytes, now_ns, again, evicted);
-  if (!slot) return again ? Begun::kAgain : Begun::kNoRoom;
+  for (std::uint64_t without = 0; !slot; without |= std::uint64_t{1} << index) {
+    const std::size_t evicted_before = evicted.size();
+    index = choose_directory(slot_bytes, without);
+    if (index == UINT32_MAX) return Begun::kNoRoom;
+    const RoomRequest request{.slot_bytes = std::max(slot_bytes, directories_[index].slots->options().min_slot_bytes),
+                              .tenant = table_.tenant(id),
+                              .now_ns = now_ns};
+    slot = take_slot(index, request, again, evicted);
+    if (!slot && (again || evicted.size() > evicted_before)) return again ? Begun::kAgain : Begun::kNoRoom;
+  }
   SlotTable& slots = *directories_[index].slots;
   if (!parent_allows(id)) {  // its copy went for the room
     (void)slots.give_back(*slot);
@@ -359,7 +221,9 @@ bool DiskStore::finish_write(const DiskCopy& copy, bool written, std::uint64_t n
   if (ours && written) {
     directory.slots->set_length(copy.place.slot, copy.length);
     table_.set_state(copy.id, kDisk, CopyState::kReady);
-    directory.policy->insert(copy.place.slot, list_of(directory, copy.slot_bytes), now_ns);
+    const TenantNumber tenant = directory.slots->tenant(copy.place.slot);
+    directory.policy->insert(copy.place.slot, list_of(directory, copy.slot_bytes, tenant), now_ns);
+    tenants_.count_stored(kDisk, tenant, copy.length);
     ++counters_.ready_blocks;
     ++counters_.stored_blocks;
     counters_.stored_bytes += copy.length;
@@ -454,6 +318,30 @@ bool DiskStore::list_worth_some(std::uint32_t index, std::uint32_t& cursor, std:
   return cursor < directory.slots->slot_ids();
 }
 
+bool DiskStore::charge_claimed_some(Cursor& cursor, std::uint64_t now_ns) {
+  std::uint32_t left = kSlotsPerSlice;
+  for (; cursor.directory < directories_.size(); ++cursor.directory, cursor.slot = 0) {
+    Directory& directory = directories_[cursor.directory];
+    if (!directory.slots) continue;
+    SlotTable& slots = *directory.slots;
+    for (; cursor.slot < slots.slot_ids(); ++cursor.slot) {
+      if (left-- == 0) return true;
+      const SlotId slot = cursor.slot;
+      if (!slots.is_used(slot) || slots.tenant(slot) != kNoTenant || slots.owner(slot) == kNoBlock) continue;
+      const TenantNumber tenant = table_.tenant(slots.owner(slot));
+      if (tenant == kNoTenant) continue;
+      // First: it may run out of memory.
+      const PolicyList list = list_of(directory, slots.slot_bytes(slots.extent_of(slot)), tenant);
+      slots.set_tenant(slot, tenant);
+      if (!directory.policy->knows(slot)) continue;  // it is being written
+      directory.policy->erase(slot);
+      directory.policy->insert(slot, list, now_ns);
+      left -= std::min(left, kSlotsPerSlice / kMovedPerSlice);
+    }
+  }
+  return false;
+}
+
 void DiskStore::check_consistency() const {
   std::uint64_t ready = 0;
   for (std::uint32_t index = 0; index < directories_.size(); ++index) {
@@ -467,6 +355,8 @@ void DiskStore::check_consistency() const {
       if (id == kNoBlock) continue;  // found by nothing yet
       TIERCEL_CHECK(table_[id].in_use && is_present(table_.state(id, kDisk)), "a used slot's block is on disk");
       TIERCEL_CHECK(table_.slot(id, kDisk) == number_of({.directory = index, .slot = slot}), "block and slot agree");
+      const TenantNumber tenant = directory.slots->tenant(slot);
+      TIERCEL_CHECK(tenant == table_.tenant(id) || tenant == kNoTenant, "a block is charged to its tenant, or nobody");
       const bool is_ready = is_readable(table_.state(id, kDisk));
       TIERCEL_CHECK(directory.policy->knows(slot) == is_ready, "the policy knows what is ready");
       ready += is_ready ? 1U : 0U;

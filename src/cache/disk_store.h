@@ -5,8 +5,14 @@
 // one copy on disk, whole in one directory. Numbers of slots in the table count over all directories; DiskPlace names
 // one of a directory. Slots under IO have a copy pin: what is given up meanwhile waits in quarantine until release().
 // Parents first: a block is written only if the block before it is on disk or on its way there.
+// Tenants share the tier by the host's rules (host_store.h), over all directories together; whose block goes is
+// decided within the directory that needs room. What recovery finds is charged to the tenant that the file names, and
+// to nobody where it names none, until a session does: then charge_claimed_some moves it.
 #pragma once
 
+#include "cache/tenant_lists.h"
+#include "cache/tenant_table.h"
+#include "cache/victim_choice.h"
 #include "index/block_table.h"
 #include "memory/slot_table.h"
 #include "policy/eviction.h"
@@ -51,7 +57,7 @@ struct DiskStoreCounters {
 
 class DiskStore {
  public:
-  DiskStore(BlockTable& table, std::uint32_t directories);
+  DiskStore(BlockTable& table, TenantTable& tenants, std::uint32_t directories);
 
   // Directories. Everything that allocates is made before the lock is taken: Shape.
   struct Shape {
@@ -64,6 +70,7 @@ class DiskStore {
     std::uint64_t extent_bytes = 0;
     std::uint64_t min_slot_bytes = 0;
     std::span<const std::uint64_t> slot_bytes;  ///< of each extent; 0: free
+    std::uint32_t tenants = kFirstTenant;       ///< numbers, as many as the tenants' table has
   };
   [[nodiscard]] static Shape shape_of(const Geometry& geometry);
   /// The directory's file is open: blocks may be adopted; nothing is written until end_recovery. What `shape` has
@@ -137,6 +144,22 @@ class DiskStore {
   [[nodiscard]] std::optional<DiskPlace> give_up(BlockId id);
   /// The same for a delete: also a copy that is being written. The place is to be buried, then released.
   [[nodiscard]] std::optional<DiskPlace> drop(BlockId id);
+  // Tenants.
+  [[nodiscard]] std::uint64_t charged_bytes(TenantNumber tenant) const noexcept;
+  [[nodiscard]] bool is_above_cap(TenantNumber tenant) const noexcept {
+    return charged_bytes(tenant) > tenants_.cap(TierId::kDisk, tenant);
+  }
+  /// One slice of evicting what a tenant has above its cap. False: there is nothing more that may go. `evicted`: to be
+  /// cleared, then released; unlike begin_write's, they have a copy pin, for the slots of writes are taken meanwhile.
+  [[nodiscard]] bool trim_some(TenantNumber tenant, std::uint64_t now_ns, std::vector<DiskPlace>& evicted);
+  /// One slice of charging what is nobody's to tenants that are known by now, from `cursor` on. False: that was the
+  /// last.
+  struct Cursor {
+    std::uint32_t directory = 0;
+    SlotId slot = 0;
+  };
+  [[nodiscard]] bool charge_claimed_some(Cursor& cursor, std::uint64_t now_ns);
+
   void count_lost() noexcept { ++counters_.lost_blocks; }
   void count_orphans(std::uint64_t blocks) noexcept { counters_.orphaned_blocks += blocks; }
 
@@ -160,6 +183,13 @@ class DiskStore {
  private:
   static constexpr std::uint32_t kSlice = 32;
 
+  /// For a block that may go, between two slices: whose list, how many were asked without a yes.
+  struct Search {
+    TenantLists::Pair asked_for;  ///< for whom, and which slot size
+    std::optional<TenantNumber> victim;
+    std::uint64_t asked = 0;
+    TenantSet exhausted;
+  };
   struct Directory {
     std::unique_ptr<SlotTable> slots;
     std::unique_ptr<EvictionPolicy> policy;  // its blocks are slot ids
@@ -167,34 +197,52 @@ class DiskStore {
     std::uint32_t span = 0;                  // slots it may number
     std::uint32_t incarnation = 0;
     std::vector<bool> waiting;                  // slots, by id: used, without an owner
-    std::vector<std::uint32_t> waiting_counts;  // of the policy's lists
+    std::vector<std::uint32_t> waiting_counts;  // by slot size, as in `lists`
     std::uint64_t waiting_bytes = 0;
     SlotId waiting_cursor = 0;  // the search for one that gives way goes on here
     bool recovering = false;
     bool reads = false;
     bool writes = false;
-    std::uint64_t asked = 0;        // of the search for a block that may go, without a yes
+    Search search;
     ExtentId draining = kNoExtent;  // being emptied for another slot size
     std::uint64_t draining_for = 0;
-    std::vector<std::uint64_t> list_slot_bytes;  // of the policy's lists
+    TenantNumber draining_as = kNoTenant;
+    TenantLists lists;
+  };
+  /// Of whom, how much, for the search for room.
+  struct RoomRequest {
+    std::uint64_t slot_bytes = 0;
+    TenantNumber tenant = kNoTenant;
+    std::uint64_t now_ns = 0;
   };
 
   [[nodiscard]] std::uint32_t number_of(DiskPlace place) const noexcept {
     return directories_[place.directory].base + place.slot;
   }
   [[nodiscard]] DiskPlace place_of(BlockId id) const noexcept;
-  [[nodiscard]] PolicyList list_of(Directory& directory, std::uint64_t slot_bytes);
+  std::size_t size_of(Directory& directory, std::uint64_t slot_bytes);
+  PolicyList list_of(Directory& directory, std::uint64_t slot_bytes, TenantNumber tenant);
+  [[nodiscard]] bool may_lose(TenantNumber tenant, std::uint64_t bytes) const noexcept;
+  [[nodiscard]] bool has_room_below_cap(const RoomRequest& request) const noexcept {
+    return charged_bytes(request.tenant) + request.slot_bytes <= tenants_.cap(TierId::kDisk, request.tenant);
+  }
   [[nodiscard]] bool evictable(const Directory& directory, SlotId slot) const noexcept;
-  [[nodiscard]] std::uint32_t choose_directory(std::uint64_t slot_bytes) const noexcept;
+  [[nodiscard]] std::uint32_t choose_directory(std::uint64_t slot_bytes, std::uint64_t without) const noexcept;
   [[nodiscard]] bool parent_allows(BlockId id) const noexcept;
-  [[nodiscard]] std::optional<SlotId> take_slot(std::uint32_t directory, std::uint64_t slot_bytes, std::uint64_t now_ns,
-                                                bool& again, std::vector<DiskPlace>& evicted);
-  void evict(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted);
+  [[nodiscard]] std::optional<SlotId> take_slot(std::uint32_t directory, const RoomRequest& request, bool& again,
+                                                std::vector<DiskPlace>& evicted);
+  enum class Evicted : std::uint8_t { kOne, kNone, kAgain };
+  [[nodiscard]] Evicted evict_for(std::uint32_t directory, const RoomRequest& request, std::vector<DiskPlace>& evicted);
+  [[nodiscard]] Evicted evict_own(std::uint32_t directory, const RoomRequest& request, std::vector<DiskPlace>& evicted,
+                                  bool pinned = false);
+  void evict(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted, bool pinned = false);
   void count_waiting(Directory& directory, SlotId slot, bool waits);
   void evict_waiting(std::uint32_t directory, std::uint64_t slot_bytes, bool& again, std::vector<DiskPlace>& evicted);
   void evict_one_waiting(std::uint32_t directory, SlotId slot, std::vector<DiskPlace>& evicted);
-  [[nodiscard]] bool drain_some(std::uint32_t directory, std::uint64_t now_ns, std::vector<DiskPlace>& evicted);
-  void choose_extent_to_drain(Directory& directory, std::uint64_t slot_bytes, std::uint64_t now_ns);
+  [[nodiscard]] bool drain_some(std::uint32_t directory, std::vector<DiskPlace>& evicted);
+  void choose_extent_to_drain(Directory& directory, const RoomRequest& request);
+  [[nodiscard]] std::optional<Victim> victim_for(const Directory& directory, std::size_t size,
+                                                 const RoomRequest& request, const TenantSet& exhausted) const;
   /// Takes the copy out of entry and policy; the slot stays used.
   void detach(BlockId id);
 
@@ -204,7 +252,19 @@ class DiskStore {
     std::unique_ptr<SlotTable> slots;
   };
 
+  /// The search of a tenant at its cap, over directories and slot sizes; each list to its end.
+  struct OwnSearch {
+    std::optional<TenantNumber> tenant;
+    std::uint32_t first = 0;
+    std::uint32_t directories_done = 0;
+    std::size_t sizes_done = 0;
+    std::uint64_t asked = 0;
+  };
+
   BlockTable& table_;
+  TenantTable& tenants_;
+  OwnSearch own_;
+  mutable std::uint32_t victim_turn_ = 0;  // of the choice among many tenants
   std::vector<Directory> directories_;
   std::vector<Old> old_;
   std::vector<std::unique_ptr<SlotTable>> spent_;  // waited in old_, and nothing lies in them now

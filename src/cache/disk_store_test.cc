@@ -52,7 +52,7 @@ class Trial {
   explicit Trial(std::uint64_t seed)
       : dice_(seed),
         table_(*BlockTable::create({.capacity = 4096, .seed = seed, .huge_pages = HugePages::kOff})),
-        store_(table_, kDirectories) {
+        store_(table_, tenants_, kDirectories) {
     root_ = table_.insert_root(name(1));
     for (std::uint32_t i = 0; i < kDirectories; ++i) open(i);
   }
@@ -342,6 +342,7 @@ class Trial {
 
   Dice dice_;
   BlockTable table_;
+  TenantTable tenants_{{}};
   DiskStore store_;
   BlockId root_ = kNoBlock;
   std::uint64_t now_ = 1;

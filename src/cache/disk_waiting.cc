@@ -11,7 +11,7 @@ constexpr std::uint32_t kWaitingPerSlice = 16'384;  // of a walk over bits
 
 void DiskStore::count_waiting(Directory& directory, SlotId slot, bool waits) {
   const std::uint64_t slot_bytes = directory.slots->slot_bytes(directory.slots->extent_of(slot));
-  std::uint32_t& count = directory.waiting_counts[list_of(directory, slot_bytes)];
+  std::uint32_t& count = directory.waiting_counts[size_of(directory, slot_bytes)];
   count = waits ? count + 1 : count - 1;
   directory.waiting_bytes = waits ? directory.waiting_bytes + slot_bytes : directory.waiting_bytes - slot_bytes;
   directory.waiting[slot] = waits;
@@ -51,7 +51,7 @@ void DiskStore::evict_waiting(std::uint32_t index, std::uint64_t slot_bytes, boo
                               std::vector<DiskPlace>& evicted) {
   Directory& directory = directories_[index];
   const SlotTable& slots = *directory.slots;
-  again = directory.waiting_counts[list_of(directory, slot_bytes)] > 0;
+  again = directory.waiting_counts[size_of(directory, slot_bytes)] > 0;
   for (std::uint32_t looked = 0; again && looked < kWaitingPerSlice; ++looked) {
     const SlotId slot = directory.waiting_cursor;
     directory.waiting_cursor = slot + 1 == slots.slot_ids() ? 0 : slot + 1;

@@ -3,8 +3,8 @@
 // One extent at a time is drained: the one with the least live value among those of other sizes in which nothing is
 // pinned. What is in it is not simply thrown away: for each block the coldest block of that size goes, wherever it
 // lies, and the block of the drained extent moves into the room; so the order of eviction is kept, and so is the order
-// of leaves before parents. A slice looks at kSlotsPerSearchSlice slots or
-// clears kMovesPerStep at most.
+// of leaves before parents. Whose block goes follows the rule for tenants (cache/victim_choice.h), for nobody's sake. A
+// slice looks at kSlotsPerSearchSlice slots or clears kMovesPerStep at most.
 #include "base/check.h"
 #include "cache/host_store.h"
 
@@ -91,7 +91,7 @@ HostStore::HandoverStep HostStore::step_handover(std::uint64_t now_ns, std::uint
   const std::uint32_t slots = slots_.slots(draining_);
   for (std::size_t i = 0; i < kMovesPerStep && !drain_room_.spent && slots_.used_slots(draining_) > 0; ++i) {
     const SlotId slot = slots_.slot_at(draining_, drain_cursor_++ % slots);
-    switch (clear_slot(slot, moves)) {
+    switch (clear_slot(slot, now_ns, moves)) {
       case SlotStep::kClear:
       case SlotStep::kMove:
         break;
@@ -131,7 +131,7 @@ void HostStore::give_up_handover() {
   search_ = {};
 }
 
-HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& moves) {
+HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::uint64_t now_ns, std::vector<SlotMove>& moves) {
   if (slots_.is_quarantined(slot)) return SlotStep::kStuck;
   if (!slots_.is_used(slot)) return SlotStep::kClear;
   const BlockId id = slots_.owner(slot);
@@ -140,9 +140,12 @@ HostStore::SlotStep HostStore::clear_slot(SlotId slot, std::vector<SlotMove>& mo
   if (table_[id].logical_pins > 0 || slots_.copy_pins(slot) > 0) return SlotStep::kStuck;
 
   const std::uint64_t bytes = slots_.slot_bytes(draining_);
+  // Nobody's until the block has moved: its tenant has paid for it once.
   auto room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
+  const RoomRequest request{.slot_bytes = bytes, .tenant = kNoTenant, .now_ns = now_ns};
   while (!room) {
-    if (!evict_one(list_of(bytes), drain_room_)) return drain_room_.spent ? SlotStep::kSpent : SlotStep::kStuck;
+    if (!evict_for(lists_.size_of(bytes), request, drain_room_))
+      return drain_room_.spent ? SlotStep::kSpent : SlotStep::kStuck;
     if (!slots_.is_used(slot)) return SlotStep::kClear;  // this very block was the coldest
     room = slots_.allocate_in_cut_extent(bytes, kNoBlock);
     if (!room) return SlotStep::kClear;  // the coldest lay in the drained extent too: that was progress
@@ -174,6 +177,9 @@ void HostStore::finish_move(const SlotMove& move, bool copied) {
     return;
   }
   if (demotions_ != nullptr) demotions_->move(move.from, move.to);
+  const TenantNumber tenant = slots_.tenant(move.from);
+  slots_.set_tenant(move.from, kNoTenant);  // it may wait in quarantine
+  slots_.set_tenant(move.to, tenant);
   (void)slots_.give_back(move.from);
   slots_.set_owner(move.to, move.id);
   table_.set_slot(move.id, kHost, move.to);

@@ -19,39 +19,89 @@ HostStore::HostStore(Parts parts)
       policy_(std::move(parts.policy)),
       max_namespaces_(parts.max_namespaces),
       max_pinned_bytes_(parts.max_pinned_bytes),
+      tenants_(std::move(parts.tenants)),
+      lists_(tenants_.numbers()),
       max_filling_bytes_(parts.max_filling_bytes) {}
 
 // ---- namespaces
 
 BlockId HostStore::find_root(const BlockHash& fingerprint) const {
   const auto found = roots_.find(fingerprint);
-  return found == roots_.end() ? kNoBlock : found->second;
+  return found == roots_.end() ? kNoBlock : found->second.id;
 }
 
-BlockId HostStore::root_of(const BlockHash& fingerprint) {
-  if (const BlockId known = find_root(fingerprint); known != kNoBlock) return known;
+BlockId HostStore::root_of(const BlockHash& fingerprint, const TenantTable::Tenant& tenant) {
+  if (const BlockId known = find_root(fingerprint); known != kNoBlock) {
+    claim(fingerprint, tenant);
+    return known;
+  }
   if (roots_.size() >= max_namespaces_ && !erase_empty_root()) return kNoBlock;
-  const auto place = roots_.emplace(fingerprint, kNoBlock).first;  // first: it may run out of memory
-  BlockId root = table_.insert_root(fingerprint);
+  TenantNumber number = number_of(tenant);  // first, as the place in the map: they may run out of memory
+  // Where all numbers are taken, a namespace without blocks gives way: its tenant may hold nothing else.
+  if (number == kOtherTenants && erase_empty_root()) number = number_of(tenant);
+  const auto place = roots_.emplace(fingerprint, Root{.id = kNoBlock, .owner = tenant.id}).first;
+  BlockId root = table_.insert_root(fingerprint, number);
   RoomSearch room{.left = kStepsPerSlice, .in_slice = kStepsPerSlice};
-  if (root == kNoBlock && evict_for_entry(room)) root = table_.insert_root(fingerprint);
+  if (root == kNoBlock && evict_for_entry(number, room)) root = table_.insert_root(fingerprint, number);
   if (root == kNoBlock) {
     roots_.erase(place);
     return kNoBlock;
   }
+  tenants_.add_namespace(number);
   table_.set_generation(root, ++generation_);  // so that a delete in slices knows it from the root before it
-  place->second = root;
+  place->second.id = root;
   return root;
+}
+
+TenantNumber HostStore::number_of(const TenantTable::Tenant& tenant) {
+  if (!tenant.id.known()) return kNoTenant;
+  return tenants_.admit(tenant, [this](TenantNumber number) { return holds_nothing(number); });
+}
+
+bool HostStore::holds_nothing(TenantNumber tenant) const noexcept {
+  return slots_.charged_bytes(tenant) == 0 && (disk_ == nullptr || disk_->charged_bytes(tenant) == 0);
+}
+
+void HostStore::claim(const BlockHash& fingerprint, const TenantTable::Tenant& tenant) {
+  const auto found = roots_.find(fingerprint);
+  if (found == roots_.end() || !tenant.id.known()) return;
+  Root& root = found->second;
+  if (!is_unclaimed(root.id)) return;
+  const TenantNumber before = table_.tenant(root.id);
+  const TenantNumber number = number_of(tenant);
+  root.owner = tenant.id;
+  if (number == before) return;  // it has a name now
+  tenants_.remove_namespace(before);
+  tenants_.add_namespace(number);
+  table_.set_tenant(root.id, number);
+  claimed_ = true;
+}
+
+TenantId HostStore::owner_of(const BlockHash& fingerprint) const {
+  const auto found = roots_.find(fingerprint);
+  return found == roots_.end() ? TenantId() : found->second.owner;
+}
+
+bool HostStore::list_namespaces(const TenantId& tenant, std::optional<BlockHash>& after,
+                                std::vector<BlockHash>& found) const {
+  auto at = after ? roots_.upper_bound(*after) : roots_.begin();
+  for (std::size_t looked = 0; at != roots_.end() && looked < kNamespacesPerSlice; ++at, ++looked) {
+    after = at->first;
+    if (at->second.owner == tenant) found.push_back(at->first);
+  }
+  return at != roots_.end();
 }
 
 /// Looks at kRootsPerSearch namespaces from where the last call ended; erases the first that has no blocks.
 bool HostStore::erase_empty_root() {
+  if (roots_.empty()) return false;
   auto at = roots_.lower_bound(next_root_);
   for (int i = 0; i < kRootsPerSearch; ++i, ++at) {
     if (at == roots_.end()) at = roots_.begin();
-    if (table_.links(at->second).first_child != kNoBlock) continue;
+    if (table_.links(at->second.id).first_child != kNoBlock) continue;
     next_root_ = at->first;
-    table_.erase_root(at->second);
+    tenants_.remove_namespace(table_.tenant(at->second.id));
+    table_.erase_root(at->second.id);
     roots_.erase(at);
     return true;
   }
@@ -59,140 +109,29 @@ bool HostStore::erase_empty_root() {
   return false;
 }
 
-// ---- room
-
-bool HostStore::evictable(BlockId id) const noexcept {
-  const BlockEntry& entry = table_[id];
-  return table_.state(id, kHost) == CopyState::kReady && entry.logical_pins == 0 && table_.can_lose(id, kHost) &&
-         slots_.copy_pins(table_.slot(id, kHost)) == 0;
-}
-
-void HostStore::add_slot_size(std::uint64_t slot_bytes) {
-  if (std::ranges::find(list_slot_bytes_, slot_bytes) != list_slot_bytes_.end()) return;
-  slots_.add_size(slot_bytes);
-  policy_->add_list(static_cast<PolicyList>(list_slot_bytes_.size()));
-  list_slot_bytes_.push_back(slot_bytes);
-}
-
-PolicyList HostStore::list_of(std::uint64_t slot_bytes) const {
-  const auto found = std::ranges::find(list_slot_bytes_, slot_bytes);
-  TIERCEL_CHECK(found != list_slot_bytes_.end(), "a slot size is added before it is used");
-  return static_cast<PolicyList>(std::distance(list_slot_bytes_.begin(), found));
-}
-
-std::uint64_t HostStore::slot_bytes_of(BlockId id) const noexcept {
-  return slots_.slot_bytes(slots_.extent_of(table_.slot(id, kHost)));
-}
-
-/// Takes the copy out of entry and policy and gives its slot back; the entry may be gone afterwards, and ancestors with
-/// it. Answers how many entries went.
-int HostStore::give_up_copy(BlockId id) {
-  const SlotId slot = table_.slot(id, kHost);
-  if (is_readable(table_.state(id, kHost))) --counters_.ready_blocks;
-  if (table_.state(id, kHost) == CopyState::kFilling) filling_bytes_ -= slot_bytes_of(id);
-  end_pins(id);
-  policy_->erase(id);
-  table_.set_state(id, kHost, CopyState::kAbsent);
-  table_.set_slot(id, kHost, kNoSlot);
-  if (demotions_ != nullptr) demotions_->remove(slot);
-  (void)slots_.give_back(slot);
-  return table_.erase_if_unused(id);
-}
-
-void HostStore::begin_slice(RoomSearch& room) {
-  room.in_slice = kStepsPerSlice - table_.collect(kCollectPerSlice);
-  room.spent = false;
-}
-
-/// False: no block of the list may go (as far as the bound of the search lets us know), or the slice is spent.
-bool HostStore::evict_one(PolicyList list, RoomSearch& room) {
-  if (std::exchange(room.list, list) != list) room.asked = 0;
-  while (room.left > 0 && room.asked < policy_->asks_for_all(list)) {
-    room.spent = room.in_slice <= 0;
-    if (room.spent) return false;
-    std::uint64_t asked = 0;
-    const auto victim = policy_->victim(list, [&](BlockId id) {
-      ++asked;
-      return evictable(id);
-    });
-    asked = std::max<std::uint64_t>(asked, 1);
-    room.asked += asked;
-    room.left -= std::min(room.left, asked);
-    room.in_slice -= static_cast<std::int64_t>(asked);
-    if (!victim) continue;
-    ++counters_.evicted_blocks;
-    counters_.evicted_bytes += slots_.length(table_.slot(*victim, kHost));
-    room.in_slice -= give_up_copy(*victim);
-    room.asked = 0;
-    return true;
-  }
-  room.asked = 0;
-  return false;
-}
-
-/// Lists take their turn: each is searched to its end before the next.
-bool HostStore::evict_for_entry(RoomSearch& room) {
-  const std::uint64_t before = table_.entries();
-  room.in_slice -= table_.collect(kCollectPerSlice);
-  const std::size_t lists = list_slot_bytes_.size();
-  int evictions = 0;
-  for (std::size_t done = 0; table_.entries() == before && done < lists && evictions < kEvictionsPerFill;) {
-    if (evict_one(static_cast<PolicyList>(entry_list_ % lists), room)) {
-      ++evictions;  // an entry with a copy elsewhere or a child stays
-    } else if (room.spent) {
-      return false;
-    } else {
-      ++done;
-      ++entry_list_;
-    }
-  }
-  return table_.entries() < before;
-}
-
-/// Is the coldest block of some other size worth less than half of this size's coldest? Then an extent should change
-/// sides; the factor keeps two sizes that are used alike from trading extents back and forth.
-bool HostStore::others_are_colder(PolicyList list, std::uint64_t now_ns) const {
-  const auto mine = policy_->coldest(list);
-  if (!mine) return true;
-  for (std::size_t other = 0; other < list_slot_bytes_.size(); ++other) {
-    const auto theirs = policy_->coldest(static_cast<PolicyList>(other));
-    if (other != list && theirs && 2 * policy_->value(*theirs, now_ns) < policy_->value(*mine, now_ns)) return true;
-  }
-  return false;
-}
-
-std::optional<SlotId> HostStore::take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns, RoomSearch& room) {
-  if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
-  const PolicyList list = list_of(slot_bytes);
-  const bool idle = draining_ == kNoExtent && wanted_slot_bytes_ == 0;
-  if (idle && others_are_colder(list, now_ns)) wanted_slot_bytes_ = slot_bytes;
-  for (; room.evicted < kEvictionsPerFill && evict_one(list, room); ++room.evicted) {
-    if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
-  }
-  if (!room.spent && draining_ == kNoExtent) wanted_slot_bytes_ = slot_bytes;
-  return std::nullopt;
-}
-
 // ---- stores
 
 std::optional<Reserved> HostStore::begin_fill(const FillRequest& request, Fill& fill, RoomSearch& room) {
   BlockId id = table_.find(request.hash, request.group);
   fill = {.id = id};
+  const BlockId parent = request.parent;
+  if (id != kNoBlock && parent != kNoBlock && table_.root_of(id) != table_.root_of(parent)) return Reserved::kNoParent;
   if (id != kNoBlock && is_present(table_.state(id, kHost))) {
     return is_readable(table_.state(id, kHost)) ? Reserved::kExists : Reserved::kInFlight;
   }
-  const BlockId parent = request.parent;
   if (parent == kNoBlock || (!table_[parent].is_root && !table_.has_copy(parent))) return Reserved::kNoParent;
   if (filling_bytes_ + request.slot_bytes > max_filling_bytes_) return Reserved::kBusy;
   // Making room evicts leaves and frees stubs: the parent and the stub of this block must not be among them.
   // Where no further pin fits, those that are there guard it.
   const bool guard_id = id != kNoBlock && table_.pin(id);
   const bool guard_parent = !table_[parent].is_root && table_.pin(parent);
-  const std::optional<SlotId> slot = take_slot(request.slot_bytes, request.now_ns, room);
+  const TenantNumber tenant = table_.tenant(parent);
+  const std::optional<SlotId> slot =
+      take_slot({.slot_bytes = request.slot_bytes, .tenant = tenant, .now_ns = request.now_ns}, room);
   BlockId fresh = kNoBlock;
   if (slot && id == kNoBlock) {
     fresh = table_.insert(request.hash, request.group, parent);
-    if (fresh == kNoBlock && evict_for_entry(room)) fresh = table_.insert(request.hash, request.group, parent);
+    if (fresh == kNoBlock && evict_for_entry(tenant, room)) fresh = table_.insert(request.hash, request.group, parent);
   }
   if (guard_parent) table_.unpin(parent);
   if (guard_id) table_.unpin(id);
@@ -222,7 +161,7 @@ std::optional<Reserved> HostStore::begin_promotion(BlockId id, std::uint64_t slo
   if (is_present(table_.state(id, kHost))) {
     return is_readable(table_.state(id, kHost)) ? Reserved::kExists : Reserved::kInFlight;
   }
-  const auto slot = take_slot(slot_bytes, now_ns, room);
+  const auto slot = take_slot({.slot_bytes = slot_bytes, .tenant = table_.tenant(id), .now_ns = now_ns}, room);
   if (!slot) {
     if (room.spent) return std::nullopt;
     return Reserved::kBusy;
@@ -246,7 +185,7 @@ bool HostStore::finish_promotion(const Fill& fill, std::uint32_t length, bool lo
   }
   slots_.set_length(fill.slot, length);
   table_.set_state(fill.id, kHost, CopyState::kReady);
-  policy_->insert(fill.id, list_of(slot_bytes_of(fill.id)), now_ns);
+  policy_->insert(fill.id, list_of(fill.id), now_ns);
   ++counters_.ready_blocks;
   ++counters_.promoted_blocks;
   counters_.promoted_bytes += length;
@@ -271,9 +210,10 @@ Status HostStore::commit(const Fill& fill, std::uint32_t length, bool verify, st
   slots_.set_length(fill.slot, length);
   filling_bytes_ -= slot_bytes_of(fill.id);
   table_.set_state(fill.id, kHost, verify ? CopyState::kVerifying : CopyState::kReady);
-  policy_->insert(fill.id, list_of(slot_bytes_of(fill.id)), now_ns);
+  policy_->insert(fill.id, list_of(fill.id), now_ns);
   ++counters_.stored_blocks;
   counters_.stored_bytes += length;
+  tenants_.count_stored(kHost, slots_.tenant(fill.slot), length);
   if (!verify) ++counters_.ready_blocks;
   release_and_collect(fill.slot);
   return {};
@@ -314,7 +254,8 @@ std::optional<HeldBlock> HostStore::hold(BlockId id) {
                    .generation = table_[id].generation,
                    .slot = slot,
                    .length = slots_.length(slot),
-                   .checksum = table_.links(id).checksum};
+                   .checksum = table_.links(id).checksum,
+                   .tenant = slots_.tenant(slot)};
 }
 
 void HostStore::touch(std::span<const BlockName> tail_first, std::uint64_t now_ns) {
@@ -335,23 +276,32 @@ HostStore::PinOutcome HostStore::pin(const BlockHash& hash, GroupId group, Block
   if (id == kNoBlock || !is_readable(table_.state(id, kHost))) return PinOutcome::kMiss;
   const bool first = table_[id].logical_pins == 0;
   const std::uint64_t bytes = slot_bytes_of(id);
+  const TenantNumber tenant = slots_.tenant(table_.slot(id, kHost));
   if (first && pinned_bytes_ + bytes > max_pinned_bytes_) return PinOutcome::kLimit;
+  if (first && tenants_.pinned_bytes(tenant) + bytes > tenants_.pinned_cap(tenant)) return PinOutcome::kTenantLimit;
   if (!table_.pin(id)) return PinOutcome::kLimit;
-  if (first) pinned_bytes_ += bytes;
+  if (first) count_pinned(id, true);
   name = {.id = id, .generation = table_[id].generation};
   return PinOutcome::kPinned;
 }
 
 void HostStore::unpin(BlockName name) {
   if (!is(name) || table_[name.id].logical_pins == 0) return;  // deleted meanwhile, and its pins with it
-  if (table_[name.id].logical_pins == 1) pinned_bytes_ -= slot_bytes_of(name.id);
+  if (table_[name.id].logical_pins == 1) count_pinned(name.id, false);
   table_.unpin(name.id);
 }
 
 void HostStore::end_pins(BlockId id) {
   if (table_[id].logical_pins == 0) return;
-  if (is_readable(table_.state(id, kHost))) pinned_bytes_ -= slot_bytes_of(id);
+  if (is_readable(table_.state(id, kHost))) count_pinned(id, false);
   table_.clear_pins(id);
+}
+
+void HostStore::count_pinned(BlockId id, bool pinned) noexcept {
+  const std::uint64_t bytes = slot_bytes_of(id);
+  std::uint64_t& of_tenant = tenants_.pinned_bytes(slots_.tenant(table_.slot(id, kHost)));
+  pinned_bytes_ = pinned ? pinned_bytes_ + bytes : pinned_bytes_ - bytes;
+  of_tenant = pinned ? of_tenant + bytes : of_tenant - bytes;
 }
 
 // ---- deletes
@@ -409,6 +359,15 @@ bool HostStore::drop_some(DropWork& work, int limit) {
 void HostStore::check_consistency() const {
   table_.check_consistency();
   slots_.check_consistency();
+  std::uint64_t pinned = 0;
+  for (std::uint32_t tenant = 0; tenant < tenants_.numbers(); ++tenant) {
+    pinned += tenants_.pinned_bytes(static_cast<TenantNumber>(tenant));
+  }
+  TIERCEL_CHECK(pinned == pinned_bytes_, "every pinned byte is one tenant's");
+  for (SlotId slot = 0; slot < slots_.slot_ids(); ++slot) {
+    if (!slots_.is_used(slot) || slots_.owner(slot) == kNoBlock) continue;
+    TIERCEL_CHECK(slots_.tenant(slot) == table_.tenant(slots_.owner(slot)), "a block is charged to its tenant");
+  }
 }
 
 }  // namespace tiercel

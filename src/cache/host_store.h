@@ -4,10 +4,15 @@
 // Owned by the cache core and called under its lock, in slices. Every step that touches a slot's bytes is done by the
 // caller, between two calls here: begin_fill / commit, hold / release, a SlotMove's copy. Nothing waits; no room is an
 // outcome. The only calls that need no lock are `match` and `retain`.
+// Tenants: a block belongs to the tenant of its namespace's root, its slot is charged to it until it is free again, and
+// the policy has a list for each slot size and tenant. Whose block goes for whom: cache/victim_choice.h.
 #pragma once
 
 #include "cache/demotion_queue.h"
 #include "cache/disk_store.h"
+#include "cache/tenant_lists.h"
+#include "cache/tenant_table.h"
+#include "cache/victim_choice.h"
 #include "index/block_table.h"
 #include "memory/slot_table.h"
 #include "policy/eviction.h"
@@ -23,6 +28,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace tiercel {
@@ -41,6 +47,7 @@ struct HeldBlock {
   SlotId slot = kNoSlot;
   std::uint32_t length = 0;
   std::uint64_t checksum = 0;
+  TenantNumber tenant = kNoTenant;
 };
 
 /// A copy of one block to another slot, for a hand-over. Both slots have a copy pin until `finish_move`.
@@ -83,6 +90,7 @@ class HostStore {
     std::uint32_t max_namespaces = 4096;
     std::uint64_t max_pinned_bytes = 0;
     std::uint64_t max_filling_bytes = UINT64_MAX;  ///< of blocks that writers fill: the rest is left to loads
+    TenantTable tenants = TenantTable({});         ///< as many numbers as `slots` counts
   };
   explicit HostStore(Parts parts);
   /// The disk tier's part of the same index, where there is one, and what waits to go there.
@@ -95,14 +103,41 @@ class HostStore {
   void raise_generation(std::uint64_t floor) noexcept { generation_ = std::max(generation_, floor); }
   [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
 
-  /// Makes a slot size known: afterwards, no call for it allocates.
+  /// Makes a slot size known: afterwards, no call for it allocates, but for a tenant that is new to it (prepare).
   void add_slot_size(std::uint64_t slot_bytes);
+  /// Makes a tenant known to a slot size.
+  void prepare(std::uint64_t slot_bytes, TenantNumber tenant) {
+    (void)lists_.make(lists_.size_of(slot_bytes), tenant, *policy_);
+  }
 
   // Namespaces.
   /// The root entry of a namespace, made if there is room for another; empty roots of others make room.
-  [[nodiscard]] BlockId root_of(const BlockHash& fingerprint);
+  /// `tenant` becomes its owner where it has none yet; an id that is not known leaves it to kNoTenant.
+  [[nodiscard]] BlockId root_of(const BlockHash& fingerprint, const TenantTable::Tenant& tenant = {});
   [[nodiscard]] BlockId find_root(const BlockHash& fingerprint) const;
+  /// Not known: all zeros.
+  [[nodiscard]] TenantId owner_of(const BlockHash& fingerprint) const;
+  /// Has a namespace been claimed whose blocks on disk are charged to nobody? Says it once.
+  [[nodiscard]] bool take_claimed() noexcept { return std::exchange(claimed_, false); }
+  /// Is it nobody's, or a tenant's without a name? Then claim may change that.
+  [[nodiscard]] bool is_unclaimed(BlockId root) const noexcept {
+    const TenantNumber tenant = table_.tenant(root);
+    return tenant == kNoTenant || tenants_.name(tenant).empty();
+  }
   [[nodiscard]] std::size_t namespaces() const noexcept { return roots_.size(); }
+  /// One slice of a walk over them, from `after` on: the fingerprints of those of a tenant (or, of an id that is not
+  /// known, of those whose tenant nobody knows). False: that was the last. `found` has room for kNamespacesPerSlice.
+  static constexpr std::size_t kNamespacesPerSlice = 128;
+  [[nodiscard]] bool list_namespaces(const TenantId& tenant, std::optional<BlockHash>& after,
+                                     std::vector<BlockHash>& found) const;
+
+  // Tenants.
+  [[nodiscard]] TenantTable& tenants() noexcept { return tenants_; }
+  [[nodiscard]] const TenantTable& tenants() const noexcept { return tenants_; }
+  [[nodiscard]] bool holds_nothing(TenantNumber tenant) const noexcept;
+  [[nodiscard]] bool is_above_cap(TenantNumber tenant) const noexcept {
+    return slots_.charged_bytes(tenant) > tenants_.cap(TierId::kHost, tenant);
+  }
 
   // Stores.
   struct FillRequest {
@@ -120,6 +155,15 @@ class HostStore {
     std::uint64_t asked = 0;    ///< in that list, without a yes
     int evicted = 0;            ///< for the block at hand
     bool spent = false;         ///< the slice ended before the search did
+    // Whose blocks: a tenant is searched to its end before the next.
+    TenantNumber victim = kNoTenant;
+    bool has_victim = false;
+    TenantSet exhausted{};
+    // Of the tenant's own, over all slot sizes, from its coldest on.
+    std::size_t own_first = 0;
+    std::size_t own_done = 0;
+    bool own_begun = false;
+    std::size_t entry_done = 0;  ///< lists that were searched for an index entry
   };
   [[nodiscard]] static RoomSearch room_search(std::size_t blocks) noexcept {
     return {.left = kQuestionsPerReserve + kQuestionsPerBlock * blocks};
@@ -138,6 +182,9 @@ class HostStore {
   /// As abort, while the writer may go on writing: its copy pin stays, the slot waits in quarantine. The caller ends
   /// the pin (release, collect) when the writer is gone.
   void abandon(const Fill& fill);
+  /// One slice of evicting what a tenant has above its cap, in a search of its own. False: there is nothing more that
+  /// may go.
+  [[nodiscard]] bool trim_some(TenantNumber tenant, std::uint64_t now_ns, RoomSearch& room);
 
   // Promotions: a block that has a ready copy in a slower tier (which the caller holds) gets a slot here.
   /// kYes: the copy is kLoading, `fill` is set and its slot has one copy pin, the promotion's. Else as begin_fill.
@@ -163,7 +210,7 @@ class HostStore {
   void drop_corrupt(BlockName name);
 
   // Logical pins. A pin's bytes count once a block.
-  enum class PinOutcome : std::uint8_t { kPinned, kMiss, kLimit };
+  enum class PinOutcome : std::uint8_t { kPinned, kMiss, kLimit, kTenantLimit };
   [[nodiscard]] PinOutcome pin(const BlockHash& hash, GroupId group, BlockName& name);
   void unpin(BlockName name);
 
@@ -213,13 +260,26 @@ class HostStore {
     return table_[name.id].in_use && table_[name.id].generation == name.generation;
   }
   [[nodiscard]] bool evictable(BlockId id) const noexcept;
-  [[nodiscard]] PolicyList list_of(std::uint64_t slot_bytes) const;
-  [[nodiscard]] std::optional<SlotId> take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns, RoomSearch& room);
-  [[nodiscard]] bool others_are_colder(PolicyList list, std::uint64_t now_ns) const;
+  [[nodiscard]] PolicyList list_of(BlockId id) const noexcept;
+  struct RoomRequest {
+    std::uint64_t slot_bytes;
+    TenantNumber tenant;
+    std::uint64_t now_ns;
+  };
+  [[nodiscard]] std::optional<SlotId> take_slot(const RoomRequest& request, RoomSearch& room);
+  [[nodiscard]] std::optional<Victim> victim_for(std::size_t size, const RoomRequest& request,
+                                                 const TenantSet& exhausted) const;
+  [[nodiscard]] bool may_lose(TenantNumber tenant, std::uint64_t bytes) const noexcept;
+  [[nodiscard]] bool others_are_colder(const RoomRequest& request) const;
+  [[nodiscard]] bool evict_for(std::size_t size, const RoomRequest& request, RoomSearch& room);
+  [[nodiscard]] bool evict_own(const RoomRequest& request, RoomSearch& room);
   void list_children(DropWork& work, int& budget) const;
   [[nodiscard]] bool evict_one(PolicyList list, RoomSearch& room);
-  [[nodiscard]] bool evict_for_entry(RoomSearch& room);
+  [[nodiscard]] bool evict_for_entry(TenantNumber tenant, RoomSearch& room);
   [[nodiscard]] bool erase_empty_root();
+  void claim(const BlockHash& fingerprint, const TenantTable::Tenant& tenant);
+  [[nodiscard]] TenantNumber number_of(const TenantTable::Tenant& tenant);
+  void count_pinned(BlockId id, bool pinned) noexcept;
   int give_up_copy(BlockId id);
   void release_and_collect(SlotId slot);
   void end_pins(BlockId id);
@@ -230,7 +290,7 @@ class HostStore {
   [[nodiscard]] bool is_pinned(SlotId slot) const noexcept;
   [[nodiscard]] bool start_handover();
   enum class SlotStep : std::uint8_t { kClear, kMove, kBusy, kStuck, kSpent };
-  [[nodiscard]] SlotStep clear_slot(SlotId slot, std::vector<SlotMove>& moves);
+  [[nodiscard]] SlotStep clear_slot(SlotId slot, std::uint64_t now_ns, std::vector<SlotMove>& moves);
   void move_block(BlockId id, SlotId from, SlotId to, std::vector<SlotMove>& moves);
 
   BlockTable table_;
@@ -238,10 +298,17 @@ class HostStore {
   std::unique_ptr<EvictionPolicy> policy_;
   std::uint32_t max_namespaces_;
   std::uint64_t max_pinned_bytes_;
-  std::map<BlockHash, BlockId> roots_;
+  struct Root {
+    BlockId id = kNoBlock;
+    TenantId owner;  ///< not known: all zeros
+  };
+  std::map<BlockHash, Root> roots_;
   BlockHash next_root_{};  // the search for an empty one goes on here
-  std::vector<std::uint64_t> list_slot_bytes_;
-  std::size_t entry_list_ = 0;  // the list whose blocks go where the index is full
+  TenantTable tenants_;
+  TenantLists lists_;
+  bool claimed_ = false;
+  mutable std::uint32_t victim_turn_ = 0;  // of the choice among many tenants
+  std::size_t entry_list_ = 0;             // the list whose blocks go where the index is full
   DiskStore* disk_ = nullptr;
   DemotionQueue* demotions_ = nullptr;
   std::uint64_t max_filling_bytes_;

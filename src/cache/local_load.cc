@@ -23,11 +23,9 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
   shared_->promotions.reserve(hashes.size());
   shared_->refs.reserve(hashes.size());  // before anything is held: from here to the references nothing may throw
   shared_->fingerprint = request.chain.space.fingerprint();
-  acquired_ = core_->acquire({.hashes = hashes,
-                              .fingerprint = shared_->fingerprint,
-                              .slot_bytes = request.slot_bytes,
-                              .deadline_ns = deadline_ns_},
-                             acquired);
+  acquired_ = core_->acquire(
+      {.hashes = hashes, .space = request.chain.space, .slot_bytes = request.slot_bytes, .deadline_ns = deadline_ns_},
+      acquired);
   bool reading = false;
   for (CacheCore::Acquired& one : acquired) {
     reading = reading || one.promotion != nullptr;
@@ -144,6 +142,11 @@ void LocalLoad::finish() noexcept {
     const std::size_t from = shared_->promotions[i] ? 1 : 0;
     ++blocks[from];
     bytes[from] += shared_->held[i].length;
+  }
+  if (now.good > 0) {
+    const TenantNumber tenant = shared_->held.front().tenant;  // one namespace, one tenant
+    core_->count_hits(TierId::kHost, tenant, blocks[0], bytes[0]);
+    core_->count_hits(TierId::kDisk, tenant, blocks[1], bytes[1]);
   }
   core_->touch_later(std::span(shared_->held).first(now.good));
   counters.hit_blocks.add(blocks[0]);

@@ -230,7 +230,8 @@ Result<std::unique_ptr<PinBackend>> LocalSession::pin(const ChainRef& chain, std
                                                          ttl.count(), max_ttl.count()));
   }
   const std::uint64_t end = deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(ttl.count()));
-  TIERCEL_TRY_ASSIGN(auto record, core_->pin(chain.hashes.first(std::min(blocks, chain.size())), end));
+  TIERCEL_TRY_ASSIGN(auto record,
+                     core_->pin(chain.space.fingerprint(), chain.hashes.first(std::min(blocks, chain.size())), end));
   std::unique_ptr<PinBackend> pin;
   try {
     pin = std::make_unique<LocalPin>(core_, record);

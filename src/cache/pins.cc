@@ -1,5 +1,6 @@
 // Logical pins: they forbid eviction until they are dropped or their time is over.
 #include "cache/core.h"
+#include "config/tenants.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +8,8 @@
 
 namespace tiercel::detail {
 
-Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> hashes, std::uint64_t expires_ns) {
+Result<std::shared_ptr<PinRecord>> CacheCore::pin(const BlockHash& fingerprint, std::span<const BlockHash> hashes,
+                                                  std::uint64_t expires_ns) {
   expire_pins();
   auto record = std::make_shared<PinRecord>();
   record->expires_ns = expires_ns;
@@ -16,19 +18,34 @@ Result<std::shared_ptr<PinRecord>> CacheCore::pin(std::span<const BlockHash> has
   staged.emplace(expires_ns, record);
   bool limit = false;
   bool miss = false;
+  TenantReport of_tenant;  // of the tenant that is at its limit
+  of_tenant.name.reserve(config::kLongestTenantName);
   for (std::size_t done = 0; done < hashes.size() && !limit && !miss;) {
     const std::size_t end = std::min(done + kSlice, hashes.size());
     MutexLock lock(mutex_);
+    const BlockId root = store_.find_root(fingerprint);
     for (; done < end && !limit && !miss; ++done) {
+      const BlockId id = store_.table().find(hashes[done], 0);
+      miss = id == kNoBlock || store_.table().root_of(id) != root;  // of another namespace: not this caller's
+      if (miss) break;
       BlockName name;
       const auto outcome = store_.pin(hashes[done], 0, name);
-      limit = outcome == HostStore::PinOutcome::kLimit;
+      const bool at_cap = outcome == HostStore::PinOutcome::kTenantLimit;
+      if (at_cap) (void)store_.tenants().report(store_.table().tenant(id), of_tenant);
+      limit = at_cap || outcome == HostStore::PinOutcome::kLimit;
       miss = outcome == HostStore::PinOutcome::kMiss;
       if (outcome == HostStore::PinOutcome::kPinned) record->names.push_back(name);
     }
   }
   if (limit) {
     unpin(*record);
+    if (!of_tenant.name.empty()) {
+      return fail(
+          ErrorCode::kLimit,
+          fmt::format("{}: tenant \"{}\" has {} pinned, of at most {}; these {} blocks would exceed it",
+                      config::tenant_key(of_tenant.name, "pinned_cap"), of_tenant.name,
+                      format_bytes(of_tenant.pinned_bytes), format_bytes(of_tenant.pinned_cap_bytes), hashes.size()));
+    }
     return fail(ErrorCode::kLimit, fmt::format("limits.pinned_percent: {} % of the host tier may be pinned, and these "
                                                "{} blocks would exceed it",
                                                config_.limits.pinned_percent, hashes.size()));

@@ -35,8 +35,28 @@ Status Draft::set_list(const Setting& setting, std::vector<std::string> list, st
   return {};
 }
 
+void Draft::add_tenant(const std::string& name, std::string_view place) {
+  config_.tenants.try_emplace(name);
+  tenant_places_[tenant_key(name)] = place;
+}
+
+void Draft::set_tenant(const std::string& name, const TenantSetting& setting, const TierShare& share,
+                       std::string_view place) {
+  config_.tenants[name].*setting.share = share;
+  tenant_places_[tenant_key(name, setting.key)] = place;
+}
+
 Result<Config> Draft::finish() const {
   if (auto violation = first_violation(config_)) {
+    if (violation->setting == nullptr) {
+      // Of a value that nobody gave here the tenant's table is the place.
+      auto place = tenant_places_.find(violation->tenant_key);
+      if (place == tenant_places_.end()) {
+        place = tenant_places_.find(violation->tenant_key.substr(0, violation->tenant_key.rfind('.')));
+      }
+      return tl::unexpected(
+          at_place(place == tenant_places_.end() ? std::string_view() : place->second, std::move(violation->error)));
+    }
     return tl::unexpected(at_place(places_[index_of(*violation->setting)], std::move(violation->error)));
   }
   return config_;

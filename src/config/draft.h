@@ -5,9 +5,11 @@
 #pragma once
 
 #include "config/setting.h"
+#include "config/tenants.h"
 
 #include <tiercel/result.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,11 +26,17 @@ class Draft {
   [[nodiscard]] Status set_text(const Setting& setting, std::string text, std::string_view place);
   [[nodiscard]] Status set_list(const Setting& setting, std::vector<std::string> list, std::string_view place);
 
+  /// A table of a tenant: known from here on, with what it had.
+  void add_tenant(const std::string& name, std::string_view place);
+  void set_tenant(const std::string& name, const TenantSetting& setting, const TierShare& share,
+                  std::string_view place);
+
   [[nodiscard]] Result<Config> finish() const;
 
  private:
   Config config_;
-  std::vector<std::string> places_;  // by index_of(setting)
+  std::vector<std::string> places_;                   // by index_of(setting)
+  std::map<std::string, std::string> tenant_places_;  // by tenant_key()
 };
 
 /// `error` with "PLACE: " before its message, if there is a place.
@@ -36,8 +44,9 @@ class Draft {
 
 /// A rule between settings that a Config breaks.
 struct Violation {
-  const Setting* setting = nullptr;  ///< the one to change
+  const Setting* setting = nullptr;  ///< the one to change; null: `tenant_key` says which
   Error error;
+  std::string tenant_key{};
 };
 
 /// Checks a Config against the table and its rules; empty: it is valid.

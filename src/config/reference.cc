@@ -1,6 +1,7 @@
 #include "config/reference.h"
 
 #include "config/setting_value.h"
+#include "config/tenants.h"
 
 #include <fmt/format.h>
 
@@ -39,6 +40,30 @@ capacity = "4TiB"            # in total over the directories
 | list | `["/a", "/b"]` | `/a,/b`, or the flag once for each; replaces the list of a file |
 )";
 
+constexpr std::string_view kTenants = R"(
+## tenants
+
+A tenant is a part of the namespace that a session chooses (`session.space("search")`); each block belongs to exactly
+one. `default` is the tenant of sessions that name none, `shared` the one by which tenants share prompts: a session
+that wants that asks for it by name, and its blocks are charged to `shared` alone. A table a tenant, in TOML only (a
+command line has no flags for them); a quoted name may hold any text:
+
+```toml
+[tenants.search]
+host_guarantee = "20%"       # of the tier; or bytes: "8GiB"
+host_cap = "50%"
+```
+
+A tenant that is not named is promised nothing and may use everything. A cap is at least the guarantee; the guarantees
+of a tier are at most the tier. Usage is counted in slots. A store or load that needs room in a full tier takes it
+from a tenant that is above its guarantee, and never from one that would fall below it: from its own tenant first,
+unless another's coldest block has lain unused more than twice as long. A tenant at its cap makes room from its own
+blocks alone; where none of them may go, the answer is `busy`.
+
+| key | default | meaning |
+|---|---|---|
+)";
+
 std::string row(const Setting& setting) {
   std::string flag = "`" + flag_of(setting) + "`";
   if (!setting.alias.empty()) flag += fmt::format(", `{}`", setting.alias);
@@ -59,6 +84,10 @@ std::string reference_markdown() {
       text += fmt::format("\n## {}\n\n| key | flag | default | valid | meaning |\n|---|---|---|---|---|\n", table);
     }
     text += row(setting);
+  }
+  text += kTenants;
+  for (const TenantSetting& setting : tenant_settings()) {
+    text += fmt::format("| `tenants.NAME.{}` | {} | {} |\n", setting.key, setting.standard, setting.meaning);
   }
   return text;
 }

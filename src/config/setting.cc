@@ -155,6 +155,11 @@ constexpr std::array kSettings = {
                                                      .kind = ValueKind::kCount,
                                                      .range = {.low = 1, .high = 1'048'576},
                                                      .meaning = "namespaces (models, layouts, tenants) known at once"}),
+    row<&Config::limits, &LimitsConfig::tenants>(
+        {.key = "limits.tenants",
+         .kind = ValueKind::kCount,
+         .range = {.low = 1, .high = 1'024},
+         .meaning = "tenants with an account of their own, those with settings first; further ones share one account"}),
     row<&Config::limits, &LimitsConfig::pinned_percent>({.key = "limits.pinned_percent",
                                                          .kind = ValueKind::kPercent,
                                                          .range = {.high = 100},

@@ -82,6 +82,11 @@ std::size_t utf8_length(std::string_view text) {
   return continued ? length : 0;
 }
 
+/// Of the first character of `text`, which is `length` bytes long.
+bool is_control(std::string_view text, std::size_t length) {
+  return length == 1 && (static_cast<unsigned char>(text[0]) < 0x20U || text[0] == 0x7F);
+}
+
 }  // namespace
 
 std::string needs(const Setting& setting) {
@@ -194,11 +199,19 @@ std::string shown(std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = utf8_length(text);
     if (out.size() + std::max<std::size_t>(length, 1) > kMostShown) return out + "...";
-    const bool control = length == 1 && (static_cast<unsigned char>(text[0]) < 0x20U || text[0] == 0x7F);
-    out += length == 0 || control ? std::string_view("?") : text.substr(0, length);
+    out += length == 0 || is_control(text, length) ? std::string_view("?") : text.substr(0, length);
     text.remove_prefix(std::max<std::size_t>(length, 1));
   }
   return out;
+}
+
+bool is_plain_text(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    if (length == 0 || is_control(text, length)) return false;
+    text.remove_prefix(length);
+  }
+  return true;
 }
 
 Result<std::uint64_t> parse_milliseconds(std::string_view text) {

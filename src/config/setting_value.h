@@ -43,6 +43,9 @@ namespace tiercel::config {
 /// Foreign text as it may stand in an error: at most 80 bytes, control characters and broken UTF-8 as '?'.
 [[nodiscard]] std::string shown(std::string_view text);
 
+/// UTF-8 without control characters?
+[[nodiscard]] bool is_plain_text(std::string_view text) noexcept;
+
 /// "250ms", "10s", "5min", "1h" -> milliseconds.
 [[nodiscard]] Result<std::uint64_t> parse_milliseconds(std::string_view text);
 

@@ -16,6 +16,7 @@
 #include "config/draft.h"
 #include "config/nearest.h"
 #include "config/setting_value.h"
+#include "config/tenants.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -42,6 +43,8 @@ class Reader {
       const std::string at = place(name.source());
       if (const Setting* setting = has_dot ? nullptr : find_setting(key)) {
         TIERCEL_TRY(read_value(*setting, node, at));
+      } else if (key == kTenantsTable) {
+        TIERCEL_TRY(read_tenants(node, at));
       } else if (!has_dot && is_table(key)) {
         if (!node.is_table()) return error(at, fmt::format("{}: is a table of settings, not {}", key, type_of(node)));
         TIERCEL_TRY(read_table(*node.as_table(), key));
@@ -67,7 +70,7 @@ class Reader {
   }
 
   static std::vector<std::string> known_keys() {
-    std::vector<std::string> known;
+    std::vector<std::string> known = {std::string(kTenantsTable)};
     for (const Setting& setting : settings()) {
       known.emplace_back(setting.key);
       known.emplace_back(table_of(setting));
@@ -104,6 +107,50 @@ class Reader {
 
   static tl::unexpected<Error> wrong_type(const Setting& setting, const toml::node& node, std::string_view at) {
     return error(at, fmt::format("{}: needs {}, not {}", setting.key, needs(setting), type_of(node)));
+  }
+
+  /// `[tenants.NAME]`: whatever stands under "tenants" is a tenant's name.
+  Status read_tenants(const toml::node& node, std::string_view at) {
+    if (!node.is_table()) return error(at, fmt::format("tenants: is a table of tenants, not {}", type_of(node)));
+    for (const auto& [name, entry] : *node.as_table()) {
+      const std::string tenant(name.str());
+      const std::string here = place(name.source());
+      if (!entry.is_table()) {
+        return error(here, fmt::format("{}: is a table of a tenant's settings, not {}", tenant_key(tenant),
+                                       type_of(entry)));
+      }
+      draft_.add_tenant(tenant, here);
+      for (const auto& [key, value] : *entry.as_table()) {
+        TIERCEL_TRY(read_tenant_value(tenant, std::string(key.str()), value, place(key.source())));
+      }
+    }
+    return {};
+  }
+
+  Status read_tenant_value(const std::string& tenant, const std::string& name, const toml::node& node,
+                           const std::string& at) {
+    const std::string key = tenant_key(tenant, shown(name));
+    const TenantSetting* setting = find_tenant_setting(name);
+    if (setting == nullptr) {
+      std::vector<std::string> known;
+      for (const TenantSetting& one : tenant_settings()) known.emplace_back(one.key);
+      return unknown(at, key + did_you_mean(name, known));
+    }
+    if (const auto* text = node.as_string()) {
+      auto share = parse_share(key, text->get());
+      if (!share) return tl::unexpected(at_place(at, std::move(share).error()));
+      draft_.set_tenant(tenant, *setting, *share, at);
+      return {};
+    }
+    const auto* integer = node.as_integer();
+    if (integer == nullptr) {
+      return error(at, fmt::format("{}: needs a percentage of the tier such as \"20%\", or a byte count such as "
+                                   "\"8GiB\", not {}",
+                                   key, type_of(node)));
+    }
+    if (integer->get() < 0) return error(at, fmt::format("{}: {} is negative", key, integer->get()));
+    draft_.set_tenant(tenant, *setting, TierShare::of_bytes(static_cast<std::uint64_t>(integer->get())), at);
+    return {};
   }
 
   Status read_value(const Setting& setting, const toml::node& node, std::string_view at) {

@@ -2,6 +2,7 @@
 #include "config/address.h"
 #include "config/draft.h"
 #include "config/setting_value.h"
+#include "config/tenants.h"
 
 #include <fmt/format.h>
 
@@ -57,6 +58,17 @@ std::optional<Violation> check_disk(const DiskConfig& disk, std::uint64_t extent
   return std::nullopt;
 }
 
+/// Where host.capacity is not set, guarantees in bytes are compared when its size is known.
+std::optional<Violation> check_tenants(const Config& config) {
+  if (config.tenants.size() > config.limits.tenants) {
+    return violation("limits.tenants", fmt::format("{} is below the {} tenants that have settings", config.limits.tenants,
+                                                   config.tenants.size()));
+  }
+  auto found = first_violation(config.tenants, {.host = config.host.capacity, .disk = config.disk.capacity});
+  if (!found) return std::nullopt;
+  return Violation{.setting = nullptr, .error = std::move(found->error), .tenant_key = std::move(found->key)};
+}
+
 std::optional<Violation> check_index(const Config& config) {
   if (config.index.blocks != 0) return std::nullopt;
   const std::uint64_t blocks = (config.host.capacity + config.disk.capacity) / config.host.min_slot_bytes;
@@ -92,6 +104,7 @@ std::optional<Violation> first_violation(const Config& config) {
   if (auto found = check_host(config.host)) return found;
   if (auto found = check_disk(config.disk, config.host.extent_bytes)) return found;
   if (auto found = check_service(config.http, config.metrics)) return found;
+  if (auto found = check_tenants(config)) return found;
   return check_index(config);
 }
 

@@ -64,12 +64,13 @@ BlockId BlockTable::insert(const BlockHash& hash, GroupId group, BlockId parent)
   return id;
 }
 
-BlockId BlockTable::insert_root(const BlockHash& fingerprint) {
+BlockId BlockTable::insert_root(const BlockHash& fingerprint, TenantNumber tenant) {
   const BlockId id = take_free();
   if (id == kNoBlock) return kNoBlock;
   entries_[id].hash = fingerprint;
   entries_[id].is_root = true;
   entries_[id].space = id;
+  set_tenant(id, tenant);
   return id;
 }
 

@@ -9,6 +9,7 @@
 // lock); match() and the Directory's reader calls may run beside it.
 #pragma once
 
+#include "base/tenant_number.h"
 #include "index/copy_state.h"
 #include "index/directory.h"
 #include "model/match_rule.h"
@@ -30,7 +31,7 @@ struct alignas(64) BlockEntry {
   BlockHash hash;
   BlockId space = kNoBlock;                                   ///< the root of its namespace
   BlockId parent = kNoBlock;                                  ///< of a free entry: the next free one
-  std::array<std::uint32_t, 2> slot{UINT32_MAX, UINT32_MAX};  ///< host, disk
+  std::array<std::uint32_t, 2> slot{UINT32_MAX, UINT32_MAX};  ///< host, disk; of a root, host: its tenant
   std::array<CopyState, kTierCount> state{};
   GroupId group = 0;
   std::uint16_t logical_pins = 0;
@@ -66,7 +67,14 @@ class BlockTable {
   }
   /// A new entry without a copy; `parent` is an entry or a root. kNoBlock: the table is full.
   [[nodiscard]] BlockId insert(const BlockHash& hash, GroupId group, BlockId parent);
-  [[nodiscard]] BlockId insert_root(const BlockHash& fingerprint);
+  [[nodiscard]] BlockId insert_root(const BlockHash& fingerprint, TenantNumber tenant = kNoTenant);
+  /// The root of the block's namespace; of a root, itself.
+  [[nodiscard]] BlockId root_of(BlockId id) const noexcept { return entries_[id].space; }
+  /// Whose blocks these are: known by the root of their namespace alone.
+  [[nodiscard]] TenantNumber tenant(BlockId id) const noexcept {
+    return static_cast<TenantNumber>(entries_[root_of(id)].slot[0]);
+  }
+  void set_tenant(BlockId root, TenantNumber tenant) noexcept { entries_[root].slot[0] = tenant; }
   /// Frees the entry if nothing keeps it, and then its ancestors likewise, at most kCascade in all; the rest waits for
   /// collect(). Answers how many went.
   int erase_if_unused(BlockId id);

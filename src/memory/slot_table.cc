@@ -9,7 +9,9 @@ SlotTable::SlotTable(const Options& options)
     : options_(options),
       slots_per_extent_max_(static_cast<std::uint32_t>(options.extent_bytes / options.min_slot_bytes)),
       meta_(std::make_unique<Meta[]>(std::size_t{options.extents} * slots_per_extent_max_)),
-      extents_(options.extents) {
+      extents_(options.extents),
+      charged_bytes_(options.tenants) {
+  static_assert(sizeof(Meta) == 16);
   TIERCEL_CHECK(std::uint64_t{options.extents} * slots_per_extent_max_ < kNoSlot, "slot ids fit 32 bits");
   free_.reserve(options.extents);
   for (ExtentId extent = options.extents; extent > 0; --extent) free_.push_back(extent - 1);
@@ -31,6 +33,7 @@ void SlotTable::restore(std::span<const std::uint64_t> slot_bytes) {
     extent.slot_bytes = bytes;
     extent.slots = extent.used = extent.untouched = static_cast<std::uint32_t>(options_.extent_bytes / bytes);
     used_bytes_ += extent.slots * bytes;
+    charged_bytes_[kNoTenant] += extent.slots * bytes;
     for (std::uint32_t i = 0; i < extent.slots; ++i) {
       Meta& meta = meta_[slot_at(id - 1, i)];
       meta.state = State::kUsed;
@@ -76,7 +79,7 @@ void SlotTable::cut(ExtentId id, std::uint64_t slot_bytes) {
   list(id);
 }
 
-std::optional<SlotId> SlotTable::allocate(std::uint64_t slot_bytes, std::uint32_t owner) {
+std::optional<SlotId> SlotTable::allocate(std::uint64_t slot_bytes, std::uint32_t owner, TenantNumber tenant) {
   TIERCEL_CHECK(slot_bytes >= options_.min_slot_bytes && slot_bytes <= options_.extent_bytes, "slot size in range");
   if (class_of(slot_bytes).head == kNoExtent) {
     if (free_.empty()) free_an_unclaimed_extent();
@@ -84,10 +87,11 @@ std::optional<SlotId> SlotTable::allocate(std::uint64_t slot_bytes, std::uint32_
     cut(free_.back(), slot_bytes);
     free_.pop_back();
   }
-  return allocate_in_cut_extent(slot_bytes, owner);
+  return allocate_in_cut_extent(slot_bytes, owner, tenant);
 }
 
-std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner) {
+std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner,
+                                                        TenantNumber tenant) {
   const ExtentId id = class_of(slot_bytes).head;
   if (id == kNoExtent) return std::nullopt;
   Extent& extent = extents_[id];
@@ -99,11 +103,21 @@ std::optional<SlotId> SlotTable::allocate_in_cut_extent(std::uint64_t slot_bytes
   meta.state = State::kUsed;
   meta.owner = owner;
   meta.length = 0;
+  meta.tenant = tenant;
   if (std::exchange(extent.unclaimed, false)) forget_unclaimed(id);
   ++extent.used;
   used_bytes_ += extent.slot_bytes;
+  charged_bytes_[tenant] += extent.slot_bytes;
   if (!has_room(extent)) unlist(id);
   return slot;
+}
+
+void SlotTable::set_tenant(SlotId slot, TenantNumber tenant) noexcept {
+  Meta& meta = meta_[slot];
+  TIERCEL_CHECK(meta.state != State::kFree, "a free slot is nobody's");
+  const std::uint64_t bytes = extents_[extent_of(slot)].slot_bytes;
+  charged_bytes_[std::exchange(meta.tenant, tenant)] -= bytes;
+  charged_bytes_[tenant] += bytes;
 }
 
 bool SlotTable::give_back(SlotId slot) {
@@ -135,6 +149,7 @@ void SlotTable::free_slot(SlotId slot) {
   meta.owner = extent.first_free;
   extent.first_free = slot;
   used_bytes_ -= extent.slot_bytes;
+  charged_bytes_[meta.tenant] -= extent.slot_bytes;
   --extent.used;
   if (extent.draining) return;
   if (extent.used > 0) {
@@ -184,6 +199,7 @@ void SlotTable::forget_unclaimed(ExtentId id) { std::erase(unclaimed_, id); }
 void SlotTable::check_consistency() const {
   std::uint64_t used_bytes = 0;
   std::uint64_t quarantined = 0;
+  std::vector<std::uint64_t> charged(charged_bytes_.size());
   std::size_t free_extents = 0;
   for (ExtentId id = 0; id < options_.extents; ++id) {
     const Extent& extent = extents_[id];
@@ -202,6 +218,7 @@ void SlotTable::check_consistency() const {
     std::uint32_t used = 0;
     for (std::uint32_t i = 0; i < extent.slots; ++i) {
       used += meta_[slot_at(id, i)].state != State::kFree ? 1U : 0U;
+      if (meta_[slot_at(id, i)].state != State::kFree) charged[meta_[slot_at(id, i)].tenant] += extent.slot_bytes;
       quarantined += meta_[slot_at(id, i)].state == State::kQuarantined ? 1U : 0U;
     }
     std::uint32_t listed_free = 0;
@@ -216,6 +233,7 @@ void SlotTable::check_consistency() const {
     used_bytes += used * extent.slot_bytes;
   }
   TIERCEL_CHECK(free_extents == free_.size(), "every free extent is on the list");
+  TIERCEL_CHECK(charged == charged_bytes_, "every used slot is charged to one tenant");
   TIERCEL_CHECK(used_bytes == used_bytes_ && quarantined == quarantined_slots_, "gauges agree with the slots");
 }
 

@@ -5,9 +5,12 @@
 // (retain, release) need the owner's lock. Copy pins are counted in one atomic word a slot together with a quarantine
 // mark: a slot that is given back while pins live waits in quarantine, and the last release reports it, once, to be
 // collected under the lock. 16 bytes a possible slot.
+// Every used slot is charged to one tenant until it is free again, quarantine included: the charges sum up to
+// used_bytes().
 #pragma once
 
 #include "base/check.h"
+#include "base/tenant_number.h"
 
 #include <atomic>
 #include <cstdint>
@@ -29,22 +32,25 @@ class SlotTable {
     std::uint32_t extents = 0;
     std::uint64_t extent_bytes = 0;
     std::uint64_t min_slot_bytes = 0;
+    std::uint32_t tenants = kFirstTenant;  ///< their numbers lie below it
   };
   explicit SlotTable(const Options& options);
 
   /// Of a table that is still new: extents that are cut already, for slots of so many bytes each (0: free). All their
-  /// slots count as used, by nobody (owner UINT32_MAX), until set_owner or give_back. Allocates.
+  /// slots count as used, by nobody (owner UINT32_MAX, kNoTenant), until set_owner or give_back. Allocates.
   void restore(std::span<const std::uint64_t> slot_bytes);
 
   /// Makes a size known. Besides restore the only call that may allocate, and then only for a new size; allocate does
   /// it where it was not done.
   void add_size(std::uint64_t slot_bytes) { (void)class_of(slot_bytes); }
 
-  /// A slot of `slot_bytes` for `owner`, from an extent that is cut so already, else from a free extent. Never from an
+  /// A slot of `slot_bytes` for `owner`, charged to `tenant`, from an extent that is cut so already, else from a free extent. Never from an
   /// extent that is being drained. Empty: neither exists.
-  [[nodiscard]] std::optional<SlotId> allocate(std::uint64_t slot_bytes, std::uint32_t owner);
+  [[nodiscard]] std::optional<SlotId> allocate(std::uint64_t slot_bytes, std::uint32_t owner,
+                                               TenantNumber tenant = kNoTenant);
   /// As allocate, but never cuts a free extent.
-  [[nodiscard]] std::optional<SlotId> allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner);
+  [[nodiscard]] std::optional<SlotId> allocate_in_cut_extent(std::uint64_t slot_bytes, std::uint32_t owner,
+                                                             TenantNumber tenant = kNoTenant);
 
   /// Gives a slot back. True: it is free. False: copy pins live, it waits in quarantine until `collect`.
   bool give_back(SlotId slot);
@@ -64,6 +70,9 @@ class SlotTable {
 
   [[nodiscard]] std::uint32_t owner(SlotId slot) const noexcept { return meta_[slot].owner; }
   void set_owner(SlotId slot, std::uint32_t owner) noexcept { meta_[slot].owner = owner; }
+  [[nodiscard]] TenantNumber tenant(SlotId slot) const noexcept { return meta_[slot].tenant; }
+  /// Of a used slot: from now on another tenant is charged for it.
+  void set_tenant(SlotId slot, TenantNumber tenant) noexcept;
   [[nodiscard]] std::uint32_t length(SlotId slot) const noexcept { return meta_[slot].length; }
   void set_length(SlotId slot, std::uint32_t bytes) noexcept { meta_[slot].length = bytes; }
 
@@ -102,6 +111,8 @@ class SlotTable {
 
   // Gauges.
   [[nodiscard]] std::uint64_t used_bytes() const noexcept { return used_bytes_; }
+  /// Of one tenant, quarantined slots included.
+  [[nodiscard]] std::uint64_t charged_bytes(TenantNumber tenant) const noexcept { return charged_bytes_[tenant]; }
   [[nodiscard]] std::uint64_t quarantined_slots() const noexcept { return quarantined_slots_; }
   [[nodiscard]] std::uint64_t quarantined_bytes() const noexcept { return quarantined_bytes_; }
   [[nodiscard]] const Options& options() const noexcept { return options_; }
@@ -118,6 +129,7 @@ class SlotTable {
     std::uint32_t length = 0;
     std::atomic<std::uint32_t> pins{0};  // copy pins and the quarantine mark; give_back pairs with release (acq_rel)
     State state = State::kFree;
+    TenantNumber tenant = kNoTenant;
   };
 
   struct Extent {
@@ -160,6 +172,7 @@ class SlotTable {
   std::vector<Class> classes_;
   std::vector<ExtentId> unclaimed_;
   std::uint64_t used_bytes_ = 0;
+  std::vector<std::uint64_t> charged_bytes_;  // by tenant
   std::uint64_t quarantined_slots_ = 0;
   std::uint64_t quarantined_bytes_ = 0;
 };

@@ -7,6 +7,9 @@
 #include <new>
 
 namespace tiercel {
+namespace {
+constexpr PolicyList kListBits = 0x7FFF'FFFF;
+}  // namespace
 
 LruPolicy::LruPolicy(std::uint64_t capacity)
     : capacity_(capacity), nodes_(static_cast<Node*>(std::calloc(capacity, sizeof(Node)))) {
@@ -36,23 +39,24 @@ void LruPolicy::unlink(PolicyBlock block) {
 }
 
 void LruPolicy::add_list(PolicyList list) {
+  TIERCEL_CHECK(list <= kListBits, "a list has 31 bits");
   if (list >= lists_.size()) lists_.resize(std::size_t{list} + 1);
 }
 
 void LruPolicy::insert(PolicyBlock block, PolicyList list, std::uint64_t now_ns) {
-  TIERCEL_CHECK(block < capacity_ && !nodes_[block].linked, "a block is inserted once");
+  TIERCEL_CHECK(block < capacity_ && nodes_[block].linked == 0, "a block is inserted once");
   TIERCEL_CHECK(list < lists_.size(), "a list is added before it is used");
   nodes_[block] = {.colder = kNone,
                    .hotter = kNone,
                    .last_use_tick = static_cast<std::uint32_t>(now_ns >> kTickShift),
-                   .list = list,
-                   .linked = true};
+                   .list = list & kListBits,
+                   .linked = 1};
   link_hottest(block);
 }
 
 void LruPolicy::touch(std::span<const PolicyBlock> tail_first, std::uint64_t now_ns) {
   for (const PolicyBlock block : tail_first) {
-    if (!nodes_[block].linked) continue;
+    if (nodes_[block].linked == 0) continue;
     nodes_[block].last_use_tick = static_cast<std::uint32_t>(now_ns >> kTickShift);
     unlink(block);
     link_hottest(block);
@@ -60,9 +64,9 @@ void LruPolicy::touch(std::span<const PolicyBlock> tail_first, std::uint64_t now
 }
 
 void LruPolicy::erase(PolicyBlock block) {
-  if (!nodes_[block].linked) return;
+  if (nodes_[block].linked == 0) return;
   unlink(block);
-  nodes_[block].linked = false;
+  nodes_[block].linked = 0;
 }
 
 std::optional<PolicyBlock> LruPolicy::victim(PolicyList list, FunctionRef<bool(PolicyBlock)> evictable) {
@@ -104,7 +108,7 @@ std::optional<PolicyBlock> LruPolicy::coldest(PolicyList list) const {
 }
 
 double LruPolicy::value(PolicyBlock block, std::uint64_t now_ns) const {
-  if (!nodes_[block].linked) return 0;
+  if (nodes_[block].linked == 0) return 0;
   const auto ticks = static_cast<std::uint32_t>(now_ns >> kTickShift) - nodes_[block].last_use_tick;
   return 1.0 / (ticks * (static_cast<double>(std::uint64_t{1} << kTickShift) * 1e-9) + 1.0);
 }

@@ -31,7 +31,7 @@ class LruPolicy final : public EvictionPolicy {
   [[nodiscard]] double value(PolicyBlock block, std::uint64_t now_ns) const override;
   [[nodiscard]] std::uint64_t asks_for_all(PolicyList list) const override;
   [[nodiscard]] std::optional<PolicyBlock> coldest(PolicyList list) const override;
-  [[nodiscard]] bool knows(PolicyBlock block) const override { return nodes_[block].linked; }
+  [[nodiscard]] bool knows(PolicyBlock block) const override { return nodes_[block].linked != 0; }
   [[nodiscard]] std::uint64_t bytes_per_block() const override { return sizeof(Node); }
 
  private:
@@ -43,8 +43,8 @@ class LruPolicy final : public EvictionPolicy {
     PolicyBlock colder;
     PolicyBlock hotter;
     std::uint32_t last_use_tick;
-    PolicyList list;
-    bool linked;
+    PolicyList list : 31;
+    PolicyList linked : 1;
   };
   static_assert(sizeof(Node) == 16);
   struct Ends {

@@ -5,6 +5,7 @@
 #include "base/try.h"
 #include "config/address.h"
 #include "config/setting_value.h"
+#include "config/tenants.h"
 #include "service/http/front.h"
 
 #include <fmt/format.h>
@@ -35,6 +36,13 @@ std::vector<ConfigLine> config_lines(const Config& config) {
     std::string value = text_value(setting, config);
     if (value == text_value(setting, standard)) continue;
     lines.push_back({.key = std::string(setting.key), .value = config::shown(value)});
+  }
+  for (const auto& [name, tenant] : config.tenants) {
+    for (const config::TenantSetting& setting : config::tenant_settings()) {
+      const TierShare& share = tenant.*setting.share;
+      if (share == TenantConfig{}.*setting.share) continue;
+      lines.push_back({.key = config::tenant_key(name, setting.key), .value = config::format_share(share)});
+    }
   }
   return lines;
 }
@@ -98,6 +106,8 @@ Cache& Service::cache() noexcept { return *parts_->cache; }
 
 Stats Service::stats() const { return parts_->cache->stats(); }
 std::vector<DiskReport> Service::disks() const { return parts_->cache->disks(); }
+
+std::vector<TenantReport> Service::tenants() const { return parts_->cache->tenants(); }
 
 std::vector<EngineReport> Service::engines() const {
   return parts_->door ? parts_->door->engines() : std::vector<EngineReport>();

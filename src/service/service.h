@@ -37,6 +37,7 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] std::vector<DiskReport> disks() const override;
   [[nodiscard]] std::vector<EngineReport> engines() const override;
   [[nodiscard]] std::optional<SocketFigures> socket() const override;
+  [[nodiscard]] std::vector<TenantReport> tenants() const override;
   [[nodiscard]] ServiceFacts facts() const override;
   [[nodiscard]] bool closing() const noexcept override;
 

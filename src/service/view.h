@@ -78,6 +78,7 @@ class ServiceView {
   [[nodiscard]] virtual std::vector<EngineReport> engines() const = 0;
   /// Empty: nobody can come in from outside, or the door does not count.
   [[nodiscard]] virtual std::optional<SocketFigures> socket() const { return std::nullopt; }
+  [[nodiscard]] virtual std::vector<TenantReport> tenants() const = 0;
   [[nodiscard]] virtual ServiceFacts facts() const = 0;
   /// Has the end begun? Nothing new is taken then.
   [[nodiscard]] virtual bool closing() const noexcept = 0;

@@ -211,6 +211,35 @@ TEST_P(Contract, handles_may_outlive_the_cache) {
   EXPECT_EQ(session_->load(c, 1, 1s).outcome(), LoadOutcome::kClosed);
 }
 
+TEST_P(Contract, a_tenant_at_its_cap_is_told_busy_and_has_its_own_limit_of_pins) {
+  Config config = small_config();
+  config.tenants["capped"] = {.host_cap = TierShare::of_percent(25), .pinned_cap = TierShare::of_bytes(256_KiB)};
+  session_.reset();
+  start(config);
+  const BlockChain c = chain(20, 1, "capped");
+  {
+    const Reservation room = session_->reserve(c, 0);
+    EXPECT_EQ(room.outcome(15), Reserved::kYes);
+    EXPECT_EQ(room.outcome(16), Reserved::kBusy) << "16 of 64 slots are a quarter";
+  }
+  world_->settle();
+  EXPECT_EQ(store(c, 1), 16U);
+  EXPECT_EQ(store(chain(40, 2), 2), 40U) << "another tenant has its room";
+  const BlockChain d = chain(8, 3, "capped");
+  EXPECT_EQ(store(d, 3), 8U) << "its own coldest went";
+  EXPECT_EQ(load(d, 3), 8U);
+  EXPECT_EQ(load(chain(40, 2), 2), 40U);
+  const auto refused = session_->pin(d, 6, 1min);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
+  EXPECT_EQ(refused.error().message,
+            "tenants.capped.pinned_cap: tenant \"capped\" has 256KiB pinned, of at most 256KiB; these 6 blocks would "
+            "exceed it");
+  const auto pin = session_->pin(d, 4, 1min);
+  ASSERT_TRUE(pin);
+  EXPECT_EQ(pin->blocks(), 4U);
+}
+
 TEST_P(Contract, paranoid_mode_finds_a_flipped_bit) {
   Config config = small_config();
   config.integrity.mode = IntegrityMode::kParanoid;

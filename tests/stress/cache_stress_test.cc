@@ -185,10 +185,15 @@ class Worker {
         if (auto done = session().drop(*chain_, random_.below(chain_->size())); !done) ++shared_.wrong;
       } else if (dice < 972) {
         if (auto done = session().drop(session().space(tenant())); !done) ++shared_.wrong;
+      } else if (dice < 973) {
+        if (auto done = shared_.cache.drop_tenant(tenant()); !done) ++shared_.wrong;
+      } else if (dice < 974) {
+        if (!shared_.cache.set_tenant(tenant(), shares())) ++shared_.wrong;
       } else if (dice < 976) {
         reopen(size_);
       } else if (dice < 980) {
         (void)shared_.cache.stats();
+        for (const TenantReport& one : shared_.cache.tenants()) shared_.wrong += one.name.empty() ? 1U : 0U;
       } else {
         let_go(random_.below(held_.size() + 1));
       }
@@ -206,6 +211,12 @@ class Worker {
     auto opened = shared_.cache.open_session(options(size == 0 ? kSmallBytes : kLargeBytes));
     ASSERT_TRUE(opened) << opened.error().message;
     sessions_[size].emplace(std::move(*opened));
+  }
+  TenantConfig shares() {
+    return {.host_guarantee = TierShare::of_percent(random_.below(30)),
+            .host_cap = TierShare::of_percent(40 + random_.below(61)),
+            .disk_guarantee = TierShare::of_percent(random_.below(30)),
+            .disk_cap = TierShare::of_percent(40 + random_.below(61))};
   }
   /// A conversation: its first blocks are shared by all of the same tenant and size, so the tree branches.
   void choose() {

@@ -168,6 +168,7 @@ void Front::answer_metrics(httplib::Response& response) const {
                                              .http = figures(),
                                              .engines = view_->engines(),
                                              .socket = view_->socket()}) +
+                                             .tenants = view_->tenants()}) +
                            prometheus_text(view_->stats()),
                        "text/plain; version=0.0.4; charset=utf-8");
 }

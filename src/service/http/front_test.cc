@@ -50,6 +50,11 @@ class FakeView final : public ServiceView {
   [[nodiscard]] ServiceFacts facts() const override {
     return {.version = "9.8.7", .instance = "one", .started_unix_seconds = 1'700'000'000.5};
   }
+  [[nodiscard]] std::vector<TenantReport> tenants() const override {
+    const MutexLock lock(mutex_);
+    return shown_.tenants;
+  }
+  [[nodiscard]] ServiceFacts facts() const override { return {.version = "9.8.7", .instance = "one"}; }
   [[nodiscard]] bool closing() const noexcept override { return ending; }
 
   struct Shown {
@@ -57,6 +62,7 @@ class FakeView final : public ServiceView {
     std::vector<DiskReport> reports;
     std::vector<EngineReport> connected;
     std::optional<SocketFigures> callers;
+    std::vector<TenantReport> tenants;
   };
   /// The front may be asking meanwhile.
   template <class Change>
@@ -197,6 +203,40 @@ TEST_F(HttpFront, callers_of_the_socket_and_what_engines_measured_are_metrics) {
         "tiercel_engine_prefill_bytes_per_second{engine=\"e\"} 2000000000\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
+}
+
+TEST_F(HttpFront, tenants_have_series_and_lines_of_their_own_up_to_a_number) {
+  view_.change([](auto& shown) {
+    for (std::size_t i = 0; i < kMostTenantSeries + 3; ++i) {
+      TenantReport tenant{.name = "t" + std::to_string(i), .configured = i == 0, .pinned_bytes = 5};
+      tenant.tiers[0] = {.used_bytes = 10, .guarantee_bytes = 4, .cap_bytes = 100, .hit_blocks = 2, .evicted_bytes = 3};
+      tenant.tiers[1].used_bytes = 7;
+      shown.tenants.push_back(tenant);
+    }
+    TenantReport others{.name = std::string(kOtherTenantsName)};
+    others.tiers[0].used_bytes = 1;
+    shown.tenants.push_back(others);
+  });
+  start();
+  const std::string text = get(metrics_, "/metrics");
+  for (const char* line :
+       {"tiercel_tenant_used_bytes{tenant=\"t0\",tier=\"host\"} 10\n",
+        "tiercel_tenant_used_bytes{tenant=\"t63\",tier=\"disk\"} 7\n",
+        "tiercel_tenant_used_bytes{tenant=\"(other)\",tier=\"host\"} 31\n",
+        "tiercel_tenant_guarantee_bytes{tenant=\"t0\",tier=\"host\"} 4\n",
+        "tiercel_tenant_cap_bytes{tenant=\"t0\",tier=\"host\"} 100\n",
+        "tiercel_tenant_hit_blocks_total{tenant=\"t0\",tier=\"host\"} 2\n",
+        "tiercel_tenant_evicted_bytes_total{tenant=\"t0\",tier=\"host\"} 3\n",
+        "tiercel_tenant_pinned_bytes{tenant=\"t0\"} 5\n", "tiercel_tenant_pinned_bytes{tenant=\"(other)\"} 15\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("tenant=\"t64\"")));
+  const auto status = nlohmann::json::parse(front_->sampler().latest()->json);
+  ASSERT_EQ(status["tenants"].size(), kMostTenantSeries + 4);
+  EXPECT_EQ(status["tenants"][0]["tenant"], "t0");
+  EXPECT_EQ(status["tenants"][0]["configured"], true);
+  EXPECT_EQ(status["tenants"][0]["tiers"][0]["used_bytes"], 10);
+  EXPECT_EQ(status["tenants"][0]["tiers"][1]["used_bytes"], 7);
 }
 
 TEST_F(HttpFront, the_page_and_its_files_are_there_and_nothing_else) {

@@ -88,6 +88,61 @@ Samples socket(const ServiceFigures& figures) {
   return {{.value = as_double((*figures.socket).*field)}};
 }
 
+/// The first tenants, and the rest as one.
+std::vector<TenantReport> shown_tenants(const ServiceFigures& figures) {
+  std::vector<TenantReport> shown;
+  TenantReport rest{.name = std::string(kOtherTenantsName)};
+  bool any = false;
+  for (const TenantReport& tenant : figures.tenants) {
+    const bool is_rest = tenant.name == kOtherTenantsName;
+    if (!is_rest && (shown.size() < kMostTenantSeries || tenant.name == kUnnamedTenants)) {
+      shown.push_back(tenant);
+      continue;
+    }
+    any = true;
+    rest.pinned_bytes += tenant.pinned_bytes;
+    if (is_rest) rest.pinned_cap_bytes = tenant.pinned_cap_bytes;
+    for (std::size_t i = 0; i < kTierCount; ++i) {
+      TenantTierReport& sum = rest.tiers[i];
+      const TenantTierReport& part = tenant.tiers[i];
+      sum.used_bytes += part.used_bytes;
+      sum.guarantee_bytes += part.guarantee_bytes;
+      sum.cap_bytes = std::max(sum.cap_bytes, part.cap_bytes);
+      sum.hit_blocks += part.hit_blocks;
+      sum.hit_bytes += part.hit_bytes;
+      sum.stored_bytes += part.stored_bytes;
+      sum.evicted_blocks += part.evicted_blocks;
+      sum.evicted_bytes += part.evicted_bytes;
+    }
+  }
+  if (any) shown.push_back(std::move(rest));
+  return shown;
+}
+
+constexpr std::size_t kTenantTiers = 2;  // host and disk: where slots are charged
+
+template <auto field>
+Samples tenant_tiers(const ServiceFigures& figures) {
+  Samples samples;
+  for (const TenantReport& tenant : shown_tenants(figures)) {
+    for (std::size_t tier = 0; tier < kTenantTiers; ++tier) {
+      samples.push_back({.value = as_double(tenant.tiers[tier].*field),
+                         .labels = {{.name = "tenant", .value = tenant.name},
+                                    {.name = "tier", .value = std::string(metrics::tier_names()[tier])}}});
+    }
+  }
+  return samples;
+}
+
+template <auto field>
+Samples tenants(const ServiceFigures& figures) {
+  Samples samples;
+  for (const TenantReport& tenant : shown_tenants(figures)) {
+    samples.push_back({.value = as_double(tenant.*field), .labels = {{.name = "tenant", .value = tenant.name}}});
+  }
+  return samples;
+}
+
 Samples health(const ServiceFigures& figures) {
   Samples samples;
   for (std::size_t i = 0; i < kHealthStates; ++i) {
@@ -110,6 +165,9 @@ Samples modes(const ServiceFigures& figures) {
   }
   return samples;
 }
+
+constexpr std::string_view kTenantLabels = "`tenant`, `tier`: host, disk";
+constexpr std::string_view kTenantLabel = "`tenant`";
 
 constexpr std::array kMetrics = {
     ServiceMetric{"tiercel_build_info", Type::kGauge, "`version`", "1, with the version that runs as label",
@@ -179,6 +237,28 @@ constexpr std::array kMetrics = {
                   kv_pools<&KvPool::used_bytes>},
     ServiceMetric{"tiercel_engine_kv_pool_free_bytes", Type::kGauge, "`engine`", "bytes free in that pool",
                   kv_pools<&KvPool::free_bytes>},
+    ServiceMetric{"tiercel_tenant_used_bytes", Type::kGauge, kTenantLabels,
+                  "bytes in slots charged to the tenant, quarantine included; over all tenants the tier's use",
+                  tenant_tiers<&TenantTierReport::used_bytes>},
+    ServiceMetric{"tiercel_tenant_guarantee_bytes", Type::kGauge, kTenantLabels,
+                  "bytes that no other tenant's stores and loads take from it",
+                  tenant_tiers<&TenantTierReport::guarantee_bytes>},
+    ServiceMetric{"tiercel_tenant_cap_bytes", Type::kGauge, kTenantLabels, "bytes that it may hold at most",
+                  tenant_tiers<&TenantTierReport::cap_bytes>},
+    ServiceMetric{"tiercel_tenant_hit_blocks_total", Type::kCounter, kTenantLabels,
+                  "blocks of the tenant that loads gave out", tenant_tiers<&TenantTierReport::hit_blocks>},
+    ServiceMetric{"tiercel_tenant_hit_bytes_total", Type::kCounter, kTenantLabels,
+                  "bytes of the tenant that loads gave out", tenant_tiers<&TenantTierReport::hit_bytes>},
+    ServiceMetric{"tiercel_tenant_stored_bytes_total", Type::kCounter, kTenantLabels,
+                  "bytes of the tenant that were stored", tenant_tiers<&TenantTierReport::stored_bytes>},
+    ServiceMetric{"tiercel_tenant_evicted_blocks_total", Type::kCounter, kTenantLabels,
+                  "blocks of the tenant that went for room", tenant_tiers<&TenantTierReport::evicted_blocks>},
+    ServiceMetric{"tiercel_tenant_evicted_bytes_total", Type::kCounter, kTenantLabels,
+                  "bytes of the tenant that went for room", tenant_tiers<&TenantTierReport::evicted_bytes>},
+    ServiceMetric{"tiercel_tenant_pinned_bytes", Type::kGauge, kTenantLabel,
+                  "bytes of the host tier that the tenant's logical pins hold", tenants<&TenantReport::pinned_bytes>},
+    ServiceMetric{"tiercel_tenant_pinned_cap_bytes", Type::kGauge, kTenantLabel, "bytes that they may hold at most",
+                  tenants<&TenantReport::pinned_cap_bytes>},
 };
 
 ClientMetric metric_of(Type type, Sampled sampled) {

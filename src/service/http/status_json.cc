@@ -112,6 +112,30 @@ Json json_of(const EngineReport& engine) {
   return json;
 }
 
+Json json_of(const TenantReport& tenant) {
+  Json tiers = Json::array();
+  for (std::size_t i = 0; i < kTierCount; ++i) {
+    const TenantTierReport& tier = tenant.tiers[i];
+    if (tier.cap_bytes == 0 && tier.used_bytes == 0) continue;  // the tier is not there, or it may not use it
+    tiers.push_back({{"name", metrics::tier_names()[i]},
+                     {"used_bytes", tier.used_bytes},
+                     {"guarantee_bytes", tier.guarantee_bytes},
+                     {"cap_bytes", tier.cap_bytes},
+                     {"hit_blocks", tier.hit_blocks},
+                     {"hit_bytes", tier.hit_bytes},
+                     {"stored_blocks", tier.stored_blocks},
+                     {"stored_bytes", tier.stored_bytes},
+                     {"evicted_blocks", tier.evicted_blocks},
+                     {"evicted_bytes", tier.evicted_bytes}});
+  }
+  return {{"tenant", tenant.name},
+          {"configured", tenant.configured},
+          {"namespaces", tenant.namespaces},
+          {"pinned_bytes", tenant.pinned_bytes},
+          {"pinned_cap_bytes", tenant.pinned_cap_bytes},
+          {"tiers", std::move(tiers)}};
+}
+
 template <class T>
 Json list_of(const std::vector<T>& values) {
   Json json = Json::array();
@@ -144,6 +168,7 @@ std::string status_json(const StatusInput& input) {
       {"tiers", tiers_of(input.stats)},
       {"disks", list_of(input.disks)},
       {"engines", list_of(input.engines)},
+      {"tenants", list_of(input.tenants)},
       {"seconds_saved", saved ? number(*saved) : Json(nullptr)},
       {"errors", errors_of(input.stats)},
       {"counters", counters_of(input.stats)},

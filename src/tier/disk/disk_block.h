@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/match_rule.h"
+#include "model/tenant_id.h"
 
 #include <tiercel/block.h>
 
@@ -13,6 +14,7 @@ namespace tiercel {
 /// slots of an extent, plus position.
 struct DiskBlock {
   BlockHash fingerprint;  ///< of the namespace
+  TenantId owner{};       ///< its tenant; zeros: not known
   BlockHash hash;
   BlockHash parent;  ///< the hash of the block before; of a first block, the fingerprint
   GroupId group = 0;
@@ -24,13 +26,14 @@ struct DiskBlock {
   friend bool operator==(const DiskBlock&, const DiskBlock&) = default;
 };
 
-/// Covers what was stored under a name up to a generation: a block and everything that continues it, or a whole
-/// namespace. What continues a block is known to whoever indexes (src/cache), which is given the log's tombstones.
+/// Covers what was stored under a name up to a generation: a block and everything that continues it, a whole namespace,
+/// or all namespaces of a tenant. What continues a block is known to whoever indexes (src/cache), which is given the log's tombstones.
 struct Tombstone {
-  enum class Kind : std::uint8_t { kBlock = 1, kNamespace = 2 };
+  enum class Kind : std::uint8_t { kBlock = 1, kNamespace = 2, kTenant = 3 };
   Kind kind = Kind::kBlock;
-  BlockHash fingerprint;
-  BlockHash hash{};  ///< of the block; zeros for a namespace
+  BlockHash fingerprint{};  ///< zeros for a tenant
+  BlockHash hash{};         ///< of the block; else zeros
+  TenantId tenant{};        ///< of a tenant; else zeros
   GroupId group = 0;
   std::uint64_t generation = 0;  ///< the highest that is covered
   friend bool operator==(const Tombstone&, const Tombstone&) = default;

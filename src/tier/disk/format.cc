@@ -94,7 +94,8 @@ Fault decode(ConstPageSpan from, Superblock& to) noexcept {
   if (get<std::array<char, 8>>(from, 0) != kSuperblockMagic) return Fault::kMagic;
   // Magic, version and CRC keep their places in every version, so that damage is not taken for a newer file.
   if (!sealed(from)) return Fault::kCrc;
-  if (get<std::uint32_t>(from, 8) != kFormatVersion) return Fault::kVersion;
+  const auto version = get<std::uint32_t>(from, 8);
+  if (version < kOldestVersion || version > kFormatVersion) return Fault::kVersion;
   if (get<std::uint32_t>(from, 12) != kPageBytes) return Fault::kPageSize;
   if (!zeros(from, 116, kPageBytes - 4)) return Fault::kReserved;
   const auto clean = get<std::uint32_t>(from, 112);
@@ -137,6 +138,7 @@ void encode(const NamespaceEntry& entry, std::span<std::byte, kNamespaceBytes> t
   put(to, 0, entry.id);
   put(to, 4, kNamespaceUsed);
   put(to, 8, entry.fingerprint.bytes);
+  put(to, 40, entry.owner.bytes);
   seal(to);
 }
 
@@ -144,9 +146,10 @@ Fault decode(std::span<const std::byte, kNamespaceBytes> from, NamespaceEntry& t
   if (all_zero(from)) return Fault::kEmpty;
   if (!sealed(from)) return Fault::kCrc;
   if (get<std::uint32_t>(from, 4) != kNamespaceUsed) return Fault::kRange;
-  if (!zeros(from, 40, kNamespaceBytes - 4)) return Fault::kReserved;
+  if (!zeros(from, 56, kNamespaceBytes - 4)) return Fault::kReserved;
   to.id = get<std::uint32_t>(from, 0);
   to.fingerprint.bytes = get<std::array<std::byte, 32>>(from, 8);
+  to.owner.bytes = get<std::array<std::byte, 16>>(from, 40);
   return Fault::kNone;
 }
 
@@ -156,7 +159,11 @@ void encode(const TombstoneRecord& record, std::span<std::byte, kTombstoneBytes>
   put(to, 4, record.tombstone.kind);
   put(to, 5, record.tombstone.group);
   put(to, 8, record.sequence);
-  put(to, 16, record.tombstone.fingerprint.bytes);
+  if (record.tombstone.kind == Tombstone::Kind::kTenant) {
+    put(to, 16, record.tombstone.tenant.bytes);
+  } else {
+    put(to, 16, record.tombstone.fingerprint.bytes);
+  }
   put(to, 48, record.tombstone.hash.bytes);
   put(to, 80, record.tombstone.generation);
   seal(to);
@@ -167,12 +174,20 @@ Fault decode(std::span<const std::byte, kTombstoneBytes> from, TombstoneRecord& 
   if (get<std::array<char, 4>>(from, 0) != kTombstoneMagic) return Fault::kMagic;
   if (!sealed(from)) return Fault::kCrc;
   const auto kind = get<std::uint8_t>(from, 4);
-  if (kind < 1 || kind > 2) return Fault::kRange;
+  if (kind < 1 || kind > 3) return Fault::kRange;
+  const bool of_tenant = static_cast<Tombstone::Kind>(kind) == Tombstone::Kind::kTenant;
+  if (of_tenant && !zeros(from, 32, 80)) return Fault::kReserved;
   if (!zeros(from, 6, 8) || !zeros(from, 88, kTombstoneBytes - 4)) return Fault::kReserved;
   to.sequence = get<std::uint64_t>(from, 8);
   to.tombstone.kind = static_cast<Tombstone::Kind>(kind);
   to.tombstone.group = get<GroupId>(from, 5);
-  to.tombstone.fingerprint.bytes = get<std::array<std::byte, 32>>(from, 16);
+  to.tombstone.fingerprint = {};
+  to.tombstone.tenant = {};
+  if (of_tenant) {
+    to.tombstone.tenant.bytes = get<std::array<std::byte, 16>>(from, 16);
+  } else {
+    to.tombstone.fingerprint.bytes = get<std::array<std::byte, 32>>(from, 16);
+  }
   to.tombstone.hash.bytes = get<std::array<std::byte, 32>>(from, 48);
   to.tombstone.generation = get<std::uint64_t>(from, 80);
   return Fault::kNone;

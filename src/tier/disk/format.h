@@ -16,7 +16,8 @@
 namespace tiercel::disk {
 
 inline constexpr std::uint64_t kPageBytes = 4096;
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;  ///< that is written
+inline constexpr std::uint32_t kOldestVersion = 1;  ///< that is read: without tenants
 inline constexpr std::uint64_t kHeaderBytes = 128;
 inline constexpr std::uint32_t kHeadersPerPage = 32;
 inline constexpr std::uint64_t kExtentHeadBytes = 32;
@@ -94,6 +95,7 @@ void encode(const ExtentHead& head, std::span<std::byte, kExtentHeadBytes> to) n
 struct NamespaceEntry {
   std::uint32_t id = 0;  ///< its place in the table, from 1
   BlockHash fingerprint{};
+  TenantId owner{};  ///< zeros: not known, as in version 1
   friend bool operator==(const NamespaceEntry&, const NamespaceEntry&) = default;
 };
 void encode(const NamespaceEntry& entry, std::span<std::byte, kNamespaceBytes> to) noexcept;

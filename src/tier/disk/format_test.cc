@@ -52,7 +52,9 @@ template <std::size_t N>
           .clean = true};
 }
 [[nodiscard]] ExtentHead golden_extent_head() { return {.slot_bytes = 786432, .generation = 0xFFFFFFFE}; }
-[[nodiscard]] NamespaceEntry golden_namespace() { return {.id = 77, .fingerprint = hash_from(0x20)}; }
+[[nodiscard]] NamespaceEntry golden_namespace() {
+  return {.id = 77, .fingerprint = hash_from(0x20), .owner = {.bytes = counting<16>(0x70)}};
+}
 [[nodiscard]] TombstoneRecord golden_tombstone() {
   return {.sequence = 0x0A0B0C0D0E0F1011,
           .tombstone = {.kind = Tombstone::Kind::kBlock,
@@ -60,6 +62,12 @@ template <std::size_t N>
                         .hash = hash_from(0x40),
                         .group = 5,
                         .generation = (9ULL << 40U) | 42U}};
+}
+[[nodiscard]] TombstoneRecord golden_tenant_tombstone() {
+  return {.sequence = 0x0A0B0C0D0E0F1012,
+          .tombstone = {.kind = Tombstone::Kind::kTenant,
+                        .tenant = {.bytes = counting<16>(0x70)},
+                        .generation = (9ULL << 40U) | 43U}};
 }
 [[nodiscard]] CheckpointPage golden_checkpoint() {
   CheckpointPage page{.sequence = 12, .index = 1, .pages = 2, .count = 3};
@@ -121,11 +129,23 @@ TEST(FormatTest, AllZeroLooksAtEveryByte) {
   }
 }
 
+TEST(FormatTest, TheVersionBeforeIsRead) {
+  const Bytes page = bytes_of(kGoldenSuperblock1);
+  Superblock superblock{};
+  EXPECT_EQ(decode(ConstPageSpan(page), superblock), Fault::kNone);
+  EXPECT_EQ(superblock, golden_superblock());
+  const Bytes entry = bytes_of(kGoldenNamespace1);
+  NamespaceEntry decoded{};
+  EXPECT_EQ(decode(std::span<const std::byte, kNamespaceBytes>(entry), decoded), Fault::kNone);
+  EXPECT_EQ(decoded, (NamespaceEntry{.id = 77, .fingerprint = hash_from(0x20)}));
+}
+
 TEST(FormatTest, GoldenBytes) {
   expect_golden<Superblock, kPageBytes>(golden_superblock(), kGoldenSuperblock);
   expect_golden<ExtentHead, kExtentHeadBytes>(golden_extent_head(), kGoldenExtentHead);
   expect_golden<NamespaceEntry, kNamespaceBytes>(golden_namespace(), kGoldenNamespace);
   expect_golden<TombstoneRecord, kTombstoneBytes>(golden_tombstone(), kGoldenTombstone);
+  expect_golden<TombstoneRecord, kTombstoneBytes>(golden_tenant_tombstone(), kGoldenTenantTombstone);
   expect_golden<CheckpointPage, kPageBytes>(golden_checkpoint(), kGoldenCheckpoint);
   expect_golden<Header, kHeaderBytes>(golden_header(), kGoldenHeader);
 }
@@ -135,6 +155,7 @@ TEST(FormatTest, EveryFlippedBitIsSeen) {
   expect_every_flip_seen<ExtentHead, kExtentHeadBytes>(golden_extent_head());
   expect_every_flip_seen<NamespaceEntry, kNamespaceBytes>(golden_namespace());
   expect_every_flip_seen<TombstoneRecord, kTombstoneBytes>(golden_tombstone());
+  expect_every_flip_seen<TombstoneRecord, kTombstoneBytes>(golden_tenant_tombstone());
   expect_every_flip_seen<CheckpointPage, kPageBytes>(golden_checkpoint());
   expect_every_flip_seen<Header, kHeaderBytes>(golden_header());
 }
@@ -181,7 +202,7 @@ TEST(FormatTest, SealedNonsenseIsNamed) {
     Superblock decoded;
     return decode(ConstPageSpan(bytes), decoded);
   };
-  EXPECT_EQ(superblock(resealed(kGoldenSuperblock, 8, 2U)), Fault::kVersion);
+  EXPECT_EQ(superblock(resealed(kGoldenSuperblock, 8, 3U)), Fault::kVersion);
   EXPECT_EQ(superblock(resealed(kGoldenSuperblock, 8, 0U)), Fault::kVersion);
   EXPECT_EQ(superblock(resealed(kGoldenSuperblock, 12, 16384U)), Fault::kPageSize);
   EXPECT_EQ(superblock(resealed(kGoldenSuperblock, 112, 2U)), Fault::kRange);
@@ -201,7 +222,10 @@ TEST(FormatTest, SealedNonsenseIsNamed) {
     TombstoneRecord decoded;
     return decode(std::span<const std::byte, kTombstoneBytes>(bytes), decoded);
   };
-  EXPECT_EQ(tombstone(resealed(kGoldenTombstone, 4, std::uint8_t{3})), Fault::kRange);
+  EXPECT_EQ(tombstone(resealed(kGoldenTombstone, 4, std::uint8_t{4})), Fault::kRange);
+  EXPECT_EQ(tombstone(resealed(kGoldenTombstone, 4, std::uint8_t{3})), Fault::kReserved);
+  EXPECT_EQ(tombstone(resealed(kGoldenTenantTombstone, 40, std::uint8_t{1})), Fault::kReserved);
+  EXPECT_EQ(tombstone(resealed(kGoldenTenantTombstone, 60, std::uint8_t{1})), Fault::kReserved);
   EXPECT_EQ(tombstone(resealed(kGoldenTombstone, 4, std::uint8_t{0})), Fault::kRange);
   EXPECT_EQ(tombstone(resealed(kGoldenTombstone, 6, std::uint8_t{1})), Fault::kReserved);
   const auto checkpoint = [](const Bytes& bytes) {

@@ -30,7 +30,8 @@ Metadata::Metadata(const Superblock& superblock, std::uint32_t copy, const Layou
       layout_(layout),
       image_(std::move(image)),
       heads_(layout.extents()),
-      fingerprints_(layout.shape().max_namespaces),
+      spaces_(layout.shape().max_namespaces),
+      owned_(std::make_unique<std::atomic<bool>[]>(layout.shape().max_namespaces)),
       next_tombstone_(superblock.first_tombstone),
       is_repaired_(layout.pages()) {}
 
@@ -85,22 +86,38 @@ std::optional<std::uint32_t> Metadata::namespace_id(const BlockHash& fingerprint
   return found->second;
 }
 
-const BlockHash* Metadata::fingerprint(std::uint32_t id) const noexcept {
-  if (id == 0 || id > fingerprints_.size() || !fingerprints_[id - 1]) return nullptr;
-  return &*fingerprints_[id - 1];
+const Metadata::Namespace* Metadata::space(std::uint32_t id) const noexcept {
+  if (id == 0 || id > spaces_.size() || !spaces_[id - 1]) return nullptr;
+  return &*spaces_[id - 1];
 }
 
-Result<std::uint32_t> Metadata::add_namespace(const BlockHash& fingerprint) {
+void Metadata::put_space(std::uint32_t id, const Namespace& space) {
+  spaces_[id - 1] = space;
+  owned_[id - 1].store(space.owner.known(), std::memory_order_release);
+}
+
+bool Metadata::set_owner(std::uint32_t id, const TenantId& owner) {
+  Namespace& space = *spaces_[id - 1];
+  if (space.owner.known() || !owner.known()) return false;
+  space.owner = owner;
+  owned_[id - 1].store(true, std::memory_order_release);
+  encode(NamespaceEntry{.id = id, .fingerprint = space.fingerprint, .owner = owner},
+         record<kNamespaceBytes>(namespace_offset(id)));
+  return true;
+}
+
+Result<std::uint32_t> Metadata::add_namespace(const BlockHash& fingerprint, const TenantId& owner) {
   std::uint32_t id = first_free_namespace_;
-  while (id <= fingerprints_.size() && fingerprints_[id - 1]) ++id;
+  while (id <= spaces_.size() && spaces_[id - 1]) ++id;
   first_free_namespace_ = id;
-  if (id > fingerprints_.size()) {
-    return fail(ErrorCode::kLimit, "disk file: its table of " + std::to_string(fingerprints_.size()) +
+  if (id > spaces_.size()) {
+    return fail(ErrorCode::kLimit, "disk file: its table of " + std::to_string(spaces_.size()) +
                                        " namespaces is full; entries without blocks become free at the next start");
   }
-  fingerprints_[id - 1] = fingerprint;
+  put_space(id, {.fingerprint = fingerprint, .owner = owner});
   ids_[fingerprint] = id;
-  encode(NamespaceEntry{.id = id, .fingerprint = fingerprint}, record<kNamespaceBytes>(namespace_offset(id)));
+  encode(NamespaceEntry{.id = id, .fingerprint = fingerprint, .owner = owner},
+         record<kNamespaceBytes>(namespace_offset(id)));
   return id;
 }
 
@@ -143,10 +160,11 @@ Metadata::Answer Metadata::examine(const Question& question, DiskBlock& to) cons
   const ExtentHead& head = heads_[layout_.extent_of(question.slot)];
   if (header.extent_generation != head.generation) return answer(Fault::kStale);
   if (header.length == 0 || header.length > head.slot_bytes) return answer(Fault::kLength);
-  const BlockHash* space = fingerprint(header.namespace_id);
+  const Namespace* space = this->space(header.namespace_id);
   if (space == nullptr) return answer(Fault::kNamespace);
   if ((header.generation >> kEpochShift) >= question.epochs) return answer(Fault::kGeneration);
-  to = {.fingerprint = *space,
+  to = {.fingerprint = space->fingerprint,
+        .owner = owned_[header.namespace_id - 1].load(std::memory_order_acquire) ? space->owner : TenantId{},
         .hash = header.hash,
         .parent = header.parent,
         .group = header.group,
@@ -174,12 +192,15 @@ SuperblockUpdate Metadata::restart_log() const noexcept {
 }
 
 void Metadata::copy_namespaces(const Metadata& other) {
-  TIERCEL_CHECK(fingerprints_.size() == other.fingerprints_.size(),
+  TIERCEL_CHECK(spaces_.size() == other.spaces_.size(),
                 "namespaces are copied into a table of another size");
-  fingerprints_ = other.fingerprints_;
+  for (std::uint32_t id = 1; id <= spaces_.size(); ++id) {
+    if (const auto& space = other.spaces_[id - 1]) put_space(id, *space);
+  }
   ids_ = other.ids_;
   for (const auto& [fingerprint, id] : ids_) {
-    encode(NamespaceEntry{.id = id, .fingerprint = fingerprint}, record<kNamespaceBytes>(namespace_offset(id)));
+    encode(NamespaceEntry{.id = id, .fingerprint = fingerprint, .owner = spaces_[id - 1]->owner},
+           record<kNamespaceBytes>(namespace_offset(id)));
   }
 }
 

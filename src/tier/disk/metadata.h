@@ -13,6 +13,7 @@
 
 #include <tiercel/result.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -76,10 +77,16 @@ class Metadata {
 
   // Namespaces.
   [[nodiscard]] std::optional<std::uint32_t> namespace_id(const BlockHash& fingerprint) const;
+  struct Namespace {
+    BlockHash fingerprint;
+    TenantId owner{};
+  };
   /// Of an id in a header; null: there is none.
-  [[nodiscard]] const BlockHash* fingerprint(std::uint32_t id) const noexcept;
+  [[nodiscard]] const Namespace* space(std::uint32_t id) const noexcept;
   /// A new entry, on layout().namespace_page(id). kLimit: the table is full.
-  [[nodiscard]] Result<std::uint32_t> add_namespace(const BlockHash& fingerprint);
+  [[nodiscard]] Result<std::uint32_t> add_namespace(const BlockHash& fingerprint, const TenantId& owner = {});
+  /// Names the tenant of an entry that had none. True: its page is to be written.
+  [[nodiscard]] bool set_owner(std::uint32_t id, const TenantId& owner);
 
   // Headers.
   /// Writes the block's header into the image. Its namespace must be known, its slot be one of its extent, its
@@ -146,6 +153,7 @@ class Metadata {
   [[nodiscard]] std::span<const std::byte, Size> record(std::uint64_t offset) const noexcept {
     return std::span<const std::byte, Size>(image_.data() + offset, Size);
   }
+  void put_space(std::uint32_t id, const Namespace& space);
   [[nodiscard]] std::uint64_t head_offset(std::uint32_t extent) const noexcept { return extent * kExtentHeadBytes; }
   [[nodiscard]] std::uint64_t namespace_offset(std::uint32_t id) const noexcept {
     return layout_.namespace_begin() * kPageBytes + (id - 1) * kNamespaceBytes;
@@ -159,7 +167,10 @@ class Metadata {
   Layout layout_;
   Mapping image_;
   std::vector<ExtentHead> heads_;
-  std::vector<std::optional<BlockHash>> fingerprints_;  ///< by id - 1
+  std::vector<std::optional<Namespace>> spaces_;  ///< by id - 1
+  /// By id - 1: its owner is known. A store (release), once, after the owner is there pairs with examine() (acquire),
+  /// which other threads call while set_owner() names the tenant of an entry that had none.
+  std::unique_ptr<std::atomic<bool>[]> owned_;
   std::unordered_map<BlockHash, std::uint32_t, NameHasher> ids_;
   std::uint32_t first_free_namespace_ = 1;  ///< no lower id is free
   std::uint32_t log_used_ = 0;              ///< records of the log that are taken

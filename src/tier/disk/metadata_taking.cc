@@ -35,14 +35,14 @@ Metadata::Taken Metadata::take_heads() {
 Metadata::Taken Metadata::take_namespaces() {
   Taken taken;
   ids_.clear();
-  for (std::uint32_t id = 1; id <= fingerprints_.size(); ++id) {
+  for (std::uint32_t id = 1; id <= spaces_.size(); ++id) {
     const auto bytes = record<kNamespaceBytes>(namespace_offset(id));
-    fingerprints_[id - 1].reset();
+    spaces_[id - 1].reset();
     NamespaceEntry entry;
     const Fault fault = decode(std::span<const std::byte, kNamespaceBytes>(bytes), entry);
     if (fault == Fault::kEmpty) continue;
     if (fault == Fault::kNone && entry.id == id && ids_.try_emplace(entry.fingerprint, id).second) {
-      fingerprints_[id - 1] = entry.fingerprint;
+      put_space(id, {.fingerprint = entry.fingerprint, .owner = entry.owner});
       ++taken.good;
       continue;
     }
@@ -111,10 +111,10 @@ std::vector<std::uint32_t> Metadata::take_checkpoint() {
 
 void Metadata::keep_namespaces(const std::vector<bool>& named) {
   first_free_namespace_ = 1;
-  for (std::uint32_t id = 1; id <= fingerprints_.size(); ++id) {
-    if (!fingerprints_[id - 1] || named[id]) continue;
-    ids_.erase(*fingerprints_[id - 1]);
-    fingerprints_[id - 1].reset();
+  for (std::uint32_t id = 1; id <= spaces_.size(); ++id) {
+    if (!spaces_[id - 1] || named[id]) continue;
+    ids_.erase(spaces_[id - 1]->fingerprint);
+    spaces_[id - 1].reset();
     // The page keeps the old entry until another takes its place; nothing refers to it.
     std::ranges::fill(record<kNamespaceBytes>(namespace_offset(id)), std::byte{0});
   }

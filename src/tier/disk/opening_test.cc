@@ -118,7 +118,7 @@ TEST_F(OpeningTest, BothCopiesDamaged) {
 TEST_F(OpeningTest, AnotherVersionInOneCopyIsEnough) {
   create();
   Bytes& bytes = files_.bytes(kPath);
-  const std::uint32_t version = 2;
+  const std::uint32_t version = 3;
   std::memcpy(bytes.data() + 4096 + 8, &version, 4);
   const std::uint32_t crc = crc32c(std::span(bytes).subspan(4096, 4092));
   std::memcpy(bytes.data() + 8188, &crc, 4);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -24,9 +25,10 @@ struct NameHasher {
 class TombstoneIndex {
  public:
   void add(const Tombstone& tombstone) {
-    auto& covered = tombstone.kind == Tombstone::Kind::kNamespace
-                        ? namespaces_[tombstone.fingerprint]
-                        : blocks_[{tombstone.fingerprint, tombstone.hash, tombstone.group}];
+    auto& covered = tombstone.kind == Tombstone::Kind::kTenant      ? tenants_[tombstone.tenant]
+                    : tombstone.kind == Tombstone::Kind::kNamespace ? namespaces_[tombstone.fingerprint]
+                                                                    : blocks_[{tombstone.fingerprint, tombstone.hash,
+                                                                               tombstone.group}];
     covered = std::max(covered, tombstone.generation);
     ++records_;
   }
@@ -34,13 +36,18 @@ class TombstoneIndex {
     if (records_ == 0) return false;
     const auto space = namespaces_.find(block.fingerprint);
     if (space != namespaces_.end() && block.generation <= space->second) return true;
+    const auto tenant = block.owner.known() ? tenants_.find(block.owner) : tenants_.end();
+    if (tenant != tenants_.end() && block.generation <= tenant->second) return true;
     const auto name = blocks_.find({block.fingerprint, block.hash, block.group});
     return name != blocks_.end() && block.generation <= name->second;
   }
   /// One for each name, in no order.
   [[nodiscard]] std::vector<Tombstone> names() const {
     std::vector<Tombstone> all;
-    all.reserve(namespaces_.size() + blocks_.size());
+    all.reserve(tenants_.size() + namespaces_.size() + blocks_.size());
+    for (const auto& [tenant, generation] : tenants_) {
+      all.push_back({.kind = Tombstone::Kind::kTenant, .tenant = tenant, .generation = generation});
+    }
     for (const auto& [fingerprint, generation] : namespaces_) {
       all.push_back({.kind = Tombstone::Kind::kNamespace, .fingerprint = fingerprint, .generation = generation});
     }
@@ -67,6 +74,7 @@ class TombstoneIndex {
       return NameHasher{}(name.hash) ^ name.group;
     }
   };
+  std::map<TenantId, std::uint64_t> tenants_;
   std::unordered_map<BlockHash, std::uint64_t, NameHasher> namespaces_;
   std::unordered_map<Name, std::uint64_t, Hasher> blocks_;
   std::size_t records_ = 0;

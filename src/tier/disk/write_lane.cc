@@ -158,13 +158,15 @@ void WriteLane::need_namespace(std::uint32_t id) {
   const BlockHash& fingerprint = job.write->block.fingerprint;
   std::optional<std::uint32_t> namespace_id = metadata_.namespace_id(fingerprint);
   if (!namespace_id) {
-    const Result<std::uint32_t> added = metadata_.add_namespace(fingerprint);
+    const Result<std::uint32_t> added = metadata_.add_namespace(fingerprint, job.write->block.owner);
     if (!added) {
       job.status = tl::unexpected<Error>(added.error());
       return;
     }
     namespace_id = *added;
     new_namespaces_.try_emplace(*added);
+  } else if (metadata_.set_owner(*namespace_id, job.write->block.owner)) {
+    new_namespaces_.try_emplace(*namespace_id);  // of a file that knew no tenants
   }
   const auto found = new_namespaces_.find(*namespace_id);
   if (found == new_namespaces_.end()) return;

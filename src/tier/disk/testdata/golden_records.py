@@ -29,15 +29,21 @@ def run(first, count=32):
     return bytes((first + i) % 256 for i in range(count))
 
 
-superblock = sealed(
-    b"TIERCEL\0" + struct.pack("<II", 1, 4096) + run(0x10, 16)
-    + struct.pack("<QQQQII", 0x1122334455667788, 0xABCDEF, 64 << 20, 256 << 10, 3200, 4096)
-    + struct.pack("<QQQ", 2 << 20, (2 << 20) + 3200 * (64 << 20), 123 * 4096)
-    + struct.pack("<IIQI", 256, 1610, 0x0102030405060708, 1), 4096)
+def superblock(version):
+    return sealed(
+        b"TIERCEL\0" + struct.pack("<II", version, 4096) + run(0x10, 16)
+        + struct.pack("<QQQQII", 0x1122334455667788, 0xABCDEF, 64 << 20, 256 << 10, 3200, 4096)
+        + struct.pack("<QQQ", 2 << 20, (2 << 20) + 3200 * (64 << 20), 123 * 4096)
+        + struct.pack("<IIQI", 256, 1610, 0x0102030405060708, 1), 4096)
+
+
 head = sealed(struct.pack("<QI", 786432, 0xFFFFFFFE), 32)
-namespace = sealed(struct.pack("<II", 77, 1) + run(0x20), 64)
+namespace = sealed(struct.pack("<II", 77, 1) + run(0x20) + run(0x70, 16), 64)
+namespace_1 = sealed(struct.pack("<II", 77, 1) + run(0x20), 64)  # of version 1: no tenant
 tombstone = sealed(b"TOMB" + struct.pack("<BBHQ", 1, 5, 0, 0x0A0B0C0D0E0F1011) + run(0x30) + run(0x40)
                    + struct.pack("<Q", 9 << 40 | 42), 128)
+tenant_tombstone = sealed(b"TOMB" + struct.pack("<BBHQ", 3, 0, 0, 0x0A0B0C0D0E0F1012) + run(0x70, 16) + bytes(48)
+                          + struct.pack("<Q", 9 << 40 | 43), 128)
 checkpoint = sealed(struct.pack("<QIII", 12, 1, 3, 2) + struct.pack("<III", 5, 819199, 0), 4096)
 header = sealed(b"TKVH" + struct.pack("<HBBII", 1, 3, 0, 77, 4711) + run(0x50) + run(0x60)
                 + struct.pack("<IIQQ", 2359296, 8, 0xFEDCBA9876543210, 11 << 40 | 1000001), 128)
@@ -68,8 +74,9 @@ struct Golden {
 };
 
 // clang-format off""")
-for name, data in [("kGoldenSuperblock", superblock), ("kGoldenExtentHead", head), ("kGoldenNamespace", namespace),
-                   ("kGoldenTombstone", tombstone), ("kGoldenCheckpoint", checkpoint), ("kGoldenHeader", header)]:
+for name, data in [("kGoldenSuperblock", superblock(2)), ("kGoldenSuperblock1", superblock(1)),
+                   ("kGoldenExtentHead", head), ("kGoldenNamespace", namespace), ("kGoldenNamespace1", namespace_1),
+                   ("kGoldenTombstone", tombstone), ("kGoldenTenantTombstone", tenant_tombstone), ("kGoldenCheckpoint", checkpoint), ("kGoldenHeader", header)]:
     literal(name, data)
 print("""// clang-format on
 
