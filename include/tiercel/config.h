@@ -24,6 +24,8 @@ consteval std::uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
 consteval std::uint64_t operator""_TiB(unsigned long long n) { return n << 40; }
 }  // namespace literals
 
+enum class LogLevel : std::uint8_t { kDebug = 0, kInfo = 1, kWarn = 2, kError = 3 };
+
 enum class HugePages : std::uint8_t {
   kAuto = 0,  ///< where the system gives them, else ordinary pages and a line in the log
   kOff = 1,
@@ -103,6 +105,7 @@ struct HttpConfig {
   std::vector<std::string> hosts{};       ///< names that a browser may call this machine, besides localhost; "*": any
   std::uint32_t streams = 64;             ///< live pages open at once
   std::uint32_t connections = 256;        ///< open at once, of each listener
+  std::string admin_token_file{};         ///< with the token of admin calls over TCP; empty: there are none
 };
 
 /// Metrics and health of `tiercel serve`, on a listener and threads of their own.
@@ -116,6 +119,7 @@ struct ServiceConfig {
   std::string group{};              ///< of the system, whose users may connect too; empty: the service's own alone
   std::uint32_t threads = 0;        ///< that serve connections; 0: min(4, processors)
   std::uint32_t connections = 256;  ///< processes connected at once
+  LogLevel log_level = LogLevel::kInfo;
 };
 
 struct Config {
