@@ -8,6 +8,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
+
 #include <csignal>
 #include <ctime>
 
@@ -30,20 +32,23 @@ Arguments bind(std::uint32_t& close_seconds) {
   return arguments;
 }
 
-/// Signals that end the service are taken by sigtimedwait alone; every thread made from here on inherits that.
-sigset_t block_end_signals() {
+/// Signals of the service are taken by sigwait alone; every thread made from here on inherits that.
+sigset_t block_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
   (void)pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
 
-/// A service logs with time and level, from "info" on.
-void open_log() {
+/// A service logs with time and level, from service.log_level on.
+void open_log(LogLevel level) {
+  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                   spdlog::level::err};
   const auto logger = spdlog::get("tiercel");
-  logger->set_level(spdlog::level::info);
+  logger->set_level(kLevels[static_cast<unsigned>(level)]);
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l: %v");
 }
 
@@ -72,6 +77,36 @@ std::string greeting(const Config& config, const Service& service) {
       shown(service.page_url(), "http.listen"), shown(service.metrics_url(), "metrics.listen"));
 }
 
+/// The settings of a service, as its command line and the files named there say now.
+Result<Config> read_config(std::span<const std::string> words) {
+  std::uint32_t close_seconds = 0;
+  Config config;
+  bool help = false;
+  Arguments arguments = bind(close_seconds);
+  if (Status status = arguments.parse_with_config(words, config, help, FlagScope::kService); !status) {
+    return tl::unexpected<Error>(std::move(status).error());
+  }
+  config.host.arena = ArenaKind::kMemfd;  // engines map it
+  return config;
+}
+
+/// Waits for the signal that ends the service. SIGHUP reads the configuration again, unless it says that the terminal
+/// is gone from which the service was started: that ends it, as it does any program.
+int wait_for_end(const sigset_t& signals, Service& service) {
+  const bool from_terminal = ::isatty(STDERR_FILENO) != 0;
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP || (from_terminal && ::isatty(STDERR_FILENO) == 0)) return signal;
+    const auto done = service.reload();
+    if (done) {
+      spdlog::get("tiercel")->info("SIGHUP: {}", *done);
+    } else {
+      spdlog::get("tiercel")->error("SIGHUP: nothing was changed: {}", done.error().message);
+    }
+  }
+}
+
 }  // namespace
 
 int run_serve(std::span<const std::string> words) {
@@ -86,18 +121,20 @@ int run_serve(std::span<const std::string> words) {
     say(arguments.help(true, FlagScope::kService));
     return 0;
   }
-  const sigset_t signals = block_end_signals();
-  open_log();
+  const sigset_t signals = block_signals();
+  open_log(config.service.log_level);
   config.host.arena = ArenaKind::kMemfd;  // engines map it
-  auto opened = Service::open(config, service::socket_door(config));
+  const service::AdminOptions admin{.socket = service::admin_path(service::socket_path(config)),
+                                    .read_config = [words] { return read_config(words); }};
+  auto opened = Service::open(config, service::socket_door(config), admin);
   if (!opened) return complain(opened.error(), 1);
   Service& service = **opened;
   say(greeting(config, service));
 
-  int signal = 0;
-  while (sigwait(&signals, &signal) != 0) {
-  }
-  spdlog::get("tiercel")->info("{}: ending; a second signal ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
+  const int signal = wait_for_end(signals, service);
+  spdlog::get("tiercel")->info("{}: ending; a second signal ends at once", signal == SIGINT   ? "SIGINT"
+                                                                           : signal == SIGHUP ? "SIGHUP"
+                                                                                              : "SIGTERM");
   (void)pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // this thread alone: the second one is the default action
   if (Status status = service.close(std::chrono::seconds(close_seconds)); !status) {
     return complain(status.error(), 1);

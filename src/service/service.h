@@ -14,16 +14,24 @@
 #include <tiercel/result.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace tiercel::service {
 
+/// How people operate a service; without it they can only look.
+struct AdminOptions {
+  std::string socket{};                           ///< of admin calls (admin/door.h); empty: none
+  std::function<Result<Config>()> read_config{};  ///< reads the configuration again, as it was read at the start
+};
+
 class TIERCEL_API Service final : public ServiceView {
  public:
   /// Errors name the key, the value and what would be valid. Without `make_door` no engine can come in from outside.
-  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const MakeDoor& make_door = {});
+  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const MakeDoor& make_door = {},
+                                                             const AdminOptions& admin = {});
   ~Service() override;
 
   /// "http://127.0.0.1:9800/"; empty: http.listen is.
@@ -36,7 +44,12 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] std::vector<DiskReport> disks() const override;
   [[nodiscard]] std::vector<EngineReport> engines() const override;
   [[nodiscard]] ServiceFacts facts() const override;
+  [[nodiscard]] Mode mode() const override;
   [[nodiscard]] bool closing() const noexcept override;
+
+  /// Reads the configuration again and takes over what may change at run time; all of it or, where it is wrong,
+  /// nothing. Answers a sentence. Any thread.
+  Result<std::string> reload();
 
   /// Waits at most about `deadline`. kTimeout: something was still running and is left behind. Idempotent.
   Status close(std::chrono::nanoseconds deadline);

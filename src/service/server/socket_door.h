@@ -12,5 +12,7 @@ namespace tiercel::service {
 [[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config);
 /// Where that door is.
 [[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
+/// Where people operate the service that listens at `socket`: beside it.
+[[nodiscard]] TIERCEL_API std::string admin_path(const std::string& socket);
 
 }  // namespace tiercel::service
