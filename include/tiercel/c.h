@@ -98,6 +98,11 @@ TIERCEL_C_API tiercel_status tiercel_writer_bytes(tiercel_reservation* reservati
                                                   size_t* size);
 /* size 0: all bytes of the block. */
 TIERCEL_C_API tiercel_status tiercel_writer_commit(tiercel_reservation* reservation, size_t i, size_t size);
+/* Commits several writers in one call: those of the blocks[0] ... blocks[count - 1] of the reservation, each with its
+ * size of `sizes` (0, or `sizes` NULL: all bytes). The failure of one keeps none of the others back; `statuses` (or
+ * NULL) gets one status for each, and the call answers the first that is not TIERCEL_OK, with its sentence. */
+TIERCEL_C_API tiercel_status tiercel_reservation_commit(tiercel_reservation* reservation, const size_t* blocks,
+                                                        const size_t* sizes, size_t count, tiercel_status* statuses);
 TIERCEL_C_API tiercel_status tiercel_writer_abort(tiercel_reservation* reservation, size_t i);
 TIERCEL_C_API void tiercel_reservation_free(tiercel_reservation* reservation);
 

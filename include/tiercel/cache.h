@@ -41,6 +41,20 @@ class TIERCEL_API Cache {
 
   [[nodiscard]] Stats stats() const;
 
+  /// What all sessions may do from their next call on.
+  void set_mode(Mode mode);
+  [[nodiscard]] Mode mode() const;
+  /// The same of one engine (SessionGroup::engine_id); the stricter of both counts. It is remembered, also while the
+  /// engine is away, until it is set to kOn again. kNotFound: no session has this engine id, and no mode was set for
+  /// it; the sentence names those that are there. kLimit: 1,024 engines have modes of their own.
+  Status set_mode(std::string_view engine, Mode mode);
+  /// The engine's own mode; kOn where nothing was set.
+  [[nodiscard]] Mode mode(std::string_view engine) const;
+
+  /// Takes over those settings that may change while a cache is open (docs/configuration.md says which they are); the
+  /// others stay as they are.
+  Status reconfigure(const Config& config);
+
   /// The directories of the disk tier, in the order of disk.directories. They open in the background: what is on disk
   /// is served as it is indexed, and a directory that cannot be used does not stop the others.
   [[nodiscard]] std::vector<DiskReport> disks() const;

@@ -25,6 +25,8 @@ consteval std::uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
 consteval std::uint64_t operator""_TiB(unsigned long long n) { return n << 40; }
 }  // namespace literals
 
+enum class LogLevel : std::uint8_t { kDebug = 0, kInfo = 1, kWarn = 2, kError = 3 };
+
 enum class HugePages : std::uint8_t {
   kAuto = 0,  ///< where the system gives them, else ordinary pages and a line in the log
   kOff = 1,
@@ -105,6 +107,7 @@ struct HttpConfig {
   std::vector<std::string> hosts{};       ///< names that a browser may call this machine, besides localhost; "*": any
   std::uint32_t streams = 64;             ///< live pages open at once
   std::uint32_t connections = 256;        ///< open at once, of each listener
+  std::string admin_token_file{};         ///< with the token of admin calls over TCP; empty: there are none
 };
 
 /// Metrics and health of `tiercel serve`, on a listener and threads of their own.
@@ -119,6 +122,7 @@ struct ServiceConfig {
   std::uint32_t threads = 0;        ///< that serve connections; 0: min(4, processors)
   std::uint32_t connections = 256;  ///< processes connected at once
   std::chrono::milliseconds idle_grace{0};  ///< after the last has gone, until the service ends; 0: it does not
+  LogLevel log_level = LogLevel::kInfo;
 };
 
 /// A part of a tier: bytes, or a percentage of it.

@@ -34,6 +34,27 @@ struct TierSet {
   friend bool operator==(TierSet, TierSet) = default;
 };
 
+/// What sessions may do with a cache. One mode holds for all of them and one for each engine; the stricter of the two
+/// counts (Cache::set_mode). A change takes effect with the next call: handles that were given before stay as good as
+/// they were, a load that is under way comes to its end, a writer can still be committed. Pins, deletes and what a
+/// group's members report work in every mode.
+enum class Mode : std::uint8_t {
+  kOn = 0,
+  kStoreOnly = 1,  ///< a match finds nothing, a load answers kMiss at once
+  kLoadOnly = 2,   ///< reserve answers kBusy for every block, and gives no writer
+  kOff = 3,        ///< both
+};
+inline constexpr std::size_t kModes = 4;
+
+[[nodiscard]] constexpr bool allows_loads(Mode mode) noexcept { return (static_cast<unsigned>(mode) & 1U) == 0; }
+[[nodiscard]] constexpr bool allows_stores(Mode mode) noexcept { return (static_cast<unsigned>(mode) & 2U) == 0; }
+/// What both allow.
+[[nodiscard]] constexpr Mode stricter(Mode a, Mode b) noexcept {
+  return static_cast<Mode>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+/// "on", "store_only", "load_only", "off"; "unknown" for a value outside the table.
+[[nodiscard]] TIERCEL_API std::string_view mode_name(Mode mode) noexcept;
+
 /// How many leading token blocks of a chain can be served, and from which tiers. Advisory: a load checks again.
 class TIERCEL_API Match {
  public:
@@ -125,7 +146,7 @@ class TIERCEL_API BlockRef {
 /// Why a load gave fewer blocks than it was asked for.
 enum class LoadOutcome : std::uint8_t {
   kComplete = 0,  ///< every block asked for
-  kMiss = 1,      ///< the next block is not in the cache (any more)
+  kMiss = 1,      ///< the next block is not in the cache (any more), or the mode allows no loads
   kDeadline = 2,  ///< the next block was not ready in time
   kCorrupt = 3,   ///< the next block failed its checksum and was dropped
   kBusy = 4,      ///< the arena or a queue has no room
@@ -160,7 +181,7 @@ enum class Reserved : std::uint8_t {
   kYes = 0,       ///< there is a writer
   kExists = 1,    ///< the block is in the cache
   kInFlight = 2,  ///< another reservation is filling it
-  kBusy = 3,      ///< no room now: everything is pinned or in flight. Go on without it
+  kBusy = 3,      ///< no room now: everything is pinned or in flight; or the mode allows no stores. Go on without it
   kNoParent = 4,  ///< the block before it is neither here nor being filled
   kClosed = 5,    ///< the session is closed, is not its group's scheduler member, or the chain is of another model
 };
@@ -186,9 +207,29 @@ class TIERCEL_API Writer {
 
  private:
   friend class Reservation;
+  void committed(const Status& status) noexcept;
   detail::ReservationBackend* backend_ = nullptr;
   std::size_t item_ = 0;
   std::span<std::byte> bytes_;
+};
+
+/// One writer of a commit of several.
+struct WriterCommit {
+  std::size_t writer = 0;                          ///< its number in the reservation
+  std::optional<std::size_t> size = std::nullopt;  ///< as for Writer::commit
+};
+
+/// A writer that a commit of several did not publish, and why: as Writer::commit says it.
+struct CommitFailure {
+  std::size_t place = 0;   ///< in the list of the call
+  std::size_t writer = 0;  ///< its number in the reservation
+  Error error;
+};
+
+/// What a commit of several did.
+struct Committed {
+  std::size_t blocks = 0;                 ///< published
+  std::vector<CommitFailure> failures{};  ///< in the order of the call; empty: all of them were published
 };
 
 /// Writers for the blocks [first, first + size()) of a chain. Dropped without commit: nothing happened.
@@ -203,6 +244,12 @@ class TIERCEL_API Reservation {
   [[nodiscard]] std::size_t size() const noexcept { return writers_.size(); }
   [[nodiscard]] Reserved outcome(std::size_t i) const;
   [[nodiscard]] Writer& writer(std::size_t i) { return writers_[i]; }
+  /// Commits several writers, in this order, each as Writer::commit does: the failure of one keeps none of the others
+  /// back. Over the socket that is one round trip for up to 4,096 of them.
+  /// kOutOfMemory: nothing was tried.
+  Result<Committed> commit(std::span<const WriterCommit> writers);
+  /// Commits every writer that is neither committed nor aborted, with all its bytes.
+  Result<Committed> commit_all();
   /// What the other members of the session group name in `Session::report`.
   [[nodiscard]] std::uint64_t id() const noexcept;
 
@@ -256,6 +303,7 @@ struct KvPool {
 struct Dropped {
   std::uint64_t blocks = 0;
   std::uint64_t pending = 0;
+  std::uint64_t bytes = 0;  ///< of the slots that these blocks had, in all tiers
   /// Of a delete of a tenant: namespaces on disk whose tenant nobody knows, because a version of Tiercel without
   /// tenants in its file wrote them and no session has opened them since. The tenant's may be among them.
   std::uint64_t unnamed_namespaces = 0;

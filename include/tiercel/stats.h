@@ -58,7 +58,10 @@ struct Stats {
   std::uint64_t commit_failures = 0;                ///< commits that answered an error
   std::uint64_t dropped_blocks = 0;                 ///< deleted by a caller
   std::uint64_t checksum_failures = 0;
-  std::uint64_t touches_shed = 0;  ///< policy touches given up under load
+  std::uint64_t touches_shed = 0;          ///< policy touches given up under load
+  std::uint64_t mode_refused_matches = 0;  ///< calls that the mode answered; they count nowhere else
+  std::uint64_t mode_refused_loads = 0;
+  std::uint64_t mode_refused_reserves = 0;
 
   std::uint64_t sessions = 0;       ///< now
   std::uint64_t namespaces = 0;     ///< now

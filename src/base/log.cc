@@ -1,31 +1,24 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/log_causes.h"
 #include "base/mutex.h"
 
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <map>
+#include <array>
 #include <memory>
 #include <string>
 
 namespace tiercel {
 namespace {
 
-constexpr std::uint64_t kQuietNs = 1'000'000'000;
-constexpr std::size_t kMaxCauses = 256;
-
-struct Cause {
-  std::uint64_t written_ns = 0;
-  std::uint64_t left_out = 0;
-};
-
 struct Log {
   Mutex mutex;
   LogSink sink TIERCEL_GUARDED_BY(mutex);
-  std::map<std::string, Cause, std::less<>> causes TIERCEL_GUARDED_BY(mutex);
+  LogCauses causes TIERCEL_GUARDED_BY(mutex);
   SteadyClock clock;
 };
 
@@ -34,14 +27,15 @@ Log& the_log() {
   return log;
 }
 
-void write_spdlog(LogLevel level, std::string_view text) {
+constexpr std::array<spdlog::level::level_enum, kLogLevels> kLevels = {spdlog::level::debug, spdlog::level::info,
+                                                                       spdlog::level::warn, spdlog::level::err};
+
+spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> kLogger = [] {
     auto existing = spdlog::get("tiercel");
     return existing ? existing : spdlog::stderr_logger_mt("tiercel");
   }();
-  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
-                                                   spdlog::level::err};
-  kLogger->log(kLevels[static_cast<unsigned>(level)], "{}", text);
+  return *kLogger;
 }
 
 }  // namespace
@@ -53,23 +47,32 @@ void set_log_sink(LogSink sink) {
   log.causes.clear();
 }
 
+void set_log_level(LogLevel level) { logger().set_level(kLevels[static_cast<unsigned>(level)]); }
+
+LogLevel log_level() {
+  const auto level = logger().level();
+  std::size_t at = 0;
+  while (at + 1 < kLogLevels && kLevels[at + 1] <= level) ++at;
+  return static_cast<LogLevel>(at);
+}
+
+std::string_view log_level_name(LogLevel level) noexcept {
+  static constexpr std::array<std::string_view, kLogLevels> kNames = {"debug", "info", "warn", "error"};
+  const auto index = static_cast<std::size_t>(level);
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
+
 void log_line(LogLevel level, std::string_view cause, std::string_view text) {
   Log& log = the_log();
   LogSink sink;
   std::uint64_t left_out = 0;
   {
     MutexLock lock(log.mutex);
-    const std::uint64_t now = log.clock.now_ns();
-    auto found = log.causes.find(cause);
-    if (found == log.causes.end()) {
-      if (log.causes.size() >= kMaxCauses) log.causes.clear();
-      found = log.causes.emplace(cause, Cause{}).first;
-    } else if (now - found->second.written_ns < kQuietNs) {
-      ++found->second.left_out;
-      return;
-    }
-    left_out = std::exchange(found->second.left_out, 0);
-    found->second.written_ns = now;
+    // What is not to be seen does not count as written.
+    if (!log.sink && !logger().should_log(kLevels[static_cast<unsigned>(level)])) return;
+    const auto written = log.causes.write(cause, log.clock.now_ns());
+    if (!written) return;
+    left_out = *written;
     sink = log.sink;
   }
   const std::string line =
@@ -77,7 +80,7 @@ void log_line(LogLevel level, std::string_view cause, std::string_view text) {
   if (sink) {
     sink(level, line);
   } else {
-    write_spdlog(level, line);
+    logger().log(kLevels[static_cast<unsigned>(level)], "{}", line);
   }
 }
 

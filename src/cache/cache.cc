@@ -153,6 +153,34 @@ Result<Session> Cache::open_session(const SessionOptions& options) {
   }
 }
 
+void Cache::set_mode(Mode mode) {
+  if (core_) core_->modes().set_all(mode);
+}
+
+Mode Cache::mode() const { return core_ ? core_->modes().all() : Mode::kOn; }
+
+Status Cache::set_mode(std::string_view engine, Mode mode) {
+  if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
+  try {
+    return core_->modes().set(engine, mode);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for the sentence of an error");
+  }
+}
+
+Mode Cache::mode(std::string_view engine) const { return core_ ? core_->modes().of(engine) : Mode::kOn; }
+
+Status Cache::reconfigure(const Config& config) {
+  if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
+  try {
+    TIERCEL_TRY(validate(config));
+    core_->reconfigure(config);
+    return {};
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for the settings");
+  }
+}
+
 Stats Cache::stats() const { return core_ ? core_->stats() : Stats(); }
 
 Status Cache::close(std::chrono::nanoseconds deadline) {

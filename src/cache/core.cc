@@ -126,22 +126,23 @@ CacheCore::CacheCore(Parts parts)
       environment_(parts.environment),
       arena_(std::move(parts.arena)),
       prefault_(std::move(parts.prefault)),
+      namespace_names_(config_.limits.namespaces),
+      limits_{.sessions = config_.limits.sessions,
+              .pinned_percent = config_.limits.pinned_percent,
+              .pin_max_ttl_ms = static_cast<std::uint64_t>(config_.limits.pin_max_ttl.count())},
       store_(std::move(parts.store)),
       tenant_configs_(config_.tenants),
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,
                                config_.host.extent_bytes / 4)),  // at least one block of the largest size
       disk_store_(store_.index(), store_.tenants(), static_cast<std::uint32_t>(config_.disk.directories.size())),
       demotions_(config_.disk.directories.empty() ? 0 : store_.slots().slot_ids()),
+      admitting_(config_.disk.admission),
       disk_progress_(config_.disk.directories.size()),
       orphans_(environment_.seed),
       headers_(config_.disk.directories.size()) {
   if (config_.disk.directories.empty()) return;
   store_.attach(&disk_store_, &demotions_);
-  if (config_.disk.admission == Admission::kSecondSight) {
-    admission_ = std::make_unique<SecondSight>(config_.host.capacity / config_.host.min_slot_bytes);
-  } else {
-    admission_ = std::make_unique<AdmitAll>();
-  }
+  admission_ = make_admission(admitting_);
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
     disks_.push_back(std::make_unique<DiskDirectory>(
         DiskDirectory::Parts{.core = *this,
@@ -154,14 +155,21 @@ CacheCore::CacheCore(Parts parts)
 
 CacheCore::~CacheCore() = default;
 
+std::unique_ptr<AdmissionPolicy> CacheCore::make_admission(Admission admission) const {
+  if (admission == Admission::kAll) return std::make_unique<AdmitAll>();
+  return std::make_unique<SecondSight>(config_.host.capacity / config_.host.min_slot_bytes);
+}
+
 // ---- sessions
 
-Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptions& options) {
+Result<std::shared_ptr<LocalSession>> CacheCore::open_session(const SessionOptions& options,
+                                                              const std::string& mode_engine) {
   if (closed()) return fail(ErrorCode::kClosed, "the cache is closed");
   TIERCEL_TRY_ASSIGN(auto session, LocalSession::make(shared_from_this(), options));
+  session->join_mode(options.group.engine_id.empty() ? mode_engine : options.group.engine_id);
   MutexLock lock(mutex_);
   if (closed()) return fail(ErrorCode::kClosed, "the cache is closed");
-  if (sessions_.size() >= config_.limits.sessions) {
+  if (sessions_.size() >= limits_.sessions.load(std::memory_order_relaxed)) {
     return fail(ErrorCode::kLimit,
                 fmt::format("limits.sessions: {} sessions are open, which is the limit", sessions_.size()));
   }

@@ -19,6 +19,8 @@
 #include "cache/disk_store.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
+#include "cache/modes.h"
+#include "cache/namespace_names.h"
 #include "cache/session_backend.h"
 #include "cache/waiting_blocks.h"
 #include "memory/arena.h"
@@ -59,7 +61,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   explicit CacheCore(Parts parts);
   ~CacheCore() override;
 
-  [[nodiscard]] Result<std::shared_ptr<LocalSession>> open_session(const SessionOptions& options);
+  /// `mode_engine`: by which name people switch the mode of a session that has no engine id; empty: only that of all.
+  [[nodiscard]] Result<std::shared_ptr<LocalSession>> open_session(const SessionOptions& options,
+                                                                   const std::string& mode_engine = {});
   /// `engine_id`: of the group that it had joined, else null.
   void forget_session(const LocalSession* session, const std::string* engine_id) noexcept;
   [[nodiscard]] Stats stats();
@@ -104,6 +108,21 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] bool has_ended(const PinRecord& record);
   /// Pins that have not ended. For tests.
   [[nodiscard]] std::size_t pin_records();
+
+  // Of people (operating.cc).
+  [[nodiscard]] Modes& modes() noexcept { return modes_; }
+  /// Takes over the settings that may change while a cache is open.
+  void reconfigure(const Config& config);
+  [[nodiscard]] std::chrono::milliseconds pin_max_ttl() const noexcept {
+    return std::chrono::milliseconds(limits_.pin_max_ttl_ms.load(std::memory_order_relaxed));
+  }
+  /// The blocks from the root to this one, head first. kNotFound: it is not in the cache. kLimit: more than `most`.
+  [[nodiscard]] Result<std::vector<BlockHash>> run_to(const BlockHash& last, std::size_t most);
+  /// The fingerprint of a block's namespace; empty: it is not in the cache.
+  [[nodiscard]] std::optional<BlockHash> namespace_of(const BlockHash& hash);
+  [[nodiscard]] std::vector<NamespaceReport> namespaces();
+  [[nodiscard]] NamespaceNames& namespace_names() noexcept { return namespace_names_; }
+
   /// Of the subtree at `hash`, or of a whole namespace.
   [[nodiscard]] Dropped drop_subtree(const BlockHash& fingerprint, const BlockHash& hash);
   [[nodiscard]] Dropped drop_namespace(const BlockHash& fingerprint);
@@ -115,6 +134,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// settings of a file; kLimit: limits.tenants.
   [[nodiscard]] Status set_tenant(std::string_view name, const TenantConfig& config);
   /// Those with settings first, then by what they hold.
+  /// Its settings; the defaults where it has none.
+  [[nodiscard]] TenantConfig tenant_config(std::string_view name);
   [[nodiscard]] std::vector<TenantReport> tenants();
   void count_hits(TierId tier, TenantNumber tenant, std::uint64_t blocks, std::uint64_t bytes) noexcept {
     [&]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { store_.tenants().count_hits(tier, tenant, blocks, bytes); }();
@@ -264,11 +285,20 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void verify_later(const Verification& work) noexcept;
   void verify(const Verification& work) noexcept;
 
-  const Config config_;
+  [[nodiscard]] std::unique_ptr<AdmissionPolicy> make_admission(Admission admission) const;
+
+  const Config config_;  // as it was at the start
   const Environment environment_;
   const std::shared_ptr<Arena> arena_;
   const std::shared_ptr<Prefault> prefault_;
   Counters counters_;
+  Modes modes_;
+  NamespaceNames namespace_names_;
+  struct {  // what reconfigure() changes; relaxed: each is a number of its own
+    std::atomic<std::uint32_t> sessions;
+    std::atomic<std::uint32_t> pinned_percent;
+    std::atomic<std::uint64_t> pin_max_ttl_ms;
+  } limits_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
   std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic
   std::atomic<bool> closed_{false};                  // close (release) pairs with closed() (acquire)
@@ -311,6 +341,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   bool demoting_ TIERCEL_GUARDED_BY(mutex_) = false;  // a task is at it
   std::uint64_t writes_in_flight_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<AdmissionPolicy> admission_ TIERCEL_GUARDED_BY(mutex_);
+  Admission admitting_ TIERCEL_GUARDED_BY(mutex_);
   std::vector<DiskProgress> disk_progress_ TIERCEL_GUARDED_BY(mutex_);
   Recovery recovery_ TIERCEL_GUARDED_BY(mutex_);
   std::list<Tombstone> deletes_under_way_ TIERCEL_GUARDED_BY(mutex_);  // begun, and not among the burials yet

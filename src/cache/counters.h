@@ -52,6 +52,9 @@ struct Counters {
   Counter commit_failures;
   Counter checksum_failures;
   Counter touches_shed;
+  Counter mode_refused_matches;
+  Counter mode_refused_loads;
+  Counter mode_refused_reserves;
   Counter disk_hit_blocks;
   Counter disk_hit_bytes;
   Counter disk_unreadable;

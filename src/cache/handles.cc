@@ -41,15 +41,25 @@ Status commit_at_border(detail::ReservationBackend& backend, std::size_t item, s
 
 }  // namespace
 
+void detail::ReservationBackend::commit_several(std::span<const WriterCommit> items, std::span<Status> statuses) {
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    statuses[i] = commit_at_border(*this, items[i].writer, items[i].size);
+  }
+}
+
 CopyPin Writer::begin_copy() const { return backend_ == nullptr ? CopyPin() : backend_->begin_copy(item_); }
 
 Status Writer::commit(std::optional<std::size_t> size) {
   if (backend_ == nullptr) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty");
   Status status = commit_at_border(*backend_, item_, size);
+  committed(status);
+  return status;
+}
+
+void Writer::committed(const Status& status) noexcept {
   const bool keeps_bytes =
       !status && (status.error().code == ErrorCode::kIncomplete || status.error().code == ErrorCode::kInvalidArgument);
   if (!keeps_bytes) bytes_ = {};
-  return status;
 }
 
 void Writer::abort() noexcept {
@@ -87,6 +97,58 @@ void Reservation::drop() noexcept {
   if (backend_) backend_->finish();
   writers_.clear();
   backend_ = nullptr;
+}
+
+Result<Committed> Reservation::commit(std::span<const WriterCommit> writers) {
+  try {
+    Committed done;
+    std::vector<Status> statuses(writers.size());
+    std::vector<WriterCommit> asked;
+    std::vector<std::size_t> places;  // of what is asked, in `writers`
+    asked.reserve(writers.size());
+    places.reserve(writers.size());
+    done.failures.reserve(writers.size());
+    for (std::size_t i = 0; i < writers.size(); ++i) {
+      const std::size_t number = writers[i].writer;
+      if (number >= writers_.size()) {
+        statuses[i] = fail(ErrorCode::kInvalidArgument, "commit: there is no writer of this number");
+      } else if (writers_[number].backend_ == nullptr) {
+        statuses[i] = fail(ErrorCode::kInvalidArgument, "commit: the writer is empty");
+      } else {
+        asked.push_back(writers[i]);
+        places.push_back(i);
+      }
+    }
+    std::vector<Status> answers(asked.size());
+    if (!asked.empty()) backend_->commit_several(asked, answers);
+    for (std::size_t k = 0; k < answers.size(); ++k) {
+      writers_[asked[k].writer].committed(answers[k]);
+      statuses[places[k]] = std::move(answers[k]);
+    }
+    for (std::size_t i = 0; i < writers.size(); ++i) {
+      if (statuses[i]) {
+        ++done.blocks;
+      } else {
+        done.failures.push_back({.place = i, .writer = writers[i].writer, .error = std::move(statuses[i]).error()});
+      }
+    }
+    return done;
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for a commit of several blocks");
+  }
+}
+
+Result<Committed> Reservation::commit_all() {
+  std::vector<WriterCommit> open;
+  try {
+    open.reserve(writers_.size());
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for a commit of several blocks");
+  }
+  for (std::size_t i = 0; i < writers_.size(); ++i) {
+    if (!writers_[i].bytes().empty()) open.push_back({.writer = i});
+  }
+  return commit(open);
 }
 
 Reserved Reservation::outcome(std::size_t i) const { return backend_->outcome(i); }

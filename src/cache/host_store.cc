@@ -109,6 +109,12 @@ bool HostStore::erase_empty_root() {
   return false;
 }
 
+std::size_t HostStore::roots_after(const BlockHash& after, std::span<BlockHash> into) const {
+  std::size_t count = 0;
+  for (auto at = roots_.upper_bound(after); at != roots_.end() && count < into.size(); ++at) into[count++] = at->first;
+  return count;
+}
+
 // ---- stores
 
 std::optional<Reserved> HostStore::begin_fill(const FillRequest& request, Fill& fill, RoomSearch& room) {
@@ -346,7 +352,12 @@ bool HostStore::drop_some(DropWork& work, int limit) {
     const bool in_host = is_present(table_.state(name.id, kHost));
     ++work.done.blocks;
     ++counters_.dropped_blocks;
-    if (const auto place = disk_ == nullptr ? std::nullopt : disk_->drop(name.id)) work.places.push_back(*place);
+    if (in_host) work.done.bytes += slot_bytes_of(name.id);
+    if (const auto place = disk_ == nullptr ? std::nullopt : disk_->drop(name.id)) {
+      const SlotTable& slots = *disk_->slots(place->directory);
+      work.done.bytes += slots.slot_bytes(slots.extent_of(place->slot));
+      work.places.push_back(*place);
+    }
     if (!in_host) continue;
     const SlotId slot = table_.slot(name.id, kHost);
     budget -= give_up_copy(name.id);

@@ -125,6 +125,8 @@ class HostStore {
     return tenant == kNoTenant || tenants_.name(tenant).empty();
   }
   [[nodiscard]] std::size_t namespaces() const noexcept { return roots_.size(); }
+  /// The next fingerprints behind `after`, in order; answers how many. Fewer than `into` has room for: those are all.
+  [[nodiscard]] std::size_t roots_after(const BlockHash& after, std::span<BlockHash> into) const;
   /// One slice of a walk over them, from `after` on: the fingerprints of those of a tenant (or, of an id that is not
   /// known, of those whose tenant nobody knows). False: that was the last. `found` has room for kNamespacesPerSlice.
   static constexpr std::size_t kNamespacesPerSlice = 128;
@@ -245,6 +247,7 @@ class HostStore {
   [[nodiscard]] const SlotTable& slots() const noexcept { return slots_; }
   [[nodiscard]] const HostCounters& counters() const noexcept { return counters_; }
   [[nodiscard]] std::uint64_t pinned_bytes() const noexcept { return pinned_bytes_; }
+  void set_max_pinned_bytes(std::uint64_t bytes) noexcept { max_pinned_bytes_ = bytes; }
   [[nodiscard]] std::uint64_t policy_bytes_per_block() const { return policy_->bytes_per_block(); }
   void check_consistency() const;
 

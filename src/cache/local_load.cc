@@ -16,6 +16,12 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
           deadline_after(started_ns_, static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
       asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
       shared_(std::make_shared<Shared>()) {
+  if (request.refused) {
+    finished_ = true;
+    if (asked_ == 0) outcome_ = LoadOutcome::kComplete;
+    core_->counters().mode_refused_loads.add();
+    return;
+  }
   const auto hashes = request.chain.hashes.first(request.blocks);
   std::vector<CacheCore::Acquired> acquired;
   acquired.reserve(hashes.size());

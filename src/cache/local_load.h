@@ -18,6 +18,7 @@ class LocalLoad final : public LoadBackend {
     ChainRef chain;
     std::size_t blocks;        ///< at most chain.size()
     bool beyond_chain;         ///< more blocks were asked for than the chain has
+    bool refused;              ///< by the mode: nothing is loaded, the outcome is kMiss
     std::uint64_t slot_bytes;  ///< of a block in the arena
     std::chrono::nanoseconds deadline;
   };

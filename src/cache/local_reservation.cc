@@ -36,10 +36,14 @@ LocalReservation::LocalReservation(std::shared_ptr<CacheCore> core, const Reques
       hashes_(request.chain.hashes.begin(),
               request.chain.hashes.begin() + static_cast<std::ptrdiff_t>(request.first + request.count)),
       first_(request.first),
-      outcomes_(request.count, Reserved::kClosed),
+      outcomes_(request.count, request.answer.value_or(Reserved::kClosed)),
       items_(request.count) {
+  if (request.answer == Reserved::kBusy) {
+    core_->counters().mode_refused_reserves.add();
+    return;
+  }
   std::vector<Fill> fills(request.count);
-  if (!request.refused) {
+  if (!request.answer) {
     try {
       core_->begin_fills(request.chain, request.first, request.slot_bytes, outcomes_, fills);
     } catch (const std::bad_alloc&) {  // what has begun keeps its writer; for the rest there is no room

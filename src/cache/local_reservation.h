@@ -6,6 +6,7 @@
 #include "cache/session_backend.h"
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace tiercel::detail {
@@ -20,7 +21,7 @@ class LocalReservation final : public ReservationBackend {
     std::size_t count;
     std::uint64_t block_bytes;
     std::uint64_t slot_bytes;
-    bool refused;  ///< every outcome is kClosed
+    std::optional<Reserved> answer;  ///< refused: kClosed, or by the mode kBusy, for every block
   };
   LocalReservation(std::shared_ptr<CacheCore> core, const Request& request, std::shared_ptr<EngineGroup> engine);
   ~LocalReservation() override;

@@ -144,6 +144,16 @@ LocalSession::LocalSession(std::shared_ptr<CacheCore> core, const SessionOptions
 
 LocalSession::~LocalSession() { close(); }
 
+void LocalSession::join_mode(const std::string& engine) {
+  if (engine.empty()) return;
+  mode_engine_ = engine;
+  mode_ = core_->modes().join(engine);
+}
+
+Mode LocalSession::mode() const noexcept {
+  return stricter(core_->modes().all(), mode_ ? mode_->load(std::memory_order_acquire) : Mode::kOn);
+}
+
 Space LocalSession::space(std::string_view tenant) const { return space_of(options_, family_, tenant); }
 
 Status LocalSession::check(const Space& space) const {
@@ -154,6 +164,10 @@ Status LocalSession::check(const Space& space) const {
 Match LocalSession::match(const ChainRef& chain) const {
   if (closed() || !owns(chain.space)) return {};
   Counters& counters = core_->counters();
+  if (!allows_loads(mode())) {
+    counters.mode_refused_matches.add();
+    return {};
+  }
   const std::uint64_t start = core_->clock().now_ns();
   std::vector<TierSet> tiers;
   const std::size_t blocks = core_->match(chain.hashes, tiers);
@@ -172,6 +186,7 @@ std::unique_ptr<LoadBackend> LocalSession::load(const ChainRef& chain, std::size
   return std::make_unique<LocalLoad>(core_, LocalLoad::Request{.chain = chain,
                                                                .blocks = std::min(blocks, chain.size()),
                                                                .beyond_chain = blocks > chain.size(),
+                                                               .refused = !allows_loads(mode()),
                                                                .slot_bytes = shape_.slot_bytes,
                                                                .deadline = deadline});
 }
@@ -183,6 +198,7 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain,
   } else if (!scheduler) {
     log_line(LogLevel::kError, "rank_reserves", "only the scheduler member (group.member 0) of an engine reserves");
   }
+  const bool closed_to_it = closed() || !scheduler || !owns(chain.space);
   const std::size_t begin = std::min(first, chain.size());
   const std::uint64_t departures = engine_ ? engine_->departures() : 0;
   auto reservation = std::make_shared<LocalReservation>(
@@ -192,7 +208,9 @@ std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain,
                                 .count = std::min(count, chain.size() - begin),
                                 .block_bytes = shape_.block_bytes,
                                 .slot_bytes = shape_.slot_bytes,
-                                .refused = closed() || !scheduler || !owns(chain.space)},
+                                .answer = closed_to_it             ? std::optional(Reserved::kClosed)
+                                          : !allows_stores(mode()) ? std::optional(Reserved::kBusy)
+                                                                   : std::nullopt},
       engine_);
   if (engine_ && !engine_->add(reservation->id(), reservation, departures)) reservation->revoke();
   {
@@ -224,7 +242,7 @@ Status LocalSession::report(std::uint64_t reservation_id, std::span<const std::s
 Result<std::unique_ptr<PinBackend>> LocalSession::pin(const ChainRef& chain, std::size_t blocks,
                                                       std::chrono::nanoseconds ttl) {
   TIERCEL_TRY(check(chain.space));
-  const std::chrono::nanoseconds max_ttl = core_->config().limits.pin_max_ttl;
+  const std::chrono::nanoseconds max_ttl = core_->pin_max_ttl();
   if (ttl.count() <= 0 || ttl > max_ttl) {
     return fail(ErrorCode::kInvalidArgument, fmt::format("pin: a ttl of {} ns; valid is 1 to {} (limits.pin_max_ttl)",
                                                          ttl.count(), max_ttl.count()));
@@ -272,6 +290,7 @@ void LocalSession::close() noexcept {
   for (const auto& weak : pins) {
     if (const auto record = weak.lock()) core_->unpin(*record);
   }
+  if (mode_) core_->modes().leave(mode_engine_);
   if (engine_) engine_->depart(options_.group.member);
   core_->forget_session(this, engine_ ? &options_.group.engine_id : nullptr);
 }

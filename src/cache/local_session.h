@@ -73,10 +73,13 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
 
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return shape_.slot_bytes; }
   void set_engine(std::shared_ptr<EngineGroup> engine) { engine_ = std::move(engine); }
+  /// Of the engine by which people switch this session's mode; empty: there is none. Once, before it is shared.
+  void join_mode(const std::string& engine);
 
  private:
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire) || core_->closed(); }
   [[nodiscard]] bool owns(const Space& space) const noexcept { return space.family() == family_; }
+  [[nodiscard]] Mode mode() const noexcept;
   [[nodiscard]] Status check(const Space& space) const;
   [[nodiscard]] Result<std::shared_ptr<LocalReservation>> of_group(std::uint64_t reservation_id) const;
 
@@ -85,7 +88,9 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   const Shape shape_;
   const BlockHash family_;
   std::shared_ptr<EngineGroup> engine_;  // set before the session is shared
-  std::atomic<bool> closed_{false};      // close (acq_rel) pairs with closed() (acquire)
+  std::string mode_engine_;              // and so are these two
+  std::shared_ptr<const Modes::Switch> mode_;
+  std::atomic<bool> closed_{false};  // close (acq_rel) pairs with closed() (acquire)
 
   Mutex mutex_;
   std::map<std::uint64_t, std::weak_ptr<LocalReservation>> open_ TIERCEL_GUARDED_BY(mutex_);

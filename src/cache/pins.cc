@@ -48,7 +48,7 @@ Result<std::shared_ptr<PinRecord>> CacheCore::pin(const BlockHash& fingerprint, 
     }
     return fail(ErrorCode::kLimit, fmt::format("limits.pinned_percent: {} % of the host tier may be pinned, and these "
                                                "{} blocks would exceed it",
-                                               config_.limits.pinned_percent, hashes.size()));
+                                               limits_.pinned_percent.load(std::memory_order_relaxed), hashes.size()));
   }
   MutexLock lock(mutex_);
   record->blocks = record->names.size();

@@ -28,6 +28,8 @@ class ReservationBackend {
   [[nodiscard]] virtual std::span<std::byte> bytes(std::size_t item) const = 0;
   [[nodiscard]] virtual CopyPin begin_copy(std::size_t item) const = 0;
   [[nodiscard]] virtual Status commit(std::size_t item, std::optional<std::size_t> size) = 0;
+  /// Several, in order: one status for each. One by one, where an implementation has no shorter way.
+  virtual void commit_several(std::span<const WriterCommit> items, std::span<Status> statuses);
   virtual void abort(std::size_t item) noexcept = 0;
   /// The writers are gone: what is not committed is given up and nobody writes into it any more.
   virtual void finish() noexcept = 0;

@@ -75,6 +75,9 @@ Stats CacheCore::stats() {
   stats.commit_failures = counters_.commit_failures.get();
   stats.checksum_failures = counters_.checksum_failures.get();
   stats.touches_shed = counters_.touches_shed.get();
+  stats.mode_refused_matches = counters_.mode_refused_matches.get();
+  stats.mode_refused_loads = counters_.mode_refused_loads.get();
+  stats.mode_refused_reserves = counters_.mode_refused_reserves.get();
   add_disk_counters(stats);
   stats.expired_pins = counters_.expired_pins.get();
   stats.copy_pins = copy_pins_.load();

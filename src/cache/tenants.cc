@@ -2,8 +2,8 @@
 // each a task of the executor that holds the lock for one slice a turn: what is above a lowered cap is evicted
 // (trimming), and blocks on disk that were charged to nobody are charged to the tenant that a session has named since
 // (charging).
-#include "config/tenants.h"
 #include "cache/core.h"
+#include "config/tenants.h"
 #include "model/namespace.h"
 
 #include <fmt/format.h>
@@ -92,6 +92,12 @@ Status CacheCore::set_tenant(std::string_view name, const TenantConfig& config) 
   }
   kick_trimming();
   return {};
+}
+
+TenantConfig CacheCore::tenant_config(std::string_view name) {
+  const MutexLock lock(tenants_mutex_);
+  const auto found = tenant_configs_.find(name.empty() ? kDefaultTenant : name);
+  return found == tenant_configs_.end() ? TenantConfig{} : found->second;
 }
 
 // ---- what is above a cap

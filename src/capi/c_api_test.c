@@ -301,6 +301,30 @@ static void test_writers(tiercel_cache* cache) {
   tiercel_session_free(session);
 }
 
+static void test_commits_of_several(tiercel_cache* cache) {
+  tiercel_session* session = open_session(cache, "several");
+  tiercel_chain* chain = make_chain(session, kBlocks);
+  tiercel_reservation* room = NULL;
+  CHECK(tiercel_reserve(session, chain, 0, 4, &room) == TIERCEL_OK);
+  const size_t two[2] = {0, 1};
+  const size_t sizes[2] = {0, 100};
+  CHECK(tiercel_reservation_commit(room, two, sizes, 2, NULL) == TIERCEL_OK);
+  const size_t some[4] = {2, 1, 3, 3}; /* 1 is committed, 3 stands twice */
+  tiercel_status statuses[4] = {-1, -1, -1, -1};
+  CHECK_FAILS(tiercel_reservation_commit(room, some, NULL, 4, statuses), "invalid_argument", "committed or aborted");
+  CHECK(statuses[0] == TIERCEL_OK && statuses[1] == 1 && statuses[2] == TIERCEL_OK && statuses[3] == 1);
+  const size_t beyond[2] = {0, 4};
+  CHECK_FAILS(tiercel_reservation_commit(room, beyond, NULL, 2, statuses), "invalid_argument", "block 4 of 4");
+  CHECK_FAILS(tiercel_reservation_commit(room, NULL, NULL, 1, NULL), "invalid_argument", "blocks is NULL");
+  CHECK_FAILS(tiercel_reservation_commit(NULL, two, NULL, 2, NULL), "invalid_argument", "reservation is NULL");
+  CHECK(tiercel_reservation_commit(room, NULL, NULL, 0, NULL) == TIERCEL_OK);
+  tiercel_reservation_free(room);
+  size_t blocks = 0;
+  CHECK(tiercel_match(session, chain, &blocks) == TIERCEL_OK && blocks == 4);
+  tiercel_chain_free(chain);
+  tiercel_session_free(session);
+}
+
 static void test_pins_and_drops(tiercel_cache* cache) {
   tiercel_session* session = open_session(cache, "pins");
   tiercel_chain* chain = make_chain(session, kBlocks);
@@ -401,6 +425,7 @@ int main(void) {
   test_chains(cache);
   test_store_and_load(cache);
   test_writers(cache);
+  test_commits_of_several(cache);
   test_pins_and_drops(cache);
   test_metrics(cache);
   CHECK(tiercel_cache_close(cache, kSecond) == TIERCEL_OK);

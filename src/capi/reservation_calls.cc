@@ -5,7 +5,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 namespace tiercel::capi {
 namespace {
@@ -69,6 +71,29 @@ tiercel_status tiercel_writer_commit(tiercel_reservation* reservation, size_t i,
   return guarded([&]() -> Status {
     TIERCEL_TRY_ASSIGN(Writer* const writer, open_writer(reservation, i));
     return writer->commit(size == 0 ? std::nullopt : std::optional(size));
+  });
+}
+
+tiercel_status tiercel_reservation_commit(tiercel_reservation* reservation, const size_t* blocks, const size_t* sizes,
+                                          size_t count, tiercel_status* statuses) {
+  return guarded([&]() -> Status {
+    TIERCEL_TRY(require(reservation, "reservation"));
+    TIERCEL_TRY(require_array(blocks, count, "blocks"));
+    std::vector<WriterCommit> writers(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      TIERCEL_TRY(require_block(blocks[i], reservation->reservation.size()));
+      writers[i].writer = blocks[i];
+      if (sizes != nullptr && sizes[i] != 0) writers[i].size = sizes[i];
+    }
+    TIERCEL_TRY_ASSIGN(const Committed done, reservation->reservation.commit(writers));
+    if (statuses != nullptr) {
+      std::fill_n(statuses, count, TIERCEL_OK);
+      for (const CommitFailure& failure : done.failures) {
+        statuses[failure.place] = static_cast<tiercel_status>(failure.error.code);
+      }
+    }
+    if (done.failures.empty()) return {};
+    return tl::unexpected<Error>(done.failures.front().error);
   });
 }
 

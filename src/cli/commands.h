@@ -27,6 +27,14 @@ inline constexpr int kUsageStatus = 64;  // sysexits.h: none of the statuses tha
 /// 0; 2: it does not answer (without a terminal; with one it is waited for).
 [[nodiscard]] int run_top(std::span<const std::string> arguments);
 
+/// Of people, to a running service. 0: done; 1: it refused; 2: it does not answer, or may not be operated by this user.
+[[nodiscard]] int run_mode(std::span<const std::string> arguments);
+[[nodiscard]] int run_drop(std::span<const std::string> arguments);
+[[nodiscard]] int run_pin(std::span<const std::string> arguments);
+[[nodiscard]] int run_quota(std::span<const std::string> arguments);
+[[nodiscard]] int run_log_level(std::span<const std::string> arguments);
+[[nodiscard]] int run_reload(std::span<const std::string> arguments);
+
 /// "error: ..." to stderr; answers `status`.
 [[nodiscard]] int complain(const Error& error, int status);
 void say(const std::string& text);

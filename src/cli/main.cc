@@ -27,6 +27,12 @@ constexpr std::array kCommands = {
     Command{"serve", "one cache for all engines of this machine, with a live page and metrics", run_serve},
     Command{"status", "what a running service holds and does", run_status},
     Command{"top", "the same, live in the terminal", run_top},
+    Command{"mode", "switches what engines may do: on, store_only, load_only, off", run_mode},
+    Command{"drop", "deletes blocks of a running service, in every tier", run_drop},
+    Command{"pin", "keeps a run of blocks in host memory for a time", run_pin},
+    Command{"quota", "what tenants are promised and allowed, and what they hold", run_quota},
+    Command{"log-level", "what a running service logs", run_log_level},
+    Command{"reload", "a running service reads its configuration again", run_reload},
     Command{"doctor", "can this machine run a cache, and what should be changed first?", run_doctor},
     Command{"bench", "`tiercel bench disk`: the disk tier on a directory, beside fio", run_bench},
     Command{"fsck", "verifies a file of the disk tier", run_fsck},
@@ -34,7 +40,7 @@ constexpr std::array kCommands = {
 
 std::string help() {
   std::string text = "usage: tiercel COMMAND [flags]\n\n";
-  for (const Command& command : kCommands) text += fmt::format("  {:<8} {}\n", command.name, command.summary);
+  for (const Command& command : kCommands) text += fmt::format("  {:<9} {}\n", command.name, command.summary);
   return text + "\n`tiercel COMMAND --help` says more; `tiercel --version` which version this is.\n";
 }
 

@@ -13,6 +13,7 @@
 #include <spdlog/spdlog.h>
 
 #include <unistd.h>
+
 #include <csignal>
 #include <ctime>
 
@@ -53,20 +54,23 @@ Arguments bind(ServeFlags& flags) {
   return arguments;
 }
 
-/// Signals that end the service are taken by sigtimedwait alone; every thread made from here on inherits that.
-sigset_t block_end_signals() {
+/// Signals of the service are taken by sigwait alone; every thread made from here on inherits that.
+sigset_t block_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGHUP);
   (void)pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
 
-/// A service logs with time and level, from "info" on.
-Status open_log(const std::string& path) {
+/// A service logs with time and level, from service.log_level on.
+Status open_log(const std::string& path, LogLevel level) {
+  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                   spdlog::level::err};
   const auto logger = spdlog::get("tiercel");
-  logger->set_level(spdlog::level::info);
+  logger->set_level(kLevels[static_cast<unsigned>(level)]);
   if (!path.empty()) {
     if (Status opened = log_to(path); !opened) return opened;
   }
@@ -119,6 +123,35 @@ int complain_to_both(service::start::Report& report, const Error& error, int sta
   return complain(error, status);
 }
 
+/// The settings of a service, as its command line and the files named there say now.
+Result<Config> read_config(std::span<const std::string> words, ServeFlags flags) {
+  Config config = flags.is_private ? private_config() : Config{};
+  bool help = false;
+  Arguments arguments = bind(flags);
+  if (Status status = arguments.parse_with_config(words, config, help, FlagScope::kService); !status) {
+    return tl::unexpected<Error>(std::move(status).error());
+  }
+  config.host.arena = ArenaKind::kMemfd;  // engines map it
+  return config;
+}
+
+/// Waits for the signal that ends the service. SIGHUP reads the configuration again, unless it says that the terminal
+/// is gone from which the service was started: that ends it, as it does any program.
+int wait_for_end(const sigset_t& signals, Service& service) {
+  const bool from_terminal = ::isatty(STDERR_FILENO) != 0;
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP || (from_terminal && ::isatty(STDERR_FILENO) == 0)) return signal;
+    const auto done = service.reload();
+    if (done) {
+      spdlog::get("tiercel")->info("SIGHUP: {}", *done);
+    } else {
+      spdlog::get("tiercel")->error("SIGHUP: nothing was changed: {}", done.error().message);
+    }
+  }
+}
+
 int serve(std::span<const std::string> words, const ServeFlags& given, service::start::Report& report) {
   ServeFlags flags = given;
   Arguments arguments = bind(flags);
@@ -131,12 +164,16 @@ int serve(std::span<const std::string> words, const ServeFlags& given, service::
     say(arguments.help(true, FlagScope::kService));
     return 0;
   }
-  const sigset_t signals = block_end_signals();
-  if (Status status = open_log(flags.log); !status) return complain_to_both(report, status.error(), 1);
+  const sigset_t signals = block_signals();
+  if (Status status = open_log(flags.log, config.service.log_level); !status) {
+    return complain_to_both(report, status.error(), 1);
+  }
   config.host.arena = ArenaKind::kMemfd;  // engines map it
   // Outlives the service: the next one starts when this one's memory is free.
   const auto ending = idle_end(config);
-  auto opened = Service::open(config, service::socket_door(config, ending));
+  const service::AdminOptions admin{.socket = service::admin_path(service::socket_path(config)),
+                                    .read_config = [words, flags] { return read_config(words, flags); }};
+  auto opened = Service::open(config, service::socket_door(config, ending), admin);
   if (!opened) return complain_to_both(report, opened.error(), 1);
   Service& service = **opened;
   say(greeting(config, service));
@@ -145,10 +182,10 @@ int serve(std::span<const std::string> words, const ServeFlags& given, service::
   report.ready(tier_line(config, service) +
                (ending ? ", ends " + seconds(config.service.idle_grace) + " after its last engine" : ""));
 
-  int signal = 0;
-  while (sigwait(&signals, &signal) != 0) {
-  }
-  spdlog::get("tiercel")->info("{}: ending; a second signal ends at once", signal == SIGINT ? "SIGINT" : "SIGTERM");
+  const int signal = wait_for_end(signals, service);
+  spdlog::get("tiercel")->info("{}: ending; a second signal ends at once", signal == SIGINT   ? "SIGINT"
+                                                                           : signal == SIGHUP ? "SIGHUP"
+                                                                                              : "SIGTERM");
   tell_service_manager("STOPPING=1");
   (void)pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // this thread alone: the second one is the default action
   if (Status status = service.close(std::chrono::seconds(flags.close_seconds)); !status) {

@@ -70,6 +70,9 @@ void add_head(const Json& s, Lines& lines) {
   lines.push_back(plain(fmt::format("tiercel {}  {}  process {}, up {}", service.at("version").get<std::string>(),
                                     s.at("health").at("state").get<std::string>(),
                                     service.at("pid").get<std::int64_t>(), age(service.at("uptime_seconds")))));
+  if (const std::string mode = s.value("mode", "on"); mode != "on") {
+    lines.push_back("  ! the mode for all engines is " + plain(mode) + " (`tiercel mode on` ends it)");
+  }
   for (const Json& cause : s.at("health").at("causes")) lines.push_back("  ! " + plain(cause.get<std::string>()));
 }
 

@@ -34,6 +34,10 @@ TEST(StatusText, says_what_the_service_says) {
         "1.50 s", "2.00 us", "1.00 KiB of 2.00 KiB", "(load_only)", "bare, KV pool not reported"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
+  EXPECT_THAT(text, Not(HasSubstr("the mode for all")));
+  std::string off = kStatus;
+  off.replace(off.find("\"tick\""), 0, "\"mode\":\"off\",");
+  EXPECT_THAT(status_text(off).value(), HasSubstr("! the mode for all engines is off"));
   EXPECT_THAT(text, HasSubstr("[############............]")) << "the host tier is half full";
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
   EXPECT_THAT(text, Not(HasSubstr("\x07")));

@@ -17,7 +17,10 @@ Every setting can stand in a TOML file (`--config FILE`) and on the command line
 dashes. Flags go before files, and of several files the later goes before the earlier. Bad values are refused at
 start, with the key, the value and what would be valid; nothing starts by half.
 
-The tables `http` and `metrics` are of `tiercel serve`. One file may serve every program of a machine: a program that
+What is marked *(live)* a running `tiercel serve` takes over with `tiercel reload` or on SIGHUP; for the rest it names
+the keys that changed and need a restart.
+
+The tables `http`, `metrics` and `service` are of `tiercel serve`. One file may serve every program of a machine: a program that
 listens nowhere checks them and makes no use of them. Their flags are taken by `tiercel serve` alone.
 
 ```toml
@@ -70,6 +73,7 @@ std::string row(const Setting& setting) {
   const std::string standard = setting.list != nullptr ? "none" : fmt::format("`{}`", default_of(setting));
   std::string meaning(setting.meaning);
   if (!setting.range.zero.empty()) meaning += fmt::format("; 0: {}", setting.range.zero);
+  if (setting.live) meaning += " *(live)*";
   return fmt::format("| `{}` | {} | {} | {} | {} |\n", setting.key, flag, standard, valid_values(setting), meaning);
 }
 

@@ -19,6 +19,7 @@ constexpr std::array<std::string_view, 3> kHugePages = {"auto", "off", "require"
 constexpr std::array<std::string_view, 2> kArenas = {"anonymous", "memfd"};
 constexpr std::array<std::string_view, 2> kDiskIo = {"auto", "threads"};
 constexpr std::array<std::string_view, 2> kAdmissions = {"all", "second_sight"};
+constexpr std::array<std::string_view, 4> kLogLevelNames = {"debug", "info", "warn", "error"};
 constexpr std::array<std::string_view, 2> kIntegrityModes = {"normal", "paranoid"};
 
 template <class T>
@@ -121,7 +122,8 @@ constexpr std::array kSettings = {
          .kind = ValueKind::kChoice,
          .range = {.high = kAdmissions.size() - 1},
          .choices = kAdmissions,
-         .meaning = "write every block that is committed, or those that are used a second time"}),
+         .meaning = "write every block that is committed, or those that are used a second time",
+         .live = true}),
     row<&Config::disk, &DiskConfig::io_deadline>(
         {.key = "disk.io_deadline",
          .kind = ValueKind::kMilliseconds,
@@ -150,7 +152,8 @@ constexpr std::array kSettings = {
     row<&Config::limits, &LimitsConfig::sessions>({.key = "limits.sessions",
                                                    .kind = ValueKind::kCount,
                                                    .range = {.low = 1, .high = 65'536},
-                                                   .meaning = "sessions open at once"}),
+                                                   .meaning = "sessions open at once",
+                                                   .live = true}),
     row<&Config::limits, &LimitsConfig::namespaces>({.key = "limits.namespaces",
                                                      .kind = ValueKind::kCount,
                                                      .range = {.low = 1, .high = 1'048'576},
@@ -163,7 +166,8 @@ constexpr std::array kSettings = {
     row<&Config::limits, &LimitsConfig::pinned_percent>({.key = "limits.pinned_percent",
                                                          .kind = ValueKind::kPercent,
                                                          .range = {.high = 100},
-                                                         .meaning = "share of the arena that logical pins may hold"}),
+                                                         .meaning = "share of the arena that logical pins may hold",
+                                                         .live = true}),
     row<&Config::limits, &LimitsConfig::load_percent>(
         {.key = "limits.load_percent",
          .kind = ValueKind::kPercent,
@@ -177,7 +181,8 @@ constexpr std::array kSettings = {
     row<&Config::limits, &LimitsConfig::pin_max_ttl>({.key = "limits.pin_max_ttl",
                                                       .kind = ValueKind::kMilliseconds,
                                                       .range = {.low = 1, .high = 7 * kMillisecondsADay},
-                                                      .meaning = "the longest time that a logical pin may ask for"}),
+                                                      .meaning = "the longest time that a logical pin may ask for",
+                                                      .live = true}),
     row<&Config::limits, &LimitsConfig::handover_deadline>(
         {.key = "limits.handover_deadline",
          .kind = ValueKind::kMilliseconds,
@@ -206,18 +211,29 @@ constexpr std::array kSettings = {
          .meaning =
              "names under which browsers and Prometheus may ask, besides localhost and addresses; \"*\": any name",
          .form = "NAME",
-         .scope = FlagScope::kService}),
+         .scope = FlagScope::kService,
+         .live = true}),
     row<&Config::http, &HttpConfig::streams>({.key = "http.streams",
                                               .kind = ValueKind::kCount,
                                               .range = {.low = 1, .high = 1'024},
                                               .meaning = "live pages open at once; one more reads /status instead",
-                                              .scope = FlagScope::kService}),
+                                              .scope = FlagScope::kService,
+                                              .live = true}),
     row<&Config::http, &HttpConfig::connections>(
         {.key = "http.connections",
          .kind = ValueKind::kCount,
          .range = {.low = 8, .high = 4'096},
          .meaning = "connections open at once, of each listener, a thread each; more than http.streams",
          .scope = FlagScope::kService}),
+    row<&Config::http, &HttpConfig::admin_token_file>(
+        {.key = "http.admin_token_file",
+         .kind = ValueKind::kText,
+         .range = {.high = 4'096},
+         .meaning = "file with the token for admin calls over http.listen, readable by its owner alone; empty: admin "
+                    "calls on the Unix socket alone",
+         .form = "PATH",
+         .scope = FlagScope::kService,
+         .live = true}),
     row<&Config::metrics, &MetricsConfig::listen>(
         {.key = "metrics.listen",
          .kind = ValueKind::kText,
@@ -228,9 +244,10 @@ constexpr std::array kSettings = {
     row<&Config::service, &ServiceConfig::socket>(
         {.key = "service.socket",
          .kind = ValueKind::kText,
-         .range = {.high = 107},
-         .meaning = "where engines connect to `tiercel serve`; empty: $TIERCEL_SOCKET, else "
-                    "$XDG_RUNTIME_DIR/tiercel/tiercel.sock, else /run/tiercel/tiercel.sock",
+         .range = {.high = 101},
+         .meaning =
+             "where engines connect to `tiercel serve`, and with .admin behind it people; empty: $TIERCEL_SOCKET, else "
+             "$XDG_RUNTIME_DIR/tiercel/tiercel.sock, else /run/tiercel/tiercel.sock",
          .form = "PATH",
          .scope = FlagScope::kService}),
     row<&Config::service, &ServiceConfig::group>(
@@ -257,6 +274,13 @@ constexpr std::array kSettings = {
          .range = {.low = 1, .high = kMillisecondsADay, .zero = "it does not end by itself"},
          .meaning = "how long after its last process has gone `tiercel serve` ends; one that a client started: 30s",
          .scope = FlagScope::kService}),
+    row<&Config::service, &ServiceConfig::log_level>({.key = "service.log_level",
+                                                      .kind = ValueKind::kChoice,
+                                                      .range = {.high = kLogLevelNames.size() - 1},
+                                                      .choices = kLogLevelNames,
+                                                      .meaning = "the least important lines that are logged",
+                                                      .scope = FlagScope::kService,
+                                                      .live = true}),
 };
 
 }  // namespace
@@ -274,6 +298,16 @@ std::string flag_of(const Setting& setting) {
   std::string flag = "--" + std::string(setting.key);
   std::ranges::replace_if(flag, [](char c) { return c == '.' || c == '_'; }, '-');
   return flag;
+}
+
+void copy_value(const Setting& setting, const Config& from, Config& to) {
+  if (setting.list != nullptr) {
+    setting.list(to) = list_of(setting, from);
+  } else if (setting.text != nullptr) {
+    setting.text(to) = text_of(setting, from);
+  } else {
+    setting.set_number(to, setting.number(from));
+  }
 }
 
 std::string_view table_of(const Setting& setting) noexcept { return setting.key.substr(0, setting.key.find('.')); }

@@ -36,6 +36,7 @@ struct Setting {
   std::string_view meaning = {};
   std::string_view form = {};  ///< of a text and of a list's entries, in help: "ADDRESS:PORT"
   FlagScope scope = FlagScope::kCache;
+  bool live = false;  ///< `tiercel serve` takes a change over while it runs (`tiercel reload`)
   // One of the three forms: a number, a list, or a text.
   std::uint64_t (*number)(const Config&) = nullptr;
   void (*set_number)(Config&, std::uint64_t) = nullptr;
@@ -59,6 +60,9 @@ struct Setting {
 
 /// The text of a constant Config.
 [[nodiscard]] const std::string& text_of(const Setting& setting, const Config& config);
+
+/// Writes the value that `from` has into `to`.
+void copy_value(const Setting& setting, const Config& from, Config& to);
 
 /// The list of a constant Config.
 [[nodiscard]] const std::vector<std::string>& list_of(const Setting& setting, const Config& config);

@@ -53,6 +53,12 @@ constexpr std::array kMetrics = {
     counter("tiercel_dropped_blocks_total", &Stats::dropped_blocks, "blocks deleted by a caller"),
     counter("tiercel_checksum_failures_total", &Stats::checksum_failures, "blocks whose bytes failed their checksum"),
     counter("tiercel_touches_shed_total", &Stats::touches_shed, "policy touches given up under load"),
+    counter("tiercel_mode_refused_matches_total", &Stats::mode_refused_matches,
+            "match calls answered with nothing because of a mode"),
+    counter("tiercel_mode_refused_loads_total", &Stats::mode_refused_loads,
+            "load calls answered with a miss because of a mode"),
+    counter("tiercel_mode_refused_reserves_total", &Stats::mode_refused_reserves,
+            "reserve calls answered with busy because of a mode"),
 
     gauge("tiercel_sessions", &Stats::sessions, "open sessions"),
     gauge("tiercel_namespaces", &Stats::namespaces, "namespaces known"),

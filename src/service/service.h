@@ -14,6 +14,7 @@
 #include <tiercel/result.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,10 +22,17 @@
 
 namespace tiercel::service {
 
+/// How people operate a service; without it they can only look.
+struct AdminOptions {
+  std::string socket{};                           ///< of admin calls (admin/door.h); empty: none
+  std::function<Result<Config>()> read_config{};  ///< reads the configuration again, as it was read at the start
+};
+
 class TIERCEL_API Service final : public ServiceView {
  public:
   /// Errors name the key, the value and what would be valid. Without `make_door` no engine can come in from outside.
-  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const MakeDoor& make_door = {});
+  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const MakeDoor& make_door = {},
+                                                             const AdminOptions& admin = {});
   ~Service() override;
 
   /// "http://127.0.0.1:9800/"; empty: http.listen is.
@@ -39,7 +47,12 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] std::optional<SocketFigures> socket() const override;
   [[nodiscard]] std::vector<TenantReport> tenants() const override;
   [[nodiscard]] ServiceFacts facts() const override;
+  [[nodiscard]] Mode mode() const override;
   [[nodiscard]] bool closing() const noexcept override;
+
+  /// Reads the configuration again and takes over what may change at run time; all of it or, where it is wrong,
+  /// nothing. Answers a sentence. Any thread.
+  Result<std::string> reload();
 
   /// Waits at most about `deadline`. kTimeout: something was still running and is left behind. Idempotent.
   Status close(std::chrono::nanoseconds deadline);

@@ -10,17 +10,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace tiercel::service {
-
-/// What an engine may do with the cache.
-enum class EngineMode : std::uint8_t { kOn = 0, kStoreOnly = 1, kLoadOnly = 2, kOff = 3 };
-inline constexpr std::size_t kEngineModes = 4;
-
-/// "on", "store_only", "load_only", "off"
-[[nodiscard]] std::string_view engine_mode_name(EngineMode mode) noexcept;
 
 /// What one engine did, since it connected.
 struct EngineCounters {
@@ -35,7 +27,7 @@ struct EngineReport {
   std::int64_t pid = 0;  ///< of the scheduler member
   std::uint32_t members = 1;
   std::uint32_t sessions = 1;
-  EngineMode mode = EngineMode::kOn;
+  Mode mode = Mode::kOn;           ///< its own; what holds is the stricter of this and the service's
   std::uint64_t connected_ns = 0;  ///< how long it has been connected
   std::optional<EngineCounters> counters = std::nullopt;
   std::optional<KvPool> kv_pool = std::nullopt;
@@ -80,6 +72,8 @@ class ServiceView {
   [[nodiscard]] virtual std::optional<SocketFigures> socket() const { return std::nullopt; }
   [[nodiscard]] virtual std::vector<TenantReport> tenants() const = 0;
   [[nodiscard]] virtual ServiceFacts facts() const = 0;
+  /// Of all engines.
+  [[nodiscard]] virtual Mode mode() const = 0;
   /// Has the end begun? Nothing new is taken then.
   [[nodiscard]] virtual bool closing() const noexcept = 0;
 };

@@ -73,6 +73,86 @@ TEST_P(Contract, a_writer_dropped_without_commit_leaves_nothing) {
   EXPECT_EQ(session_->match(c).blocks(), 3U);
 }
 
+TEST_P(Contract, several_writers_are_committed_in_one_call) {
+  const BlockChain c = chain(6);
+  Reservation room = session_->reserve(c, 0);
+  for (std::size_t i = 0; i < room.size(); ++i) std::ranges::fill(room.writer(i).bytes(), pattern(i, 0));
+  ASSERT_TRUE(room.writer(0).commit());
+  const std::array some = {WriterCommit{.writer = 1}, WriterCommit{.writer = 2, .size = kBlockBytes}};
+  const auto first = room.commit(some);
+  ASSERT_TRUE(first) << first.error().message;
+  EXPECT_EQ(first->blocks, 2U);
+  EXPECT_TRUE(first->failures.empty());
+  EXPECT_TRUE(room.writer(2).bytes().empty());
+  const auto rest = room.commit_all();
+  ASSERT_TRUE(rest) << rest.error().message;
+  EXPECT_EQ(rest->blocks, 3U) << "those that were open still";
+  EXPECT_TRUE(rest->failures.empty());
+  const auto none = room.commit_all();
+  ASSERT_TRUE(none);
+  EXPECT_EQ(none->blocks + none->failures.size(), 0U);
+  room = {};
+  world_->settle();
+  EXPECT_EQ(load(c), 6U);
+  expect_nothing_held();
+}
+
+TEST_P(Contract, of_several_commits_each_failure_is_told_and_keeps_none_of_the_others_back) {
+  const BlockChain c = chain(5);
+  store(chain(1));
+  Reservation room = session_->reserve(c, 0);
+  ASSERT_EQ(room.outcome(0), Reserved::kExists);
+  ASSERT_EQ(room.outcome(4), Reserved::kYes);
+  for (std::size_t i = 1; i < room.size(); ++i) std::ranges::fill(room.writer(i).bytes(), pattern(i, 0));
+  room.writer(4).abort();
+  const std::array some = {WriterCommit{.writer = 0},             // exists: it has no writer
+                           WriterCommit{.writer = 1},             //
+                           WriterCommit{.writer = 1},             // twice
+                           WriterCommit{.writer = 2, .size = 0},  // no size; the writer stays
+                           WriterCommit{.writer = 3},             //
+                           WriterCommit{.writer = 4},             // aborted
+                           WriterCommit{.writer = 5}};            // beyond the reservation
+  const auto done = room.commit(some);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->blocks, 2U);
+  std::vector<std::size_t> places;
+  for (const CommitFailure& failure : done->failures) {
+    places.push_back(failure.place);
+    EXPECT_EQ(failure.writer, some[failure.place].writer);
+    EXPECT_EQ(failure.error.code, ErrorCode::kInvalidArgument) << failure.place;
+    EXPECT_FALSE(failure.error.message.empty());
+  }
+  EXPECT_EQ(places, (std::vector<std::size_t>{0, 2, 3, 5, 6}));
+  EXPECT_EQ(room.writer(2).bytes().size(), kBlockBytes) << "as Writer::commit leaves it";
+  EXPECT_TRUE(room.commit_all()->failures.empty());
+  room = {};
+  world_->settle();
+  EXPECT_EQ(load(c), 4U);
+  expect_nothing_held();
+}
+
+TEST_P(Contract, of_several_commits_those_that_the_cache_refuses_are_told) {
+  const BlockChain c = chain(4);
+  Reservation room = session_->reserve(c, 0);
+  ASSERT_EQ(room.outcome(3), Reserved::kYes);
+  ASSERT_TRUE(room.writer(0).commit());
+  ASSERT_TRUE(session_->drop(c, 2));
+  const auto done = room.commit_all();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->blocks, 1U);
+  ASSERT_EQ(done->failures.size(), 2U);
+  EXPECT_EQ(done->failures[0].writer, 2U);
+  EXPECT_EQ(done->failures[0].error.code, ErrorCode::kDropped) << done->failures[0].error.message;
+  EXPECT_EQ(done->failures[1].writer, 3U);
+  EXPECT_TRUE(room.writer(2).bytes().empty());
+  session_->close();
+  Session other = open();
+  EXPECT_EQ(other.match(c).blocks(), 2U);
+  room = {};
+  world_->settle();
+  expect_nothing_held();
+}
+
 TEST_P(Contract, reserve_tells_present_from_in_flight) {
   const BlockChain c = chain(3);
   store(chain(1));

@@ -22,6 +22,8 @@ class World {
   [[nodiscard]] virtual bool advance(std::chrono::nanoseconds) { return false; }
   /// Blocks have a second copy, on disk, and what the arena gives up is served from there.
   [[nodiscard]] virtual bool has_disk() const { return false; }
+  /// Of all engines.
+  virtual void set_mode(Mode mode) = 0;
   /// Ends the cache, sessions open or not.
   virtual void close() = 0;
 };

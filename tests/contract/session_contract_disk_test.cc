@@ -62,6 +62,7 @@ class ThreadedDiskWorld final : public World {
       if (now.demotions_queued + now.disk_queued + now.disk_in_flight > 0) quiet = 0;
     }
   }
+  void set_mode(Mode mode) override { cache_.set_mode(mode); }
   void close() override { (void)cache_.close(std::chrono::nanoseconds(0)); }
 
  private:
@@ -106,6 +107,7 @@ class ManualDiskWorld final : public World {
     clock_.advance(static_cast<std::uint64_t>(by.count()));
     return true;
   }
+  void set_mode(Mode mode) override { cache_.set_mode(mode); }
   void close() override { (void)cache_.close(std::chrono::nanoseconds(0)); }
 
  private:

@@ -53,6 +53,7 @@ class SocketWorld final : public World {
     // Tasks queue tasks: quiet is when a task that was queued last found no other, several times in a row.
     for (int i = 0; i < 20; ++i) pass_queue(executor_);
   }
+  void set_mode(Mode mode) override { cache_->set_mode(mode); }
   void close() override { (void)cache_->close(std::chrono::nanoseconds(0)); }
 
  private:

@@ -64,6 +64,48 @@ TEST_P(Contract, a_session_that_goes_away_leaks_nothing) {
   EXPECT_EQ(world_->stats().sessions, 1U);
 }
 
+TEST_P(Contract, a_mode_is_answered_as_a_miss_and_as_busy_from_the_next_call_on) {
+  const BlockChain c = chain(4);
+  store(chain(3));
+  Load before = session_->load(c, 3, 10s);
+  ASSERT_EQ(before.wait().size(), 3U);  // over a socket the cache has seen it then
+  Reservation room = session_->reserve(c, 3);
+  ASSERT_EQ(room.outcome(0), Reserved::kYes);
+  world_->set_mode(Mode::kOff);
+  EXPECT_EQ(session_->match(c).blocks(), 0U);
+  Load none = session_->load(c, 3, 10s);
+  EXPECT_TRUE(none.wait().empty());
+  EXPECT_EQ(none.outcome(), LoadOutcome::kMiss);
+  EXPECT_EQ(session_->load(c, 0, 0s).outcome(), LoadOutcome::kComplete) << "nothing was asked for";
+  const BlockChain fresh = chain(2, 5);
+  {
+    const Reservation refused = session_->reserve(fresh, 0);
+    ASSERT_EQ(refused.size(), 2U);
+    EXPECT_EQ(refused.outcome(0), Reserved::kBusy);
+    EXPECT_EQ(refused.outcome(1), Reserved::kBusy);
+  }
+  EXPECT_EQ(before.wait().size(), 3U) << "what was loaded stays";
+  EXPECT_EQ(before.wait()[2].bytes()[0], pattern(2, 0));
+  std::ranges::fill(room.writer(0).bytes(), pattern(3, 0));
+  EXPECT_TRUE(room.writer(0).commit()) << "and a writer can still be committed";
+  before = {};
+  room = {};
+  world_->set_mode(Mode::kStoreOnly);
+  EXPECT_EQ(session_->match(c).blocks(), 0U);
+  EXPECT_EQ(store(fresh, 5), 2U);
+  world_->set_mode(Mode::kLoadOnly);
+  EXPECT_EQ(load(c), 4U);
+  EXPECT_EQ(store(chain(1, 6), 6), 0U);
+  EXPECT_EQ(load(fresh, 5), 2U);
+  world_->set_mode(Mode::kOn);
+  EXPECT_EQ(store(chain(1, 6), 6), 1U);
+  const Stats stats = world_->stats();
+  EXPECT_EQ(stats.mode_refused_matches, 2U);
+  EXPECT_EQ(stats.mode_refused_loads, 2U);
+  EXPECT_EQ(stats.mode_refused_reserves, 2U);
+  expect_nothing_held();
+}
+
 TEST_P(Contract, a_commit_needs_every_member_of_the_group) {
   auto scheduler = world_->open(member_of(3, 0));
   auto one = world_->open(member_of(3, 1));

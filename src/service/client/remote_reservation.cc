@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <new>
 #include <utility>
+#include <vector>
 
 namespace tiercel::service {
 namespace {
@@ -64,43 +65,92 @@ CopyPin RemoteReservation::begin_copy(std::size_t item) const {
 }
 
 Status RemoteReservation::commit(std::size_t item, std::optional<std::size_t> size) {
-  Item& it = items_[item];
-  // The service answers these too; asked here, a writer that has ended costs no call.
-  const std::size_t length = size.value_or(block_bytes_);
-  if (it.open && (length == 0 || length > block_bytes_)) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("commit: a size of {} bytes; valid is 1 to {}, the block's size", length, block_bytes_));
-  }
-  if (!it.open) return fail(ErrorCode::kInvalidArgument, "commit: the writer is empty, committed or aborted");
-  const bool release = use_.holdings->hand_back(it.slot, use_.epoch);
-  try {
-    return commit_at_service(item, length, release);
-  } catch (const std::bad_alloc&) {
-    if (release) {  // nobody knows how far it came: the next link tells the service what is held
-      it.open = false;
-      use_.holdings->handed_over();
-      use_.link->fail();
+  const WriterCommit one{.writer = item, .size = size};
+  Status status;
+  commit_batch(std::span(&one, 1), std::span(&status, 1));
+  return status;
+}
+
+void RemoteReservation::commit_several(std::span<const WriterCommit> items, std::span<Status> statuses) {
+  for (std::size_t done = 0; done < items.size(); done += wire::kMaxBatch) {
+    const std::size_t count = std::min(items.size() - done, wire::kMaxBatch);
+    try {
+      commit_batch(items.subspan(done, count), statuses.subspan(done, count));
+    } catch (const std::bad_alloc&) {  // the link is broken by now: nothing of the rest can be committed either
+      for (std::size_t i = done; i < items.size(); ++i) statuses[i] = fail(ErrorCode::kOutOfMemory, "no memory");
+      return;
     }
+  }
+}
+
+void RemoteReservation::commit_batch(std::span<const WriterCommit> items, std::span<Status> statuses) {
+  std::vector<Sent> sent;
+  sent.reserve(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Item& it = items_[items[i].writer];
+    const std::size_t length = items[i].size.value_or(block_bytes_);
+    // The service answers these too; asked here, a writer that has ended costs no call.
+    if (it.open && (length == 0 || length > block_bytes_)) {
+      statuses[i] =
+          fail(ErrorCode::kInvalidArgument,
+               fmt::format("commit: a size of {} bytes; valid is 1 to {}, the block's size", length, block_bytes_));
+    } else if (!it.open) {
+      statuses[i] = fail(ErrorCode::kInvalidArgument, "commit: the writer is empty, committed or aborted");
+    } else {
+      it.open = false;  // until the answer is known: an item that is named twice is committed once
+      sent.push_back({.place = i, .item = items[i].writer, .length = length});
+    }
+  }
+  if (sent.empty()) return;
+  for (Sent& one : sent) one.release = use_.holdings->hand_back(items_[one.item].slot, use_.epoch);
+  try {
+    commit_at_service(sent, statuses);
+  } catch (const std::bad_alloc&) {
+    for (Sent& one : sent) {
+      if (!one.settled) gone(one);
+    }
+    use_.link->fail();  // nobody knows how far it came: the next link tells the service what is held
     throw;
   }
 }
 
-/// `release`: our handle and its grant are handed back; they come again where the service does not take them.
-Status RemoteReservation::commit_at_service(std::size_t item, std::size_t length, bool release) {
-  Item& it = items_[item];
-  const auto gone = [&] {  // on this side nobody writes there any more
-    if (!release) return;
-    it.open = false;
+/// Nobody knows what became of it, or it was committed: on this side nobody writes there any more.
+void RemoteReservation::gone(Sent& sent) noexcept {
+  sent.settled = true;
+  if (sent.release) {
     use_.holdings->handed_over();
+  } else {
+    use_.holdings->release(items_[sent.item].slot);
+  }
+}
+
+/// It was not committed, and the writer is as it was; or, of an epoch that is over, empty.
+void RemoteReservation::keep(Sent& sent) noexcept {
+  sent.settled = true;
+  Item& it = items_[sent.item];
+  it.open = !sent.release || use_.holdings->take_again(it.slot, use_.epoch);
+}
+
+void RemoteReservation::commit_at_service(std::span<Sent> sent, std::span<Status> statuses) {
+  const auto each = [&](auto&& action) {
+    for (Sent& one : sent) action(one);
   };
-  const auto late = [release, slot = it.slot](Link& link, const wire::Reply& reply) {
+  // Made before anything is sent: a reply that comes too late must find what to give back.
+  auto handed = std::make_shared<std::vector<std::pair<std::uint32_t, bool>>>();
+  handed->reserve(sent.size());
+  each([&](const Sent& one) { handed->emplace_back(items_[one.item].slot, one.release); });
+  const auto late = [handed](Link& link, const wire::Reply& reply) {
     const auto* committed = reply.body_as_Committed();
-    const bool done = committed != nullptr && committed->codes() != nullptr && committed->codes()->size() == 1 &&
-                      committed->codes()->Get(0) == 0;
-    if (done || !release) return;
-    link.post([slot](LinkWriter& writer) {
-      const wire::Grants grant(slot, 1);
-      const auto list = writer.builder().CreateVectorOfStructs(&grant, 1);
+    const bool whole =
+        committed != nullptr && committed->codes() != nullptr && committed->codes()->size() == handed->size();
+    std::vector<wire::Grants> back;
+    for (std::size_t i = 0; i < handed->size(); ++i) {
+      const bool done = whole && committed->codes()->Get(static_cast<flatbuffers::uoffset_t>(i)) == 0;
+      if (!done && (*handed)[i].second) back.emplace_back((*handed)[i].first, 1);
+    }
+    if (back.empty()) return;
+    link.post([&back](LinkWriter& writer) {
+      const auto list = writer.builder().CreateVectorOfStructs(back);
       return wire::CreateRelease(writer.builder(), list);
     });
   };
@@ -108,37 +158,46 @@ Status RemoteReservation::commit_at_service(std::size_t item, std::size_t length
   Line::give_back(use_);
   auto ticket = use_.link->start(
       [&](LinkWriter& writer) {
-        const wire::Item one(length, static_cast<std::uint32_t>(item), false, release);
-        const auto list = writer.builder().CreateVectorOfStructs(&one, 1);
+        std::vector<wire::Item> items;
+        items.reserve(sent.size());
+        each([&](const Sent& one) {
+          items.emplace_back(one.length, static_cast<std::uint32_t>(one.item), false, one.release);
+        });
+        const auto list = writer.builder().CreateVectorOfStructs(items);
         return wire::CreateCommit(writer.builder(), id_, list);
       },
       deadline);
+  const auto fail_all = [&](const Error& error) {
+    each([&](const Sent& one) { statuses[one.place] = no_answer(error); });
+  };
   if (!ticket) {
     // kTimeout: nothing was sent. kClosed: perhaps it was; the next link says what is held, and this is left out.
-    if (release && ticket.error().code == ErrorCode::kTimeout) {
-      it.open = use_.holdings->take_again(it.slot, use_.epoch);
-    } else {
-      gone();
-    }
-    return no_answer(std::move(ticket).error());
+    const bool kept = ticket.error().code == ErrorCode::kTimeout;
+    each([&](Sent& one) { kept || !one.release ? keep(one) : gone(one); });
+    return fail_all(ticket.error());
   }
-  auto reply = use_.link->wait(*ticket, deadline, late);
+  const auto reply = use_.link->wait(*ticket, deadline, late);
   const auto* committed = reply ? (*reply)->body_as_Committed() : nullptr;
-  if (committed == nullptr || committed->codes() == nullptr || committed->codes()->size() != 1) {
-    gone();  // nobody knows whether it was committed
-    return no_answer(reply ? Error{.code = ErrorCode::kClosed} : std::move(reply).error());
+  if (committed == nullptr || committed->codes() == nullptr || committed->codes()->size() != sent.size()) {
+    each([&](Sent& one) { one.release ? gone(one) : keep(one); });  // nobody knows what was committed
+    return fail_all(reply ? Error{.code = ErrorCode::kClosed} : reply.error());
   }
-  if (committed->codes()->Get(0) == 0) {
-    release ? gone() : let_go(it);
-    return {};
+  unsigned error = 0;
+  for (unsigned at = 0; at < sent.size(); ++at) settle(sent[at], *committed, at, error, statuses[sent[at].place]);
+}
+
+/// One item of an answer. `error` counts the sentences, which stand in the order of the failures.
+void RemoteReservation::settle(Sent& sent, const wire::Committed& committed, unsigned at, unsigned& error,
+                               Status& status) {
+  if (committed.codes()->Get(at) == 0) return gone(sent);
+  const unsigned sentence = error++;
+  keep(sent);
+  // Not open: a reply of before the connection was taken up anew, and the slot is not ours any more.
+  if (!items_[sent.item].open || committed.errors() == nullptr || sentence >= committed.errors()->size()) {
+    status = no_answer({.code = ErrorCode::kClosed});
+    return;
   }
-  if (release && !use_.holdings->take_again(it.slot, use_.epoch)) {
-    it.open = false;  // a reply of before the connection was taken up anew: the slot is not ours any more
-    return no_answer({.code = ErrorCode::kClosed});
-  }
-  if (committed->errors() == nullptr || committed->errors()->size() != 1)
-    return no_answer({.code = ErrorCode::kClosed});
-  return tl::unexpected<Error>(wire::read_error(*committed->errors()->Get(0)));
+  status = tl::unexpected<Error>(wire::read_error(*committed.errors()->Get(sentence)));
 }
 
 void RemoteReservation::let_go(Item& item) noexcept {

@@ -6,6 +6,7 @@
 #include "service/client/line.h"
 
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace tiercel::service {
@@ -25,6 +26,8 @@ class RemoteReservation final : public detail::ReservationBackend {
   [[nodiscard]] std::span<std::byte> bytes(std::size_t item) const override;
   [[nodiscard]] CopyPin begin_copy(std::size_t item) const override;
   [[nodiscard]] Status commit(std::size_t item, std::optional<std::size_t> size) override;
+  /// One message and one reply for up to wire::kMaxBatch items.
+  void commit_several(std::span<const WriterCommit> items, std::span<Status> statuses) override;
   void abort(std::size_t item) noexcept override;
   void finish() noexcept override;
   [[nodiscard]] std::uint64_t id() const noexcept override { return id_; }
@@ -35,7 +38,19 @@ class RemoteReservation final : public detail::ReservationBackend {
     std::uint32_t slot = 0;
     bool open = false;  ///< one handle of the slot is this writer's
   };
-  [[nodiscard]] Status commit_at_service(std::size_t item, std::size_t length, bool release);
+  /// An item of a commit that is under way.
+  struct Sent {
+    std::size_t place = 0;  ///< among the statuses
+    std::size_t item = 0;
+    std::size_t length = 0;
+    bool release = false;  ///< our handle and its grant are handed back; they come again if the service takes them not
+    bool settled = false;  ///< so that memory that runs out later does not end it twice
+  };
+  void commit_batch(std::span<const WriterCommit> items, std::span<Status> statuses);
+  void commit_at_service(std::span<Sent> sent, std::span<Status> statuses);
+  void settle(Sent& sent, const wire::Committed& committed, unsigned at, unsigned& error, Status& status);
+  void gone(Sent& sent) noexcept;
+  void keep(Sent& sent) noexcept;
   void let_go(Item& item) noexcept;
 
   const std::shared_ptr<Line> line_;

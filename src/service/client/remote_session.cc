@@ -228,7 +228,7 @@ Result<Dropped> RemoteSession::drop(const detail::ChainRef& chain, std::size_t f
   }));
   const auto* dropped = Link::reply(ticket).body_as_DroppedBlocks();
   if (dropped == nullptr) return error_of(Link::reply(ticket));
-  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending()};
+  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending(), .bytes = dropped->bytes()};
 }
 
 Result<Dropped> RemoteSession::drop(const Space& space) {
@@ -240,7 +240,7 @@ Result<Dropped> RemoteSession::drop(const Space& space) {
   }));
   const auto* dropped = Link::reply(ticket).body_as_DroppedBlocks();
   if (dropped == nullptr) return error_of(Link::reply(ticket));
-  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending()};
+  return Dropped{.blocks = dropped->blocks(), .pending = dropped->pending(), .bytes = dropped->bytes()};
 }
 
 }  // namespace tiercel::service

@@ -1,6 +1,7 @@
 #include "service/http/front.h"
 
 #include "base/try.h"
+#include "service/admin/door.h"
 #include "service/http/assets.h"
 #include "service/http/health.h"
 
@@ -48,18 +49,35 @@ Result<std::unique_ptr<Front>> Front::bind(const Config& config) {
 }
 
 Front::Front(const HttpConfig& http, std::unique_ptr<Listener> page, std::unique_ptr<Listener> metrics)
-    : guard_(http.hosts), most_streams_(http.streams), page_(std::move(page)), metrics_(std::move(metrics)) {}
+    : guard_(std::make_shared<const Guard>(http.hosts)),
+      most_streams_(http.streams),
+      page_(std::move(page)),
+      metrics_(std::move(metrics)) {}
 
 Front::~Front() { stop(); }
 
-void Front::start(const ServiceView& view, const Clock& clock) {
+void Front::reconfigure(const HttpConfig& http) {
+  auto guard = std::make_shared<const Guard>(http.hosts);
+  most_streams_.store(http.streams, std::memory_order_relaxed);
+  const MutexLock lock(mutex_);
+  guard_.swap(guard);
+}
+
+std::shared_ptr<const Guard> Front::guard() const {
+  const MutexLock lock(mutex_);
+  return guard_;
+}
+
+void Front::start(const ServiceView& view, const Clock& clock, AdminDoor* admin) {
   view_ = &view;
+  admin_ = admin;
   sampler_ = std::make_unique<Sampler>(view, clock);
   if (page_) {
     sampler_->tick();  // the first answer has figures
     protect(*page_);
     add_page_routes();
     add_assets();
+    if (admin_ != nullptr) admin_->attach(*page_);
     sampler_->start();
     page_->start();
   }
@@ -80,18 +98,20 @@ std::string Front::page_url() const { return url_of(page_.get(), "/"); }
 std::string Front::metrics_url() const { return url_of(metrics_.get(), "/metrics"); }
 
 void Front::protect(Listener& listener) {
-  listener.set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
+  const bool admits = admin_ != nullptr && &listener == page_.get();
+  listener.set_pre_routing_handler([this, admits](const httplib::Request& request, httplib::Response& response) {
     using Answer = httplib::Server::HandlerResponse;
     const bool reads = request.method == "GET" || request.method == "HEAD";
     const bool body = request.has_header("Content-Length") || request.has_header("Transfer-Encoding");
-    if (!reads || body) {
+    const bool call = admits && AdminDoor::is_call(request);
+    if (!call && (!reads || body)) {
       response.status = reads ? 413 : 405;
       response.set_header("Allow", "GET, HEAD");
       response.set_content("Only GET and HEAD without a body are answered here.\n", kText);
-    } else if (auto why = guard_.refuse(request.get_header_value("Host"), request.get_header_value("Origin"))) {
+    } else if (auto why = guard()->refuse(request.get_header_value("Host"), request.get_header_value("Origin"))) {
       response.status = 403;
       response.set_content(*why, kText);
-    } else {
+    } else if (!call || admin_->admit(request, response)) {
       return Answer::Unhandled;
     }
     refused_requests_.fetch_add(1, std::memory_order_relaxed);
@@ -138,7 +158,7 @@ void Front::add_metrics_routes() {
 }
 
 void Front::answer_stream(const httplib::Request&, httplib::Response& response) {
-  if (streams_.fetch_add(1, std::memory_order_relaxed) >= most_streams_) {
+  if (streams_.fetch_add(1, std::memory_order_relaxed) >= most_streams_.load(std::memory_order_relaxed)) {
     streams_.fetch_sub(1, std::memory_order_relaxed);
     refused_streams_.fetch_add(1, std::memory_order_relaxed);
     response.status = 503;
@@ -167,8 +187,9 @@ void Front::answer_metrics(httplib::Response& response) const {
                                              .health = health.state,
                                              .http = figures(),
                                              .engines = view_->engines(),
-                                             .socket = view_->socket()}) +
-                                             .tenants = view_->tenants()}) +
+                                             .socket = view_->socket(),
+                                             .tenants = view_->tenants(),
+                                             .mode = view_->mode()}) +
                            prometheus_text(view_->stats()),
                        "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -55,6 +55,7 @@ class FakeView final : public ServiceView {
     return shown_.tenants;
   }
   [[nodiscard]] ServiceFacts facts() const override { return {.version = "9.8.7", .instance = "one"}; }
+  [[nodiscard]] Mode mode() const override { return of_all; }
   [[nodiscard]] bool closing() const noexcept override { return ending; }
 
   struct Shown {
@@ -71,6 +72,7 @@ class FakeView final : public ServiceView {
     change(shown_);
   }
   std::atomic<bool> ending{false};
+  std::atomic<Mode> of_all{Mode::kOn};
 
  private:
   mutable Mutex mutex_;
@@ -237,6 +239,42 @@ TEST_F(HttpFront, tenants_have_series_and_lines_of_their_own_up_to_a_number) {
   EXPECT_EQ(status["tenants"][0]["configured"], true);
   EXPECT_EQ(status["tenants"][0]["tiers"][0]["used_bytes"], 10);
   EXPECT_EQ(status["tenants"][0]["tiers"][1]["used_bytes"], 7);
+}
+
+TEST_F(HttpFront, modes_are_those_that_hold) {
+  view_.change(
+      [](auto& shown) { shown.connected = {{.engine_id = "a", .mode = Mode::kStoreOnly}, {.engine_id = "b"}}; });
+  view_.of_all = Mode::kLoadOnly;
+  start();
+  const std::string text = get(metrics_, "/metrics");
+  for (const char* line : {"tiercel_mode{mode=\"load_only\"} 1\n", "tiercel_mode{mode=\"on\"} 0\n",
+                           "tiercel_engine_mode{engine=\"a\",mode=\"off\"} 1\n",
+                           "tiercel_engine_mode{engine=\"b\",mode=\"load_only\"} 1\n",
+                           "tiercel_engine_mode{engine=\"b\",mode=\"on\"} 0\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  const std::string status = get(page_, "/status");
+  EXPECT_THAT(status, HasSubstr(R"("mode":"load_only","engines")"));
+  EXPECT_THAT(status, HasSubstr(R"("mode":"off","own_mode":"store_only")"));
+}
+
+TEST_F(HttpFront, names_and_streams_may_change_while_it_runs) {
+  start();
+  const auto ask = [&] { return get(page_, "/status", "Origin: http://kv.example\r\n"); };
+  EXPECT_THAT(ask(), HasSubstr(" 403 "));
+  front_->reconfigure({.hosts = {"kv.example"}, .streams = 1});
+  EXPECT_THAT(ask(), HasSubstr(" 200 "));
+  const Client first(page_);
+  first.ask("/stream");
+  (void)first.read_until("data: ");
+  EXPECT_THAT(get(page_, "/stream"), HasSubstr(" 503 "));
+}
+
+TEST_F(HttpFront, without_an_admin_door_nothing_is_operated) {
+  start();
+  const Client client(page_);
+  client.send("POST /admin/mode HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}");
+  EXPECT_THAT(client.read_to_end(), HasSubstr(" 405 "));
 }
 
 TEST_F(HttpFront, the_page_and_its_files_are_there_and_nothing_else) {

@@ -2,6 +2,7 @@
 
 #include "base/mutex.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ constexpr std::string_view kBusy =
 
 thread_local bool refusing = false;
 thread_local bool closes_after_answer = false;
+thread_local int request_socket = -1;
 
 }  // namespace
 
@@ -145,6 +147,15 @@ Result<std::unique_ptr<Listener>> Listener::bind(const ListenerOptions& options)
   return listener;
 }
 
+std::unique_ptr<Listener> Listener::adopt(const ListenerOptions& options, FileDescriptor listening) {
+  std::unique_ptr<Listener> listener(new Listener(options));
+  const int flags = ::fcntl(listening.get(), F_GETFL);
+  (void)::fcntl(listening.get(), F_SETFL,
+                flags & ~O_NONBLOCK);  // httplib takes an accept that finds nobody for the end
+  listener->svr_sock_ = listening.release();
+  return listener;
+}
+
 Listener::~Listener() {
   end();
   const socket_t listening = svr_sock_.exchange(INVALID_SOCKET);  // of one that never served
@@ -167,6 +178,7 @@ void Listener::end() {
 }
 
 void Listener::close_after_answer() { closes_after_answer = true; }
+int Listener::socket_of_request() noexcept { return request_socket; }
 
 bool Listener::process_and_close_socket(socket_t socket) {
   RequestStream stream(socket, options_.limits);
@@ -177,6 +189,7 @@ bool Listener::process_and_close_socket(socket_t socket) {
     return false;
   }
   if (!connections_->add(stream)) return false;
+  request_socket = socket;
   open_.fetch_add(1, std::memory_order_relaxed);
   bool goes_on = true;
   while (goes_on && stream.wait_for_request(options_.idle)) {

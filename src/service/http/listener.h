@@ -2,13 +2,15 @@
 //
 // cpp-httplib gives every open connection a thread until it closes. Here that is bounded and grows on demand: up to
 // `connections` threads, and one connection more is answered 503 and closed at once, by the thread that accepts.
-// Routing, parsing and answers stay httplib's. Only GET and HEAD are answered, and no body is read.
+// Routing, parsing and answers stay httplib's. No body is read unless the payload's
+// greatest length is set.
 //
 // Bind, add routes (Get), start(), stop(). Handlers run on the connections' threads; stop() wakes and joins them, but
 // a handler that waits for something else must be woken by its owner before.
 #pragma once
 
 #include "config/address.h"
+#include "io/file_descriptor.h"
 #include "service/http/request_stream.h"
 
 #include <tiercel/result.h>
@@ -34,6 +36,8 @@ class Listener final : public httplib::Server {
  public:
   /// Binds; connections queue in the kernel until start(). kIo: the sentence names the key and what to do.
   [[nodiscard]] static Result<std::unique_ptr<Listener>> bind(const ListenerOptions& options);
+  /// On a stream socket that listens already: of whatever family. The address is not looked at.
+  [[nodiscard]] static std::unique_ptr<Listener> adopt(const ListenerOptions& options, FileDescriptor listening);
   ~Listener() override;
 
   void start();
@@ -47,6 +51,8 @@ class Listener final : public httplib::Server {
 
   /// For handlers, on their own thread: close this connection after the answer.
   static void close_after_answer();
+  /// The same: the connection's socket.
+  [[nodiscard]] static int socket_of_request() noexcept;
 
  private:
   class Connections;

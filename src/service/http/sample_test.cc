@@ -92,8 +92,7 @@ TEST(StatusJson, holds_what_the_view_says_and_null_for_what_is_not_known) {
   input.stats.tiers[0].capacity_bytes = 100;
   input.stats.matches = 5;
   input.now = sample_of({}, {}, 1);
-  input.engines = {
-      {.engine_id = "e", .mode = EngineMode::kLoadOnly, .kv_pool = KvPool{.used_bytes = 3, .total_bytes = 9}}};
+  input.engines = {{.engine_id = "e", .mode = Mode::kLoadOnly, .kv_pool = KvPool{.used_bytes = 3, .total_bytes = 9}}};
   const auto json = nlohmann::json::parse(status_json(input));
   EXPECT_EQ(json["tick"], 7);
   EXPECT_EQ(json["tiers"].size(), 1U) << "tiers that are not there are not shown";

@@ -49,7 +49,8 @@ void Sampler::tick() {
                     .stats = view_.stats(),
                     .disks = view_.disks(),
                     .engines = view_.engines(),
-                    .tenants = view_.tenants()};
+                    .tenants = view_.tenants(),
+                    .mode = view_.mode()};
   recent_.emplace_back(clock_.now_ns(), input.stats);
   if (recent_.size() > kWindow + 1) recent_.pop_front();
   const auto& [now_ns, stats] = recent_.back();

@@ -153,21 +153,30 @@ Samples health(const ServiceFigures& figures) {
   return samples;
 }
 
-Samples modes(const ServiceFigures& figures) {
+/// One sample for each mode; what else `labels` says stands before the mode.
+void add_modes(Samples& samples, Mode held, const std::vector<ClientMetric::Label>& labels) {
+  for (std::size_t i = 0; i < kModes; ++i) {
+    const auto mode = static_cast<Mode>(i);
+    samples.push_back({.value = mode == held ? 1.0 : 0.0, .labels = labels});
+    samples.back().labels.push_back({.name = "mode", .value = std::string(mode_name(mode))});
+  }
+}
+
+Samples engine_modes(const ServiceFigures& figures) {
   Samples samples;
   for (const EngineReport& engine : shown_engines(figures)) {
-    for (std::size_t i = 0; i < kEngineModes; ++i) {
-      const auto mode = static_cast<EngineMode>(i);
-      samples.push_back({.value = mode == engine.mode ? 1.0 : 0.0,
-                         .labels = {{.name = "engine", .value = engine.engine_id},
-                                    {.name = "mode", .value = std::string(engine_mode_name(mode))}}});
-    }
+    add_modes(samples, stricter(engine.mode, figures.mode), {{.name = "engine", .value = engine.engine_id}});
   }
   return samples;
 }
 
 constexpr std::string_view kTenantLabels = "`tenant`, `tier`: host, disk";
 constexpr std::string_view kTenantLabel = "`tenant`";
+Samples service_mode(const ServiceFigures& figures) {
+  Samples samples;
+  add_modes(samples, figures.mode, {});
+  return samples;
+}
 
 constexpr std::array kMetrics = {
     ServiceMetric{"tiercel_build_info", Type::kGauge, "`version`", "1, with the version that runs as label",
@@ -178,6 +187,8 @@ constexpr std::array kMetrics = {
                   [](const ServiceFigures& f) { return Samples{{.value = f.facts.started_unix_seconds}}; }},
     ServiceMetric{"tiercel_health", Type::kGauge, "`state`: ok, degraded, closing",
                   "1 for the state that /healthz answers, 0 for the others", health},
+    ServiceMetric{"tiercel_mode", Type::kGauge, "`mode`: on, store_only, load_only, off",
+                  "1 for the mode that is set for all engines, 0 for the others", service_mode},
     ServiceMetric{"tiercel_http_connections", Type::kGauge, "`listener`: page, metrics", "open connections",
                   listeners<&ListenerFigures::connections>},
     ServiceMetric{"tiercel_http_refused_connections_total", Type::kCounter, "`listener`: page, metrics",
@@ -187,7 +198,7 @@ constexpr std::array kMetrics = {
     ServiceMetric{"tiercel_http_refused_streams_total", Type::kCounter, "",
                   "live pages told to poll because http.streams were open", http<&HttpFigures::refused_streams>},
     ServiceMetric{"tiercel_http_refused_requests_total", Type::kCounter, "",
-                  "requests refused for their Host, Origin or method", http<&HttpFigures::refused_requests>},
+                  "requests refused for their Host, Origin, method or token", http<&HttpFigures::refused_requests>},
     ServiceMetric{"tiercel_socket_connections", Type::kGauge, "", "connections of engines' processes that are open",
                   socket<&SocketFigures::connections>},
     ServiceMetric{"tiercel_socket_accepted_connections_total", Type::kCounter, "", "connections that were let in",
@@ -212,8 +223,10 @@ constexpr std::array kMetrics = {
                   [](const ServiceFigures& f) {
                     return engines(f, [](const EngineReport& e) { return std::optional<double>(e.members); });
                   }},
-    ServiceMetric{"tiercel_engine_mode", Type::kGauge, "`engine`, `mode`: on, store_only, load_only, off",
-                  "1 for the mode that the engine is in, 0 for the others", modes},
+    ServiceMetric{
+        "tiercel_engine_mode", Type::kGauge, "`engine`, `mode`: on, store_only, load_only, off",
+        "1 for the mode that holds for the engine (the stricter of its own and the service's), 0 for the others",
+        engine_modes},
     ServiceMetric{"tiercel_engine_stored_bytes_total", Type::kCounter, "`engine`", "bytes that the engine committed",
                   engine_counters<&EngineCounters::stored_bytes>},
     ServiceMetric{"tiercel_engine_loaded_bytes_total", Type::kCounter, "`engine`", "bytes that the engine loaded",

@@ -33,6 +33,7 @@ struct ServiceFigures {
   std::vector<EngineReport> engines;
   std::optional<SocketFigures> socket = std::nullopt;  ///< without them their metrics have no series
   std::vector<TenantReport> tenants;
+  Mode mode = Mode::kOn;  ///< of all
 };
 
 /// Series with an engine's name are bounded: engines beyond so many are left out, and tiercel_engines still counts

@@ -88,12 +88,13 @@ Json json_of(const DiskReport& disk) {
           {"indexed_seconds", seconds(disk.indexed_ns)}};
 }
 
-Json json_of(const EngineReport& engine) {
+Json json_of(const EngineReport& engine, Mode all) {
   Json json = {{"engine", engine.engine_id},
                {"pid", engine.pid},
                {"members", engine.members},
                {"sessions", engine.sessions},
-               {"mode", engine_mode_name(engine.mode)},
+               {"mode", mode_name(stricter(engine.mode, all))},
+               {"own_mode", mode_name(engine.mode)},
                {"connected_seconds", seconds(engine.connected_ns)},
                {"counters", nullptr},
                {"kv_pool", nullptr},
@@ -136,10 +137,10 @@ Json json_of(const TenantReport& tenant) {
           {"tiers", std::move(tiers)}};
 }
 
-template <class T>
-Json list_of(const std::vector<T>& values) {
+template <class T, class... More>
+Json list_of(const std::vector<T>& values, More... more) {
   Json json = Json::array();
-  for (const T& value : values) json.push_back(json_of(value));
+  for (const T& value : values) json.push_back(json_of(value, more...));
   return json;
 }
 
@@ -167,7 +168,8 @@ std::string status_json(const StatusInput& input) {
       {"last", json_of(input.last)},
       {"tiers", tiers_of(input.stats)},
       {"disks", list_of(input.disks)},
-      {"engines", list_of(input.engines)},
+      {"mode", mode_name(input.mode)},
+      {"engines", list_of(input.engines, input.mode)},
       {"tenants", list_of(input.tenants)},
       {"seconds_saved", saved ? number(*saved) : Json(nullptr)},
       {"errors", errors_of(input.stats)},

@@ -12,6 +12,11 @@ const latencies = [
   ['fill', 'Store a block', 'a store'], ['demotion', 'Write a block to disk', 'a write to disk'],
 ];
 const modes = { on: 'on', store_only: 'store only', load_only: 'load only', off: 'off' };
+const ofAll = {
+  store_only: 'Engines store and load nothing: the mode for all is “store only”.',
+  load_only: 'Engines load and store nothing: the mode for all is “load only”.',
+  off: 'Engines use no cache: the mode for all is “off”.',
+};
 const troubles = {
   tiercel_commit_failures_total: 'blocks could not be committed',
   tiercel_checksum_failures_total: 'blocks failed their checksum in memory',
@@ -146,6 +151,12 @@ function showHealth(status) {
     ...list.map(([name, words]) => make('li', {}, `${format('count', status.counters[name])} ${words}`)));
 }
 
+function showMode(status) {
+  const line = document.getElementById('mode');
+  line.hidden = status.mode === 'on';
+  line.textContent = ofAll[status.mode] ?? '';
+}
+
 function showSources(status) {
   const shares = status.tiers.map((tier) => status.now[`hit_ratio_${tier.name}`]);
   const known = status.now.hit_ratio !== null;
@@ -190,6 +201,7 @@ export function render(status) {
   }
   showDisks(status);
   showHealth(status);
+  showMode(status);
   showSources(status);
   showService(status);
   document.querySelector('main').hidden = false;

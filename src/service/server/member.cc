@@ -29,6 +29,10 @@ std::size_t clamped(std::uint64_t number, std::size_t most) {
 
 }  // namespace
 
+std::string engine_name(std::string_view engine_id, std::string_view model, pid_t pid) {
+  return engine_id.empty() ? fmt::format("{} (process {})", model, pid) : std::string(engine_id);
+}
+
 Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
                std::span<const std::byte> ring, Slow slow)
     : core_(std::move(core)),
@@ -151,7 +155,7 @@ Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer
     reply_error(id, options.error(), out);
     return {};
   }
-  auto session = core_->open_session(*options);
+  auto session = core_->open_session(*options, engine_name(options->group.engine_id, options->model.name, pid_));
   if (!session) {
     reply_error(id, session.error(), out);
     return {};
@@ -175,6 +179,7 @@ Space Member::space_of(const flatbuffers::String* tenant) {
   const auto found = spaces_.find(name);
   if (found != spaces_.end()) return found->second;
   Space space = session_->space(name);
+  core_->namespace_names().note(space.fingerprint(), options_.model.name, space.tenant());
   if (spaces_.size() < limits_.tenants && name.size() <= kRememberedTenant) spaces_.emplace(name, space);
   return space;
 }
@@ -457,7 +462,7 @@ void Member::answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work
 void Member::done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out) {
   --deletes_;
   if (!dropped) return reply_error(request, dropped.error(), out);
-  reply(request, wire::CreateDroppedBlocks(builder_, dropped->blocks, dropped->pending), out);
+  reply(request, wire::CreateDroppedBlocks(builder_, dropped->blocks, dropped->pending, dropped->bytes), out);
 }
 
 }  // namespace tiercel::service

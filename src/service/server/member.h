@@ -15,11 +15,14 @@
 #include "service/wire/frame.h"
 #include "service/wire/messages.h"
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -48,6 +51,9 @@ struct MemberFigures {
   std::atomic<std::uint64_t> pool_total{0};
 };
 
+/// By which name people know the engine of a session: a session without an engine id is an engine of its own.
+[[nodiscard]] std::string engine_name(std::string_view engine_id, std::string_view model, pid_t pid);
+
 class Member {
  public:
   /// Runs work that may wait, elsewhere; its answer reaches the member as done_slow(). False: no room, or stopping.
@@ -57,6 +63,9 @@ class Member {
   Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
          std::span<const std::byte> ring, Slow slow);
   ~Member();
+
+  /// Whose connection it is; before anything is handled.
+  void set_process(pid_t pid) noexcept { pid_ = pid; }
 
   [[nodiscard]] Status handle(const wire::Request& request, wire::OutBuffer& out);
   void done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out);
@@ -124,6 +133,7 @@ class Member {
   const std::shared_ptr<detail::CacheCore> core_;
   const MemberLimits limits_;
   const Slow slow_;
+  pid_t pid_ = 0;
   ChainTable chains_;
   GrantTable grants_;
   const std::shared_ptr<MemberFigures> figures_ = std::make_shared<MemberFigures>();

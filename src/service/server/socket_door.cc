@@ -5,8 +5,6 @@
 
 #include <tiercel/client.h>
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 #include <thread>
@@ -39,21 +37,20 @@ void add_member(EngineReport& engine, const MemberReport& member) {
 
 class SocketDoor final : public EngineDoor {
  public:
-  explicit SocketDoor(std::unique_ptr<SocketServer> server) : server_(std::move(server)) {}
+  SocketDoor(const Cache& cache, std::unique_ptr<SocketServer> server) : cache_(cache), server_(std::move(server)) {}
 
   [[nodiscard]] std::vector<EngineReport> engines() const override {
     std::map<std::string, EngineReport> engines;
     for (const MemberReport& member : server_->members()) {
       if (member.departed || member.model.empty()) continue;  // gone, or without a session yet
-      // A session without a name is an engine of its own.
-      const std::string id =
-          member.engine_id.empty() ? fmt::format("{} (process {})", member.model, member.pid) : member.engine_id;
+      const std::string id = engine_name(member.engine_id, member.model, member.pid);
       auto [at, added] = engines.try_emplace(id);
       if (added) {
         at->second.engine_id = id;
         at->second.sessions = 0;
         at->second.counters = EngineCounters{};
         at->second.pid = member.pid;
+        at->second.mode = cache_.mode(id);
       }
       ++at->second.sessions;
       add_member(at->second, member);
@@ -70,6 +67,7 @@ class SocketDoor final : public EngineDoor {
   }
 
  private:
+  const Cache& cache_;
   std::unique_ptr<SocketServer> server_;
 };
 
@@ -79,6 +77,8 @@ std::string socket_path(const Config& config) {
   return config.service.socket.empty() ? default_socket_path() : config.service.socket;
 }
 
+std::string admin_path(const std::string& socket) { return socket + ".admin"; }
+
 MakeDoor socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_end) {
   return [config, idle_end = std::move(idle_end)](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
     TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, {.path = socket_path(config),
@@ -86,7 +86,7 @@ MakeDoor socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_
                                                                 .threads = threads_of(config.service),
                                                                 .connections = config.service.connections,
                                                                 .idle_end = idle_end}));
-    return std::make_unique<SocketDoor>(std::move(server));
+    return std::make_unique<SocketDoor>(cache, std::move(server));
   };
 }
 

@@ -17,5 +17,7 @@ namespace tiercel::service {
                                                std::shared_ptr<start::IdleEnd> idle_end = nullptr);
 /// Where that door is.
 [[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
+/// Where people operate the service that listens at `socket`: beside it.
+[[nodiscard]] TIERCEL_API std::string admin_path(const std::string& socket);
 
 }  // namespace tiercel::service

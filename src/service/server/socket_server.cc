@@ -241,6 +241,7 @@ void SocketServer::greet(int socket) {
           });
         });
       });
+  member->set_process(caller.peer.pid);
   const Mapping& arena = core_->arena().mapping();
   wire::Welcome welcome{.version = *wire::common_version(hello),
                         .service = service_,

@@ -50,7 +50,7 @@ class Engines final : public EngineDoor {
                                         .load_ns = done_.load_ns.load()},
              .kv_pool = KvPool{.used_bytes = used, .free_bytes = 56_GiB - used, .total_bytes = 56_GiB},
              .prefill_bytes_per_second = 2e7},
-            {.engine_id = "llama-1", .pid = ::getpid(), .mode = EngineMode::kStoreOnly, .connected_ns = age / 2}};
+            {.engine_id = "llama-1", .pid = ::getpid(), .mode = Mode::kStoreOnly, .connected_ns = age / 2}};
   }
   Status close(std::chrono::nanoseconds) override { return {}; }
 

@@ -117,12 +117,13 @@ Result<Listening> listen_at(const ListenOptions& options) {
   listening.socket = FileDescriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (listening.socket.get() < 0) return failed("service.socket: a Unix socket", errno);
   // The mode must be right from the first moment: the inode takes it from the socket's own (Linux), less the umask.
-  const mode_t mode = group ? 0660 : 0600;
+  const bool shared = group && !options.owner_only;
+  const mode_t mode = shared ? 0660 : 0600;
   if (fchmod(listening.socket.get(), mode) != 0 ||
       bind(listening.socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return failed(fmt::format("service.socket: {}", options.path), errno);
   }
-  if (group && chown(options.path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+  if (shared && chown(options.path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
     return failed(fmt::format("service.group: giving {} to the group", options.path), errno);
   }
   if (chmod(options.path.c_str(), mode) != 0 || listen(listening.socket.get(), kBacklog) != 0) {

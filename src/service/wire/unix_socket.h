@@ -24,7 +24,8 @@ struct Listening {
 
 struct ListenOptions {
   std::string path;
-  std::string group;  ///< empty: the owner alone may connect (mode 0600); else this group too (0660)
+  std::string group;        ///< empty: the owner alone may connect (mode 0600); else this group too (0660)
+  bool owner_only = false;  ///< the group may enter the directory that is made, and the owner alone may connect
 };
 
 /// Makes the directory (mode 0700, or 0750 of the group) where it is missing, takes PATH.lock and replaces what a dead
