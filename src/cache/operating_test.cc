@@ -3,6 +3,7 @@
 #include "cache/core.h"
 #include "cache/local_session.h"
 #include "cache/modes.h"
+#include "cache/testing/disk_world.h"
 #include "transfer/host_copy_engine.h"
 
 #include <gmock/gmock.h>
@@ -217,6 +218,24 @@ TEST_F(Operating, limits_that_may_change_do) {
   changed.limits.sessions = 0;
   EXPECT_FALSE(cache_.reconfigure(changed)) << "an invalid one changes nothing";
   EXPECT_TRUE(cache_.open_session({.model = {.name = "x"}, .layout = Layout::blob(kBlockBytes)}));
+}
+
+TEST(Reconfigured, what_is_admitted_to_disk_changes_while_it_runs) {
+  Config settings = tiercel::testing::DiskWorld::config();
+  settings.disk.admission = Admission::kSecondSight;
+  tiercel::testing::DiskWorld world(settings);
+  world.settle();
+  EXPECT_EQ(world.store(world.chain(4, 1), 1), 4U);
+  world.settle();
+  EXPECT_EQ(world.disk().stored_blocks, 0U) << "seen once";
+  settings.disk.admission = Admission::kAll;
+  ASSERT_TRUE(world.cache().reconfigure(settings));
+  EXPECT_EQ(world.store(world.chain(4, 2), 2), 4U);
+  world.settle();
+  EXPECT_EQ(world.disk().stored_blocks, 4U);
+  const auto dropped = world.session().drop(world.chain(4, 2), 0);
+  ASSERT_TRUE(dropped);
+  EXPECT_EQ(dropped->bytes, 2 * 4 * tiercel::testing::kDiskBlockBytes) << "in host memory and on disk";
 }
 
 }  // namespace

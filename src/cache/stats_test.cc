@@ -139,6 +139,11 @@ TEST_F(EveryStat, moves) {
   }
   for (int i = 0; i < 10; ++i) (void)session_.load(chain(6, 4), 4, 1s).wait();  // more touches than the queue holds
   note();
+  cache_.set_mode(Mode::kOff);
+  (void)session_.match(a);
+  (void)session_.load(a, 4, 1s);
+  (void)session_.reserve(a, 0);
+  cache_.set_mode(Mode::kOn);
   Session closed = *cache_.open_session(options(kBlockBytes));
   closed.close();
   (void)closed.reserve(chain(1, 1), 0);

@@ -302,7 +302,7 @@ static void test_writers(tiercel_cache* cache) {
 }
 
 static void test_commits_of_several(tiercel_cache* cache) {
-  tiercel_session* session = open_session(cache, "several");
+  tiercel_session* session = open_session(cache, "together");
   tiercel_chain* chain = make_chain(session, kBlocks);
   tiercel_reservation* room = NULL;
   CHECK(tiercel_reserve(session, chain, 0, 4, &room) == TIERCEL_OK);
