@@ -313,6 +313,7 @@ TEST_F(PrivateStart, it_does_not_end_while_somebody_is_about_to_come) {
   ASSERT_EQ(ask(*engine, "leave"), "left");
   const auto next = this->engine({.grace = 1ms});
   for (int i = 0; i < 5; ++i) {
+    std::this_thread::sleep_for(20ms);  // many times its grace time
     EXPECT_EQ(ask(*next, "connect"), "connected");
     EXPECT_EQ(ask(*next, "serve"), "served");
     EXPECT_EQ(ask(*next, "leave"), "left");
