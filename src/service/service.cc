@@ -161,7 +161,7 @@ Result<ReloadReport> Service::Parts::reload() {
   TIERCEL_TRY(take_tenants(*cache, merged, wanted, report));
   TIERCEL_TRY(cache->reconfigure(merged));
   front->reconfigure(merged.http);
-  admin_door->set_token(std::move(token));
+  admin_door->set_token(token);
   if (merged.service.log_level != level) set_log_level(merged.service.log_level);
   const MutexLock lock(mutex);
   running = std::move(merged);

@@ -133,6 +133,18 @@ TEST_P(AllocationFailure, reserve_commit_and_drop_of_the_reservation) {
   });
 }
 
+TEST_P(AllocationFailure, commit_of_several) {
+  TokenId seed = 10;
+  fail_each([&] {
+    const std::int64_t armed = std::exchange(allocations_left, -1);
+    const BlockChain c = chain(seed++);
+    allocations_left = armed;
+    Reservation room = session_.reserve(c, 0);
+    const auto done = room.commit_all();
+    return done.has_value() && done->blocks == c.size() && done->failures.empty();
+  });
+}
+
 TEST_P(AllocationFailure, reserve_that_aborts) {
   TokenId seed = 10;
   fail_each([&] {

@@ -67,7 +67,7 @@ Result<std::optional<AdminToken>> AdminDoor::read_token(const std::string& file)
 
 Result<std::unique_ptr<AdminDoor>> AdminDoor::bind(const Options& options) {
   TIERCEL_TRY_ASSIGN(auto token, read_token(options.token_file));
-  std::unique_ptr<AdminDoor> door(new AdminDoor(std::move(token), options.socket));
+  std::unique_ptr<AdminDoor> door(new AdminDoor(token, options.socket));
   if (options.socket.empty()) return door;
   TIERCEL_TRY_ASSIGN(auto listening,
                      wire::listen_at({.path = options.socket, .group = options.group, .owner_only = true}));
@@ -78,7 +78,7 @@ Result<std::unique_ptr<AdminDoor>> AdminDoor::bind(const Options& options) {
 }
 
 AdminDoor::AdminDoor(std::optional<AdminToken> token, std::string socket)
-    : socket_(std::move(socket)), token_(std::move(token)) {}
+    : socket_(std::move(socket)), token_(token) {}
 
 AdminDoor::~AdminDoor() { stop(); }
 
@@ -124,7 +124,7 @@ void AdminDoor::attach(Listener& listener) {
 
 void AdminDoor::set_token(std::optional<AdminToken> token) {
   const MutexLock lock(mutex_);
-  token_ = std::move(token);
+  token_ = token;
 }
 
 /// The kernel's word, besides the file's mode.
