@@ -37,7 +37,7 @@ MADE_TRUE = {
     "TiercelIndexFull": "crowd", "TiercelDiskDirectoryOut": "crowd", "TiercelDeletesLate": "crowd", "TiercelDiskWear": "two engines",
     "TiercelKvPoolFull": "memory", "TiercelMemoryCorrupt": "memory", "TiercelArenaFull": "memory", "TiercelQuarantine": "memory",
     "TiercelProtocolErrors": "memory", "TiercelDepartedSlots": "memory",
-    "TiercelLoadsLate": "disk", "TiercelDiskCorrupt": "disk", "TiercelDiskErrors": "disk",
+    "TiercelLoadsLate": "disk", "TiercelDiskCorrupt": "disk", "TiercelDiskErrors": "disk", "TiercelDiskUnsteady": "disk",
 }
 WELL = ("well", "two engines")
 # loaded_service writes as fast as it can, several times its disk tier in a (short) day, and one of the engines that it
@@ -107,7 +107,7 @@ class World:
     def engine_of(self, service):
         return self.engines[["well", "crowd", "memory", "disk"].index(service)]
 
-    def wait_for(self, *alerts, meanwhile=lambda: None):
+    def wait_for(self, *alerts):
         """Until these have been firing on the services that MADE_TRUE names."""
         wanted = {(alert, MADE_TRUE[alert]) for alert in alerts}
         end = time.monotonic() + PATIENCE_S
@@ -117,7 +117,6 @@ class World:
                 return
             if time.monotonic() > end:
                 raise AssertionError(f"did not fire within {PATIENCE_S} s: {sorted(missing)}; pending: {sorted(self.prometheus.alerts('pending'))}")
-            meanwhile()
             time.sleep(0.25)
 
     def wait_for_query(self, expression):
@@ -298,8 +297,10 @@ class Watched(unittest.TestCase):
             size = file.seek(0, os.SEEK_END)
         scribble(service.disk_file, size // 4, 2**16, 10_000, 4096)
         world.wait_for("TiercelDiskCorrupt")
-        # Writes make it longer again, so again and again: reads meet its end.
-        world.wait_for("TiercelDiskErrors", meanwhile=lambda: os.truncate(service.disk_file, size // 8))
+        service.limit_files(size // 8)
+        # Each probe finds that it can be written at its beginning, and the next block that it cannot further on.
+        world.wait_for("TiercelDiskErrors", "TiercelDiskUnsteady")
+        service.limit_files()
         engine.tell("pace 500")
 
     def test_6_the_rest_is_proved_with_series(self):

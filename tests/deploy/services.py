@@ -1,6 +1,7 @@
 """`tiercel serve` and engines without a model as processes, for tests that watch them from outside."""
 
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -27,7 +28,8 @@ class Service:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, text=True)
+            # Without restore_signals it ignores SIGXFSZ, as Python does: a write beyond limit_files() is an error to it.
+            self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, text=True, restore_signals=False)
         line = ""
         while not line.startswith("metrics"):
             line = self.process.stdout.readline()
@@ -66,6 +68,10 @@ class Service:
             if "memfd:host.capacity" in os.readlink(os.path.join(folder, name)):
                 return os.path.join(folder, name)
         raise FileNotFoundError("the service has no arena")
+
+    def limit_files(self, size=resource.RLIM_INFINITY):
+        """Writes behind so many bytes of a file fail, as on a device that fails."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def send_garbage(self):
         """A caller whose first bytes are nothing that a caller says."""
