@@ -31,8 +31,9 @@ void check_bounds(World& world, History& history) {
   at_most(history, "host blocks in bytes", host.blocks * config.host.min_slot_bytes, host.used_bytes);
   at_most(history, "disk used_bytes", disk.used_bytes, disk.capacity_bytes);
   at_most(history, "disk capacity_bytes", disk.capacity_bytes, config.disk.capacity);
-  at_most(history, "bytes of files", world.files().used_bytes(),
-          config.disk.capacity == 0 ? 0 : 2 * (config.disk.capacity + config.disk.directories.size() * kDiskOverheadBytes));
+  at_most(
+      history, "bytes of files", world.files().used_bytes(),
+      config.disk.capacity == 0 ? 0 : 2 * (config.disk.capacity + config.disk.directories.size() * kDiskOverheadBytes));
   at_most(history, "index entries", stats.index_entries, stats.index_capacity);
   at_most(history, "namespaces", stats.namespaces, config.limits.namespaces);
   at_most(history, "sessions", stats.sessions, config.limits.sessions);

@@ -88,8 +88,8 @@ class History {
   [[nodiscard]] bool was_seen_by(KeyId key, std::uint64_t process) const;
   /// A load found such a block damaged: the running process has dropped it, from all conversations that go through it.
   void note_damaged(KeyId key) { damaged_.insert(key); }
-  /// Of `blocks` leading blocks of a chain that are there as the process is killed, how many the next one must have: all
-  /// before the first whose delete is in the air.
+  /// Of `blocks` leading blocks of a chain that are there as the process is killed, how many the next one must have:
+  /// all before the first whose delete is in the air.
   [[nodiscard]] std::size_t must_be_kept(std::span<const KeyId> chain, std::size_t blocks) const;
   /// Of them, all before the first that has been found damaged since.
   [[nodiscard]] std::size_t undamaged(std::span<const KeyId> chain, std::size_t blocks) const;

@@ -41,8 +41,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(CLI::Range(1, 8))
       ->capture_default_str();
   app.add_option("--late-disks", campaign.late_disks, "fail unless so many disks came to a process that ran without");
-  app.add_option("--plant", arguments.plant,
-                 "answer wrongly on purpose: wrong_bytes, mixed_block, resurrected, late, orphan, older_disk, empty_disk");
+  app.add_option(
+      "--plant", arguments.plant,
+      "answer wrongly on purpose: wrong_bytes, mixed_block, resurrected, late, orphan, older_disk, empty_disk");
   app.add_flag("--trace", arguments.trace, "print every event of the run (with one run)");
   app.add_flag("--log", arguments.verbose, "show the cache's own log lines");
 }

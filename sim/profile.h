@@ -49,15 +49,15 @@ struct Profile {
   Habits habits;
   std::vector<SimDisk::Options> disks;  ///< one a directory
   bool has_faults = false;
-  bool deletes = true;  ///< before the end
-  std::uint32_t log_pages = 0;            ///< of the tombstone log; 0: as many as usual
-  std::uint32_t absent_percent = 0;       ///< chance of a disk to be missing at a boot
-  std::uint32_t leave_per_mille = 0;      ///< disks that go away or come back, a step
-  bool resizes = false;                   ///< the disk's capacity changes between boots
-  std::uint32_t restart_per_mille = 2;    ///< clean restarts, a step
-  bool kills_only = false;                ///< no power cut: what was acknowledged must always be there
-  std::uint32_t crash_per_mille = 0;      ///< crashes between two calls, a step; others come at an IO
-  std::uint64_t longest_to_crash = 0;     ///< IO events from boot to crash, at most; 0: none planned
+  bool deletes = true;                  ///< before the end
+  std::uint32_t log_pages = 0;          ///< of the tombstone log; 0: as many as usual
+  std::uint32_t absent_percent = 0;     ///< chance of a disk to be missing at a boot
+  std::uint32_t leave_per_mille = 0;    ///< disks that go away or come back, a step
+  bool resizes = false;                 ///< the disk's capacity changes between boots
+  std::uint32_t restart_per_mille = 2;  ///< clean restarts, a step
+  bool kills_only = false;              ///< no power cut: what was acknowledged must always be there
+  std::uint32_t crash_per_mille = 0;    ///< crashes between two calls, a step; others come at an IO
+  std::uint64_t longest_to_crash = 0;   ///< IO events from boot to crash, at most; 0: none planned
 };
 
 /// The disk's capacity at a boot where that changes.

@@ -2,8 +2,8 @@
 // whether anything happened on it. Outlives the boots.
 //
 // It goes away in two ways. Away for a while: what is open fails, and works again when it is back. Pulled out: what was
-// open fails for ever, and what was not synced may be lost, as in a power cut; the path finds the files again when it is
-// mounted anew. One thread at a time.
+// open fails for ever, and what was not synced may be lost, as in a power cut; the path finds the files again when it
+// is mounted anew. One thread at a time.
 #pragma once
 
 #include "sim/fault_plan.h"

@@ -238,11 +238,11 @@ void SimFileSystem::crash(const CrashStyle& style) {
 void SimFileSystem::pull_out(std::size_t disk, const CrashStyle& style) {
   SimDisk& out = *disks_[disk];
   trace_.event("device: disk {} is pulled out", {disk});
-  crash_files(out, style);
-  for (const auto& [name, file] : files_) {
+  for (const auto& [name, file] : files_) {  // before names go
     if (!out.has(name)) continue;
     for (SimBackend* backend : file->backends) backend->cut_off();
   }
+  crash_files(out, style);
   std::erase_if(*locks_, [&](const std::string& path) { return out.has(path); });
   out.pull_out();
   out.poke();

@@ -1,10 +1,11 @@
 // SimFileSystem: a FileSystem in memory, over one disk or several, that outlives the processes that run on it, and
 // decides what a crash leaves.
 //
-// Each disk holds one directory, has faults of its own and may be missing (sim_disk.h). begin_boot() starts a process: what was open before is gone, locks with it. The process ends by crash() (at a planned
-// event of the device or by hand) or by end_process(). Renames are durable at once, as the interface promises; names
-// made or removed since the last rename may come back or vanish in a power cut. One thread at a time; a driver's thread
-// and its callers are the same in a simulation.
+// Each disk holds one directory, has faults of its own and may be missing (sim_disk.h). begin_boot() starts a process:
+// what was open before is gone, locks with it. The process ends by crash() (at a planned event of the device or by
+// hand) or by end_process(). Renames are durable at once, as the interface promises; names made or removed since the
+// last rename may come back or vanish in a power cut. One thread at a time; a driver's thread and its callers are the
+// same in a simulation.
 #pragma once
 
 #include "io/file_system.h"

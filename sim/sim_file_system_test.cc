@@ -241,8 +241,9 @@ TEST_F(SimFileSystemTest, TheDiskHasASizeAndOneDirectory) {
 }
 
 TEST_F(SimFileSystemTest, DisksAreMissingComeBackAndFailOnTheirOwn) {
-  files_.emplace(std::vector<SimDisk::Options>{{.directory = "/disk", .bytes = 16 * kPageBytes}, {.directory = "/disk2"}},
-                 clock_, trace_, 1);
+  files_.emplace(
+      std::vector<SimDisk::Options>{{.directory = "/disk", .bytes = 16 * kPageBytes}, {.directory = "/disk2"}}, clock_,
+      trace_, 1);
   open({.create = true});
   ASSERT_TRUE(files_->open("/disk2/file", {.create = true}));
   ASSERT_TRUE(file_->backend().allocate(16 * kPageBytes));

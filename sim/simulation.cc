@@ -238,11 +238,11 @@ class Run {
   History history_;
   Workload workload_;
   Absences absences_;
-  std::optional<std::vector<std::size_t>> kept_;  // what must be found again
-  std::uint64_t kept_by_ = 0;                     // the process that had it
-  Absences::Set kept_on_;                         // the disks that it may lie on
-  bool kept_waited_ = false;                      // for one that was missing at a boot since
-  bool ends_quietly_ = false;                     // the boot: nothing is stored in it
+  std::optional<std::vector<std::size_t>> kept_;                       // what must be found again
+  std::uint64_t kept_by_ = 0;                                          // the process that had it
+  Absences::Set kept_on_;                                              // the disks that it may lie on
+  bool kept_waited_ = false;                                           // for one that was missing at a boot since
+  bool ends_quietly_ = false;                                          // the boot: nothing is stored in it
   std::optional<std::pair<std::size_t, SimFileSystem::State>> older_;  // planted: a disk as it was a boot ago
   Outcome outcome_;
 };

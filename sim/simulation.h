@@ -42,7 +42,7 @@ struct Outcome {
   std::uint64_t boots_without = 0;         ///< boots at which a disk was missing
   std::uint64_t late_disks = 0;            ///< disks that came, or came back, in the middle of a boot
   std::uint64_t kept_through_absence = 0;  ///< of the kills checked: after boots without a disk
-  std::uint64_t full_logs = 0;  ///< of tombstones, which then began anew
+  std::uint64_t full_logs = 0;             ///< of tombstones, which then began anew
 };
 
 [[nodiscard]] Outcome simulate(const SimulationOptions& options);

@@ -28,7 +28,8 @@ class Workload {
 
   /// After a restart, when the cache has read what it has.
   void check_runs();
-  /// At a kill, of every conversation: how many leading blocks that are on disk, as the cache says, must be found again.
+  /// At a kill, of every conversation: how many leading blocks that are on disk, as the cache says, must be found
+  /// again.
   [[nodiscard]] std::vector<std::size_t> leading_to_keep();
   /// Those blocks are still there, and can be loaded. `undeleted_only`: looks at namespaces alone in which nothing was
   /// ever deleted.

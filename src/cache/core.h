@@ -250,13 +250,14 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   // disk_recovery.cc
   struct Found {
     enum class Result : std::uint8_t { kAdopted, kWaits, kUnwanted, kGone };
-    std::vector<Result> results;                                ///< of a slice
-    std::vector<DiskPlace> replaced;                            ///< older copies that gave way: to be cleared
-    std::vector<WaitingPlace> children;         ///< their parent has come
+    std::vector<Result> results;         ///< of a slice
+    std::vector<DiskPlace> replaced;     ///< older copies that gave way: to be cleared
+    std::vector<WaitingPlace> children;  ///< their parent has come
   };
   void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
       TIERCEL_REQUIRES(orphans_mutex_);
   void adopt_children(Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void forget_waiting(std::uint32_t index);
   void wait_for_parent(const BlockHash& parent, WaitingPlace place, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] std::uint64_t drop_orphans(bool all, const Recovery& ended) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] Found::Result adopt_one(std::uint32_t index, const DiskBlock& block, std::uint64_t now_ns,

@@ -35,8 +35,8 @@ class DemotionQueue {
   [[nodiscard]] bool had_another_turn(SlotId slot) const noexcept { return holds(slot) && nodes_[slot].second_turn; }
   /// As give_another_turn, without a limit: for a block that waits for another one that has a second turn.
   void rotate() noexcept;
-  /// Puts a block that is not there before the front one, which waits for it and has had its second turn by that. False:
-  /// it had that already.
+  /// Puts a block that is not there before the front one, which waits for it and has had its second turn by that.
+  /// False: it had that already.
   [[nodiscard]] bool bring_in(SlotId slot) noexcept;
   /// To the front, for a block that others wait for.
   void bring_forward(SlotId slot) noexcept;

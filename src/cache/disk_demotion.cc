@@ -87,8 +87,8 @@ void CacheCore::demote_cut_off() noexcept {
       if (!store_.slots().is_used(slot)) continue;
       const BlockId id{store_.slots().owner(slot)};
       if (id == kNoBlock || store_.table().children_in(id, TierId::kDisk) == 0) continue;
-      const bool alone = is_readable(store_.table().state(id, TierId::kHost)) &&
-                         !is_present(store_.table().state(id, TierId::kDisk));
+      const bool alone =
+          is_readable(store_.table().state(id, TierId::kHost)) && !is_present(store_.table().state(id, TierId::kDisk));
       if (alone) demotions_.push(slot);
     }
   }

@@ -1,6 +1,6 @@
 // Goal: a cache that is closed at once ends the drivers of healthy directories in order, and leaves behind only those
-// whose device does not answer; one that gets no thread is off, and the others serve. Method: real threads over files in memory; operations of one directory are held back,
-// or all writes take their time.
+// whose device does not answer; one that gets no thread is off, and the others serve. Method: real threads over files
+// in memory; operations of one directory are held back, or all writes take their time.
 #include "cache/disk_drivers.h"
 #include "base/executor.h"
 #include "cache/local_session.h"

@@ -210,7 +210,8 @@ void CacheCore::adopt_children(Found& found) {
       if (result == Found::Result::kWaits) result = adopt_one(place.directory, block, now, found.replaced);
       if (result != Found::Result::kAdopted) disk_store_.begin_waiting(place.directory, place.slot);
       if (result != Found::Result::kUnwanted) continue;
-      if (const auto dropped = disk_store_.drop_waiting(place.directory, place.slot)) found.replaced.push_back(*dropped);
+      if (const auto dropped = disk_store_.drop_waiting(place.directory, place.slot))
+        found.replaced.push_back(*dropped);
     }
   }
   for (const auto& [place, block, result] : std::span(children).first(count)) {
@@ -402,14 +403,18 @@ std::uint64_t CacheCore::drop_orphans(bool all, const Recovery& ended) {
 
 // ---- changes
 
+/// Its file is lost or closed: nobody can read the headers any more, and their table may go.
+void CacheCore::forget_waiting(std::uint32_t index) {
+  const MutexLock orphans_lock(orphans_mutex_);
+  headers_[index] = {};
+  orphans_.sweep([&](std::span<const WaitingPlace> places, std::span<bool> gone) {
+    indexed_slices_.fetch_add(1, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < places.size(); ++i) gone[i] = places[i].directory == index;
+  });
+}
+
 void CacheCore::disk_lost(std::uint32_t index) {
-  {
-    const MutexLock orphans_lock(orphans_mutex_);
-    headers_[index] = {};
-    orphans_.sweep([index](std::span<const WaitingPlace> places, std::span<bool> gone) {
-      for (std::size_t i = 0; i < places.size(); ++i) gone[i] = places[i].directory == index;
-    });
-  }
+  forget_waiting(index);
   DiskStore::Shape gone;
   for (std::uint32_t cursor = 0;;) {
     indexed_slices_.fetch_add(1, std::memory_order_relaxed);
@@ -427,6 +432,7 @@ void CacheCore::disk_lost(std::uint32_t index) {
 }
 
 void CacheCore::disk_changed(std::uint32_t index, DiskState state, const std::string& cause) {
+  if (state == DiskState::kClosed) forget_waiting(index);
   bool unsettled = false;
   {
     MutexLock lock(mutex_);
@@ -480,8 +486,9 @@ void CacheCore::checkpoint_disks(std::uint64_t limit_ns) {
   for (std::uint32_t index = 0; index < disks_.size(); ++index) {
     if (checkpoint_disk(index, limit_ns)) continue;
     log_line(LogLevel::kWarn, "disk_checkpoint",
-             disks_[index]->path() + ": there was no time to note which blocks were used last; the next start takes them "
-                                     "all for equally old");
+             disks_[index]->path() +
+                 ": there was no time to note which blocks were used last; the next start takes them "
+                 "all for equally old");
   }
 }
 

@@ -1,6 +1,6 @@
-// Goal: a disk that was unplugged is used again when it is back; what it leaves in the arena alone goes down again; what
-// continues on disk is written whatever admission says; a close keeps its deadline with much to note. Method: a small
-// cache turned by hand over files in memory.
+// Goal: a disk that was unplugged is used again when it is back; what it leaves in the arena alone goes down again;
+// what continues on disk is written whatever admission says; a close keeps its deadline with much to note. Method: a
+// small cache turned by hand over files in memory.
 #include "base/log.h"
 #include "cache/testing/raw_file.h"
 #include "cache/testing/troubled_disk.h"
@@ -88,6 +88,33 @@ TEST_F(DiskUnplugged, what_a_lost_directory_leaves_to_the_arena_alone_goes_down_
   ASSERT_GT(world_.stats().disk_lost_blocks, 8U);
   world_.restart();
   EXPECT_GE(world_.load(world_.chain(31, 1), 1), 30U);  // the last one has nothing behind it that needs it
+}
+
+class DiskOutage : public testing::TroubledDisk {
+ protected:
+  static constexpr std::size_t kBlocks = 200;
+  static constexpr std::size_t kOperations = 5;  // that fail: four open the breaker, and one more is in flight
+  DiskOutage() : TroubledDisk(config()) { put_faults(); }
+  static Config config() {
+    Config config = testing::impatient(DiskWorld::config(16_MiB, 32_MiB));
+    config.disk.depth = 1;
+    return config;
+  }
+};
+
+TEST_F(DiskOutage, what_was_not_asked_of_the_device_yet_is_not_lost_with_what_was) {
+  ASSERT_EQ(world_.store(world_.chain(kBlocks, 1), 1), kBlocks);
+  world_.settle();
+  world_.restart();
+  faults_->set_for_all(IoKind::kRead, IoFault{.kind = IoFault::Kind::kFail, .error = EIO});
+  EXPECT_EQ(world_.load(world_.chain(kBlocks, 1), 1), 0U);
+  pass(3);
+  EXPECT_EQ(directories(kOff), 1U);
+  faults_->set_for_all(IoKind::kRead, std::nullopt);
+  pass();
+  ASSERT_EQ(directories(kOn), 1U);
+  EXPECT_LE(world_.stats().disk_lost_blocks, kOperations * IoJob::kMaxSegments);
+  EXPECT_GE(world_.disk().blocks, kBlocks - kOperations * IoJob::kMaxSegments);
 }
 
 class DiskSecondSight : public testing::TroubledDisk {

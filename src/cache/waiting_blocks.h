@@ -2,10 +2,10 @@
 // the hash of that block. What else is known of them their headers say (DiskEvents::Opened::header).
 //
 // Owned by the core and guarded by its lock of the blocks that wait. Bytes: 12 for a place, in chunks that do not move,
-// and 8 for a parent, in a table of 256 parts that grow one by one by a quarter: 22 to 25 bytes a block where each has a
-// parent of its own, less where they share one, in whatever order they come. Of a parent 40 bits of its hash are kept,
-// so now and then a block of another one is taken too: whoever reads its header finds that out, and adds it again.
-// add() and take() throw std::bad_alloc, and have changed nothing then.
+// and 8 for a parent, in a table of 256 parts that grow one by one by a quarter: 22 to 25 bytes a block where each has
+// a parent of its own, less where they share one, in whatever order they come. Of a parent 40 bits of its hash are
+// kept, so now and then a block of another one is taken too: whoever reads its header finds that out, and adds it
+// again. add() and take() throw std::bad_alloc, and have changed nothing then.
 #pragma once
 
 #include "base/function_ref.h"
@@ -63,7 +63,9 @@ class WaitingBlocks {
   struct Part {
     std::vector<Cell> cells;
     std::size_t used = 0;
-    [[nodiscard]] std::size_t home(std::uint32_t tag) const noexcept { return std::uint64_t{tag} * cells.size() >> 32U; }
+    [[nodiscard]] std::size_t home(std::uint32_t tag) const noexcept {
+      return std::uint64_t{tag} * cells.size() >> 32U;
+    }
     [[nodiscard]] std::size_t after(std::size_t cell) const noexcept { return cell + 1 == cells.size() ? 0 : cell + 1; }
     /// The cell of the tag, or the empty one where it would lie.
     [[nodiscard]] std::size_t find(std::uint32_t tag) const noexcept;

@@ -1,5 +1,5 @@
-// Goal: what waits for a parent is given out when that comes, once, whatever came and went meanwhile; memory is as small
-// as promised and given back. Method: beside a plain multimap, driven at random; figures of a million blocks.
+// Goal: what waits for a parent is given out when that comes, once, whatever came and went meanwhile; memory is as
+// small as promised and given back. Method: beside a plain multimap, driven at random; figures of a million blocks.
 #include "cache/waiting_blocks.h"
 
 #include "base/random.h"

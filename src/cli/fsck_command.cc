@@ -75,10 +75,9 @@ std::string verdict(const DiskCheckReport& report, const Flags& flags, int statu
 }
 
 std::string report_text(const DiskCheckReport& report, const Flags& flags, int status) {
-  std::string text =
-      fmt::format("{}: {}, {} of {} extents in use, boot epoch {}, {}\n", report.path, format_bytes(report.data_bytes),
-                  report.used_extents, report.extents, report.boot_epoch,
-                  report.clean ? "closed in order" : "not closed in order");
+  std::string text = fmt::format("{}: {}, {} of {} extents in use, boot epoch {}, {}\n", report.path,
+                                 format_bytes(report.data_bytes), report.used_extents, report.extents,
+                                 report.boot_epoch, report.clean ? "closed in order" : "not closed in order");
   text += fmt::format("ok    {}, {}\n", counted(report.blocks - report.bad_blocks, "block"),
                       flags.headers_only
                           ? "by their headers alone"

@@ -111,7 +111,8 @@ void DiskTier::Engine::run_lanes() {
   if (volume_ == nullptr) return;
   volume_->expire();
   if (breaker_.reads_open()) {
-    const Error error{.code = ErrorCode::kIo, .message = "the device is not used: " + breaker_.cause()};
+    // Not kIo: what has not been asked of the device is as good as it was.
+    const Error error{.code = ErrorCode::kClosed, .message = "the device is not used: " + breaker_.cause()};
     volume_->fail_reads(error);
     volume_->fail_writes(error);
   } else if (breaker_.writes_open()) {

@@ -1,10 +1,9 @@
 // FileWatch: looks at intervals whether the file is still the one that was opened, and runs the breaker's probes.
 //
 // A look compares the file's size and reads the superblocks; a probe of writes rewrites the page that is kept for it.
-// A file of which many probes in a row cannot be read counts as lost: the disk may have been unplugged and mounted again,
-// and then only its path leads to what is there now.
-// One operation at a time: one that hangs is waited for, however long, because its end is what is wanted to be known.
-// The driver's thread only.
+// A file of which many probes in a row cannot be read counts as lost: the disk may have been unplugged and mounted
+// again, and then only its path leads to what is there now. One operation at a time: one that hangs is waited for,
+// however long, because its end is what is wanted to be known. The driver's thread only.
 #pragma once
 
 #include "tier/disk/device.h"

@@ -131,8 +131,9 @@ Steps<Status> Opening::open() {
   }
   if (!*exists && request_.must_exist && !opened_empty) {
     co_return fail(ErrorCode::kNotFound,
-                   path + ": the file that was open is not there any more; is its disk mounted? It is looked for again, "
-                          "and none is made before the next start");
+                   path +
+                       ": the file that was open is not there any more; is its disk mounted? It is looked for again, "
+                       "and none is made before the next start");
   }
   Steps<Status> going_on = *exists ? open_existing() : create();
   const Status status = co_await going_on;

@@ -31,7 +31,7 @@ struct OpenRequest {
   std::uint32_t log_pages = kDefaultLogPages;
   std::uint32_t depth = 64;  ///< IO operations that the File may have in flight
   std::uint64_t io_deadline_ns = 10'000'000'000;
-  bool reset = false;  ///< remove what is there first
+  bool reset = false;       ///< remove what is there first
   bool must_exist = false;  ///< where there is no file none is made: its disk is not mounted
   bool direct = true;
   std::uint64_t* ended_operations = nullptr;  ///< counts them, where wanted; as long as the File is polled
