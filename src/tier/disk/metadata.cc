@@ -185,8 +185,7 @@ SuperblockUpdate Metadata::restart_log() const noexcept {
 }
 
 void Metadata::copy_namespaces(const Metadata& other) {
-  TIERCEL_CHECK(spaces_.size() == other.spaces_.size(),
-                "namespaces are copied into a table of another size");
+  TIERCEL_CHECK(spaces_.size() == other.spaces_.size(), "namespaces are copied into a table of another size");
   spaces_ = other.spaces_;
   ids_ = other.ids_;
   for (const auto& [fingerprint, id] : ids_) {
