@@ -204,7 +204,11 @@ Status Cache::set_tenant(std::string_view name, const TenantConfig& config) {
 Result<Dropped> Cache::drop_tenant(std::string_view name) {
   if (!core_) return fail(ErrorCode::kClosed, "the cache was moved away");
   if (core_->closed()) return fail(ErrorCode::kClosed, "the cache is closed");
-  return core_->drop_tenant(name);
+  try {
+    return core_->drop_tenant(name);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, "no memory for the delete; what it had not reached is as it was");
+  }
 }
 
 bool Cache::wait_for_disks(std::chrono::nanoseconds deadline) const {

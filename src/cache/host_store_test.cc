@@ -260,7 +260,7 @@ TEST_F(Store, the_search_for_an_extent_goes_in_slices) {
     most = std::max(most, asked.values - before);
     whole += asked.values - before;
   }
-  EXPECT_EQ(whole, kExtents * 32U + HostStore::kMovesPerStep) << "every extent was sampled, and for each move who gives";
+  EXPECT_EQ(whole, kExtents * 32U + HostStore::kMovesPerStep) << "and whose goes, for each move";
   EXPECT_LE(most, 256U);
 }
 

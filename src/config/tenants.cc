@@ -14,15 +14,16 @@ namespace {
 constexpr std::uint64_t kMostBytes = 1024_TiB;  // as disk.capacity
 
 constexpr std::array kTenantSettings = {
-    TenantSetting{"host_guarantee", "part of the host tier that no other tenant's stores and loads take from it", "`0%`",
-                  &TenantConfig::host_guarantee},
+    TenantSetting{"host_guarantee", "part of the host tier that no other tenant's stores and loads take from it",
+                  "`0%`", &TenantConfig::host_guarantee},
     TenantSetting{"host_cap", "the most of the host tier that it may hold; at its cap its own coldest blocks go first",
                   "`100%`", &TenantConfig::host_cap},
     TenantSetting{"disk_guarantee", "part of the disk tier that no other tenant's blocks take from it", "`0%`",
                   &TenantConfig::disk_guarantee},
     TenantSetting{"disk_cap", "the most of the disk tier that it may hold", "`100%`", &TenantConfig::disk_cap},
-    TenantSetting{"pinned_cap", "the most of the host tier that its logical pins may hold; limits.pinned_percent is "
-                                "the limit of all together",
+    TenantSetting{"pinned_cap",
+                  "the most of the host tier that its logical pins may hold; limits.pinned_percent is "
+                  "the limit of all together",
                   "`100%`", &TenantConfig::pinned_cap},
 };
 
@@ -148,11 +149,11 @@ std::optional<TenantViolation> first_violation(const TenantConfigs& tenants, con
                                      format_share(guarantee), percent, pair.tier));
       }
       if (pair.tier_bytes != 0 && bytes > pair.tier_bytes) {
-        return violation(tenant_key(name, pair.guarantee),
-                         fmt::format("with {} the guarantees of all tenants are {}, more than the {} tier has, {}; "
-                                     "lower one of them",
-                                     format_share(guarantee), format_bytes(bytes), pair.tier,
-                                     format_bytes(pair.tier_bytes)));
+        return violation(
+            tenant_key(name, pair.guarantee),
+            fmt::format("with {} the guarantees of all tenants are {}, more than the {} tier has, {}; "
+                        "lower one of them",
+                        format_share(guarantee), format_bytes(bytes), pair.tier, format_bytes(pair.tier_bytes)));
       }
     }
   }

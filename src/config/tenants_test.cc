@@ -76,16 +76,18 @@ TEST(Tenants, cap_below_guarantee) {
 
 TEST(Tenants, guarantees_promise_no_byte_twice) {
   EXPECT_EQ(complaint("[tenants.a]\nhost_guarantee = \"60%\"\n[tenants.b]\nhost_guarantee = \"40%\""), "valid");
-  EXPECT_EQ(complaint("[tenants.a]\nhost_guarantee = \"60%\"\n[tenants.b]\nhost_guarantee = \"41%\""),
-            "f:4: tenants.b.host_guarantee: with 41% the guarantees of all tenants are 101% of the host tier; lower one "
-            "of them");
+  EXPECT_EQ(
+      complaint("[tenants.a]\nhost_guarantee = \"60%\"\n[tenants.b]\nhost_guarantee = \"41%\""),
+      "f:4: tenants.b.host_guarantee: with 41% the guarantees of all tenants are 101% of the host tier; lower one "
+      "of them");
   EXPECT_EQ(complaint("[host]\ncapacity = \"1GiB\"\n[tenants.a]\nhost_guarantee = \"60%\"\n[tenants.b]\n"
                       "host_guarantee = \"512MiB\""),
             "f:6: tenants.b.host_guarantee: with 512MiB the guarantees of all tenants are 1181116006, more than the "
             "host tier has, 1GiB; lower one of them");
-  EXPECT_EQ(complaint("[tenants.a]\ndisk_guarantee = \"60%\"\n[tenants.b]\ndisk_guarantee = \"41%\""),
-            "f:4: tenants.b.disk_guarantee: with 41% the guarantees of all tenants are 101% of the disk tier; lower one "
-            "of them");
+  EXPECT_EQ(
+      complaint("[tenants.a]\ndisk_guarantee = \"60%\"\n[tenants.b]\ndisk_guarantee = \"41%\""),
+      "f:4: tenants.b.disk_guarantee: with 41% the guarantees of all tenants are 101% of the disk tier; lower one "
+      "of them");
 }
 
 TEST(Tenants, programs_are_checked_like_files) {

@@ -116,8 +116,8 @@ class Reader {
       const std::string tenant(name.str());
       const std::string here = place(name.source());
       if (!entry.is_table()) {
-        return error(here, fmt::format("{}: is a table of a tenant's settings, not {}", tenant_key(tenant),
-                                       type_of(entry)));
+        return error(here,
+                     fmt::format("{}: is a table of a tenant's settings, not {}", tenant_key(tenant), type_of(entry)));
       }
       draft_.add_tenant(tenant, here);
       for (const auto& [key, value] : *entry.as_table()) {

@@ -61,8 +61,8 @@ std::optional<Violation> check_disk(const DiskConfig& disk, std::uint64_t extent
 /// Where host.capacity is not set, guarantees in bytes are compared when its size is known.
 std::optional<Violation> check_tenants(const Config& config) {
   if (config.tenants.size() > config.limits.tenants) {
-    return violation("limits.tenants", fmt::format("{} is below the {} tenants that have settings", config.limits.tenants,
-                                                   config.tenants.size()));
+    return violation("limits.tenants", fmt::format("{} is below the {} tenants that have settings",
+                                                   config.limits.tenants, config.tenants.size()));
   }
   auto found = first_violation(config.tenants, {.host = config.host.capacity, .disk = config.disk.capacity});
   if (!found) return std::nullopt;

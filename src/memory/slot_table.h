@@ -44,8 +44,8 @@ class SlotTable {
   /// it where it was not done.
   void add_size(std::uint64_t slot_bytes) { (void)class_of(slot_bytes); }
 
-  /// A slot of `slot_bytes` for `owner`, charged to `tenant`, from an extent that is cut so already, else from a free extent. Never from an
-  /// extent that is being drained. Empty: neither exists.
+  /// A slot of `slot_bytes` for `owner`, charged to `tenant`, from an extent that is cut so already, else from a free
+  /// extent. Never from an extent that is being drained. Empty: neither exists.
   [[nodiscard]] std::optional<SlotId> allocate(std::uint64_t slot_bytes, std::uint32_t owner,
                                                TenantNumber tenant = kNoTenant);
   /// As allocate, but never cuts a free extent.

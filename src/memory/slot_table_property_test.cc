@@ -1,11 +1,12 @@
 // Goal: any sequence of allocate, give back, pin, unpin and drain keeps the slot table equal to a small model: live
-// slots never overlap, pinned slots are never given out, bytes are counted exactly.
+// slots never overlap, pinned slots are never given out, bytes are counted exactly, in all and by tenant.
 #include "base/random.h"
 #include "memory/slot_table.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <array>
 #include <map>
 
 namespace tiercel {
@@ -13,21 +14,23 @@ namespace {
 
 constexpr std::uint64_t kExtentBytes = 64 * 1024;
 constexpr std::uint64_t kMinSlotBytes = 4 * 1024;
+constexpr std::uint32_t kTenants = 5;
 
 struct ModelSlot {
   std::uint64_t begin;
   std::uint64_t bytes;
   std::uint32_t pins = 0;
   bool quarantined = false;
+  TenantNumber tenant = kNoTenant;
 };
 
 class World {
  public:
   World(std::uint64_t seed, std::uint32_t extents)
-      : random_(seed), extents_(extents), table_({extents, kExtentBytes, kMinSlotBytes}) {}
+      : random_(seed), extents_(extents), table_({extents, kExtentBytes, kMinSlotBytes, kTenants}) {}
 
   void step() {
-    switch (random_.below(8)) {
+    switch (random_.below(9)) {
       case 0:
       case 1:
       case 2:
@@ -42,6 +45,9 @@ class World {
         break;
       case 6:
         unpin();
+        break;
+      case 7:
+        change_tenant();
         break;
       default:
         drain();
@@ -73,7 +79,8 @@ class World {
 
   void allocate() {
     const std::uint64_t bytes = kMinSlotBytes * (1 + random_.below(16));
-    const auto slot = table_.allocate(bytes, 0);
+    const auto tenant = static_cast<TenantNumber>(random_.below(kTenants));
+    const auto slot = table_.allocate(bytes, 0, tenant);
     if (!slot) {
       RC_ASSERT(table_.free_extents() == 0U);
       return;
@@ -84,7 +91,7 @@ class World {
     }
     RC_ASSERT(begin / kExtentBytes == (begin + bytes - 1) / kExtentBytes);
     RC_ASSERT(!table_.draining(table_.extent_of(*slot)));
-    live_[*slot] = {.begin = begin, .bytes = bytes};
+    live_[*slot] = {.begin = begin, .bytes = bytes, .tenant = tenant};
   }
   void give_back() {
     if (!live_.empty()) give_back(pick());
@@ -96,6 +103,12 @@ class World {
     RC_ASSERT(freed == (model.pins == 0));
     model.quarantined = true;
     if (freed) live_.erase(slot);
+  }
+  void change_tenant() {
+    if (live_.empty()) return;
+    const SlotId slot = pick();
+    live_[slot].tenant = static_cast<TenantNumber>(random_.below(kTenants));
+    table_.set_tenant(slot, live_[slot].tenant);
   }
   void pin() {
     if (live_.empty()) return;
@@ -131,13 +144,19 @@ class World {
     table_.check_consistency();
     std::uint64_t used = 0;
     std::uint64_t quarantined = 0;
+    std::array<std::uint64_t, kTenants> charged{};
     for (const auto& [slot, model] : live_) {
       used += model.bytes;
+      charged[model.tenant] += model.bytes;
+      RC_ASSERT(table_.tenant(slot) == model.tenant);
       quarantined += model.quarantined ? model.bytes : 0;
       RC_ASSERT(table_.copy_pins(slot) == model.pins);
       RC_ASSERT(table_.is_quarantined(slot) == model.quarantined);
     }
     RC_ASSERT(table_.used_bytes() == used);
+    for (std::size_t tenant = 0; tenant < kTenants; ++tenant) {
+      RC_ASSERT(table_.charged_bytes(static_cast<TenantNumber>(tenant)) == charged[tenant]);
+    }
     RC_ASSERT(table_.quarantined_bytes() == quarantined);
   }
 

@@ -2,8 +2,8 @@
 // no knowledge of index or slots. Its owner calls it under its own lock, in slices (rule 8: at most 50 us).
 //
 // Blocks are small integers below the capacity that the policy was made for. Each belongs to one list: blocks of one
-// tenant and one slot size, which can replace each other. The owner decides what may go now (`evictable`): leaves only for groups in
-// leaf order, nothing that is pinned or in flight.
+// tenant and one slot size, which can replace each other. The owner decides what may go now (`evictable`): leaves only
+// for groups in leaf order, nothing that is pinned or in flight.
 #pragma once
 
 #include "base/function_ref.h"

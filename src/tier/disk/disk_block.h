@@ -27,7 +27,8 @@ struct DiskBlock {
 };
 
 /// Covers what was stored under a name up to a generation: a block and everything that continues it, a whole namespace,
-/// or all namespaces of a tenant. What continues a block is known to whoever indexes (src/cache), which is given the log's tombstones.
+/// or all namespaces of a tenant. What continues a block is known to whoever indexes (src/cache), which is given the
+/// log's tombstones.
 struct Tombstone {
   enum class Kind : std::uint8_t { kBlock = 1, kNamespace = 2, kTenant = 3 };
   Kind kind = Kind::kBlock;

@@ -192,8 +192,7 @@ SuperblockUpdate Metadata::restart_log() const noexcept {
 }
 
 void Metadata::copy_namespaces(const Metadata& other) {
-  TIERCEL_CHECK(spaces_.size() == other.spaces_.size(),
-                "namespaces are copied into a table of another size");
+  TIERCEL_CHECK(spaces_.size() == other.spaces_.size(), "namespaces are copied into a table of another size");
   for (std::uint32_t id = 1; id <= spaces_.size(); ++id) {
     if (const auto& space = other.spaces_[id - 1]) put_space(id, *space);
   }

@@ -54,7 +54,8 @@ Result<SuperblockChoice> choose_superblock(std::span<const std::byte, 2 * kPageB
   for (std::size_t copy = 0; copy < 2; ++copy) {
     faults[copy] = decode(ConstPageSpan(pages.data() + copy * kPageBytes, kPageBytes), copies[copy]);
     if (faults[copy] == Fault::kVersion) {
-      return refuse(ErrorCode::kUnsupported, path, "its format is of another version than 1 and 2, which this program reads");
+      return refuse(ErrorCode::kUnsupported, path,
+                    "its format is of another version than 1 and 2, which this program reads");
     }
     if (faults[copy] == Fault::kPageSize) {
       return refuse(ErrorCode::kUnsupported, path, "its pages are not of 4096 bytes");

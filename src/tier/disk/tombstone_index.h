@@ -25,10 +25,10 @@ struct NameHasher {
 class TombstoneIndex {
  public:
   void add(const Tombstone& tombstone) {
-    auto& covered = tombstone.kind == Tombstone::Kind::kTenant      ? tenants_[tombstone.tenant]
-                    : tombstone.kind == Tombstone::Kind::kNamespace ? namespaces_[tombstone.fingerprint]
-                                                                    : blocks_[{tombstone.fingerprint, tombstone.hash,
-                                                                               tombstone.group}];
+    auto& covered = tombstone.kind == Tombstone::Kind::kTenant ? tenants_[tombstone.tenant]
+                    : tombstone.kind == Tombstone::Kind::kNamespace
+                        ? namespaces_[tombstone.fingerprint]
+                        : blocks_[{tombstone.fingerprint, tombstone.hash, tombstone.group}];
     covered = std::max(covered, tombstone.generation);
     ++records_;
   }
