@@ -162,6 +162,7 @@ bool HostStore::others_are_colder(PolicyList list, std::uint64_t now_ns) const {
 }
 
 std::optional<SlotId> HostStore::take_slot(std::uint64_t slot_bytes, std::uint64_t now_ns, RoomSearch& room) {
+  if (slots_.withheld()) return std::nullopt;
   if (const auto slot = slots_.allocate(slot_bytes, kNoBlock)) return slot;
   const PolicyList list = list_of(slot_bytes);
   const bool idle = draining_ == kNoExtent && wanted_slot_bytes_ == 0;
