@@ -29,19 +29,20 @@ struct Log {
   SteadyClock clock;
 };
 
+// Neither the log nor its logger is ever destroyed: a thread may log while the process ends.
 Log& the_log() {
-  static Log log;
+  static Log& log = *new Log;
   return log;
 }
 
 void write_spdlog(LogLevel level, std::string_view text) {
-  static const std::shared_ptr<spdlog::logger> kLogger = [] {
+  static const std::shared_ptr<spdlog::logger>& logger = *new std::shared_ptr<spdlog::logger>([] {
     auto existing = spdlog::get("tiercel");
     return existing ? existing : spdlog::stderr_logger_mt("tiercel");
-  }();
+  }());
   constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
                                                    spdlog::level::err};
-  kLogger->log(kLevels[static_cast<unsigned>(level)], "{}", text);
+  logger->log(kLevels[static_cast<unsigned>(level)], "{}", text);
 }
 
 }  // namespace
