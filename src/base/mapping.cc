@@ -64,8 +64,8 @@ void* map_aligned(std::uint64_t bytes, int fd, int flags) {
 }
 
 tl::unexpected<Error> no_address_space(const std::string& name, std::uint64_t bytes, int error) {
-  return fail(ErrorCode::kOutOfMemory, fmt::format("{}: {} MiB of address space: {}", name, bytes >> 20U, strerror(error)),
-              error);
+  return fail(ErrorCode::kOutOfMemory,
+              fmt::format("{}: {} MiB of address space: {}", name, bytes >> 20U, strerror(error)), error);
 }
 
 /// Has it been made and sealed as announced?

@@ -1,8 +1,9 @@
 // Mapping: a page-aligned region of anonymous memory or of a sealed memfd, with huge pages where the system gives them.
 //
 // Owns the pages; move-only. Pages are zero and not yet touched. Creation is one thread's, and so is filling a reserved
-// mapping; reading the members is anyone's. A forked child does not inherit a memfd's mapping. Order of attempts for HugePages::kAuto: reserved 2 MiB pages (hugetlb), transparent ones (madvise),
-// ordinary pages. kRequire fails with a sentence where neither of the first two can be had.
+// mapping; reading the members is anyone's. A forked child does not inherit a memfd's mapping. Order of attempts for
+// HugePages::kAuto: reserved 2 MiB pages (hugetlb), transparent ones (madvise), ordinary pages. kRequire fails with a
+// sentence where neither of the first two can be had.
 #pragma once
 
 #include <tiercel/config.h>

@@ -140,12 +140,12 @@ CacheCore::CacheCore(Parts parts)
     admission_ = std::make_unique<AdmitAll>();
   }
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
-    disks_.push_back(std::make_unique<DiskDirectory>(
-        DiskDirectory::Parts{.core = *this,
-                             .index = index,
-                             .options = disk_options(config_, environment_, index, *arena_, [this] { return arena_provided(); }),
-                             .files = *environment_.files,
-                             .clock = environment_.clock}));
+    disks_.push_back(std::make_unique<DiskDirectory>(DiskDirectory::Parts{
+        .core = *this,
+        .index = index,
+        .options = disk_options(config_, environment_, index, *arena_, [this] { return arena_provided(); }),
+        .files = *environment_.files,
+        .clock = environment_.clock}));
   }
 }
 
@@ -239,7 +239,8 @@ Status CacheCore::fill_arena(int memfd) {
 
 Status CacheCore::claim(const SlotClaim& claim) {
   const auto broken = [&] {
-    return fail(ErrorCode::kInvalidArgument, fmt::format("there is no slot {} of {} bytes", claim.slot, claim.slot_bytes));
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("there is no slot {} of {} bytes", claim.slot, claim.slot_bytes));
   };
   const HostConfig& host = config_.host;
   const bool sound = claim.slot < slot_ids() && claim.pins > 0 && claim.slot_bytes >= host.min_slot_bytes &&

@@ -28,9 +28,11 @@ SessionOptions options(std::uint64_t block_bytes) {
 class LaterArena : public testing::TestWithParam<bool> {
  protected:
   LaterArena() {
-    Config config{
-        .host = {.capacity = 4_MiB, .arena = ArenaKind::kMemfd, .prefault = GetParam(), .extent_bytes = 2_MiB,
-                 .min_slot_bytes = kBlockBytes}};
+    Config config{.host = {.capacity = 4_MiB,
+                           .arena = ArenaKind::kMemfd,
+                           .prefault = GetParam(),
+                           .extent_bytes = 2_MiB,
+                           .min_slot_bytes = kBlockBytes}};
     core_ = *detail::CacheCore::create(
         config, {.clock = clock_, .executor = executor_, .copies = copies_, .seed = 7, .arena_later = true});
     cache_.emplace(core_, nullptr);
@@ -115,12 +117,10 @@ TEST_P(LaterArena, a_claim_of_another_slot_size_keeps_what_it_names_out_of_use) 
 TEST_P(LaterArena, refuses_claims_that_cannot_be) {
   ASSERT_TRUE(core_->fill_arena(-1));
   using Claim = detail::CacheCore::SlotClaim;
-  const Claim bad[] = {{.slot = 64, .slot_bytes = kBlockBytes, .pins = 1},
-                       {.slot = 0, .slot_bytes = kBlockBytes, .pins = 0},
-                       {.slot = 0, .slot_bytes = kBlockBytes / 2, .pins = 1},
-                       {.slot = 0, .slot_bytes = kBlockBytes + 1, .pins = 1},
-                       {.slot = 0, .slot_bytes = 1_MiB, .pins = 1},
-                       {.slot = 31, .slot_bytes = 2 * kBlockBytes, .pins = 1}};
+  const Claim bad[] = {
+      {.slot = 64, .slot_bytes = kBlockBytes, .pins = 1},    {.slot = 0, .slot_bytes = kBlockBytes, .pins = 0},
+      {.slot = 0, .slot_bytes = kBlockBytes / 2, .pins = 1}, {.slot = 0, .slot_bytes = kBlockBytes + 1, .pins = 1},
+      {.slot = 0, .slot_bytes = 1_MiB, .pins = 1},           {.slot = 31, .slot_bytes = 2 * kBlockBytes, .pins = 1}};
   for (const Claim& claim : bad) EXPECT_EQ(core_->claim(claim).error().code, ErrorCode::kInvalidArgument);
   core_->check_consistency();
   core_->offer_arena();
@@ -134,9 +134,8 @@ TEST_P(LaterArena, a_memfd_that_is_not_this_arena_s_leaves_it_as_it_was) {
   ASSERT_TRUE(core_->fill_arena(::dup(other_->fd())));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, LaterArena, testing::Bool(), [](const auto& with) {
-  return with.param ? "prefault" : "untouched";
-});
+INSTANTIATE_TEST_SUITE_P(All, LaterArena, testing::Bool(),
+                         [](const auto& with) { return with.param ? "prefault" : "untouched"; });
 
 }  // namespace
 }  // namespace tiercel

@@ -249,7 +249,8 @@ void SlotTable::check_consistency() const {
                     "a slot that was never taken is unused");
     }
     if (extent.withheld) {
-      TIERCEL_CHECK(id < withheld_extents_ && !extent.listed && extent.first_free == kNoSlot, "nothing of it is listed");
+      TIERCEL_CHECK(id < withheld_extents_ && !extent.listed && extent.first_free == kNoSlot,
+                    "nothing of it is listed");
       std::uint32_t claimed = 0;
       for (std::uint32_t i = 0; i < extent.slots; ++i) claimed += is_quarantined(slot_at(id, i)) ? 1U : 0U;
       TIERCEL_CHECK(claimed == extent.used && (claimed > 0) == (extent.slot_bytes != 0), "what is claimed is counted");

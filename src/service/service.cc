@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/try.h"
+#include "cache/cache_access.h"
 #include "config/address.h"
 #include "config/setting_value.h"
 #include "service/http/front.h"
@@ -70,13 +71,19 @@ class Service::Parts {
   bool closed = false;
 };
 
-Result<std::unique_ptr<Service>> Service::open(const Config& config, const MakeDoor& make_door) {
+Result<std::unique_ptr<Service>> Service::open(const Config& config, const Door& door) {
   TIERCEL_TRY(validate(config));
   auto parts = std::make_unique<Parts>(config);
   TIERCEL_TRY_ASSIGN(parts->front, Front::bind(config));
-  TIERCEL_TRY_ASSIGN(parts->cache, Cache::open(config));
-  if (make_door) {
-    TIERCEL_TRY_ASSIGN(parts->door, make_door(*parts->cache));
+  ArenaPlan plan;
+  if (door.take_place) {
+    TIERCEL_TRY_ASSIGN(plan, door.take_place());
+  }
+  Config planned = config;
+  if (planned.host.capacity == 0) planned.host.capacity = plan.capacity;
+  TIERCEL_TRY_ASSIGN(parts->cache, detail::CacheAccess::open(planned, plan.later, plan.place));
+  if (door.make) {
+    TIERCEL_TRY_ASSIGN(parts->door, door.make(*parts->cache));
   }
   warn_if_open("http.listen", config.http.listen);
   warn_if_open("metrics.listen", config.metrics.listen);
@@ -99,6 +106,8 @@ std::vector<DiskReport> Service::disks() const { return parts_->cache->disks(); 
 std::vector<EngineReport> Service::engines() const {
   return parts_->door ? parts_->door->engines() : std::vector<EngineReport>();
 }
+
+ArenaReport Service::arena() const { return parts_->door ? parts_->door->arena() : ArenaReport(); }
 
 ServiceFacts Service::facts() const {
   return {.version = TIERCEL_VERSION,

@@ -181,12 +181,19 @@ bool ClientCore::sync() {
 
 Result<std::shared_ptr<const Mapping>> ClientCore::map(service::Link& link) {
   const MutexLock lock(mutex_);
-  if (auto known = arena_.lock(); known && arena_of_ == link.welcome().service) return known;
-  TIERCEL_TRY_ASSIGN(auto mapping, Mapping::of_memfd(link.take_arena(), link.welcome().arena_bytes));
+  FileDescriptor memfd = link.take_arena();
+  auto known = arena_.lock();
+  if (known && arena_of_ == link.welcome().arena && known->bytes() == link.welcome().arena_bytes) return known;
+  TIERCEL_TRY_ASSIGN(auto mapping, Mapping::of_memfd(memfd.release(), link.welcome().arena_bytes));
   auto shared = std::make_shared<const Mapping>(std::move(mapping));
   arena_ = shared;
-  arena_of_ = link.welcome().service;
+  arena_of_ = link.welcome().arena;
   return shared;
+}
+
+std::shared_ptr<const Mapping> ClientCore::arena() {
+  const MutexLock lock(mutex_);
+  return arena_.lock();
 }
 
 void ClientCore::wake() noexcept { keeper_->wake(); }

@@ -24,6 +24,7 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   [[nodiscard]] bool sync();
 
   [[nodiscard]] Result<std::shared_ptr<const Mapping>> map(service::Link& link) override;
+  [[nodiscard]] std::shared_ptr<const Mapping> arena() override;
   void wake() noexcept override;
   [[nodiscard]] const ClientOptions& options() const noexcept override { return options_; }
 
@@ -36,7 +37,7 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   const std::shared_ptr<Keeper> keeper_;
   Mutex mutex_;  // a leaf
   std::weak_ptr<const Mapping> arena_ TIERCEL_GUARDED_BY(mutex_);
-  std::uint64_t arena_of_ TIERCEL_GUARDED_BY(mutex_) = 0;  // the run of the service
+  std::uint64_t arena_of_ TIERCEL_GUARDED_BY(mutex_) = 0;  // Welcome::arena
 };
 
 }  // namespace tiercel::detail

@@ -48,7 +48,8 @@ void Sampler::tick() {
                     .facts = view_.facts(),
                     .stats = view_.stats(),
                     .disks = view_.disks(),
-                    .engines = view_.engines()};
+                    .engines = view_.engines(),
+                    .arena = view_.arena()};
   recent_.emplace_back(clock_.now_ns(), input.stats);
   if (recent_.size() > kWindow + 1) recent_.pop_front();
   const auto& [now_ns, stats] = recent_.back();

@@ -30,6 +30,7 @@ struct ServiceFigures {
   HealthState health = HealthState::kOk;
   HttpFigures http;
   std::vector<EngineReport> engines;
+  ArenaReport arena;
 };
 
 /// Series with an engine's name are bounded: engines beyond so many are left out, and tiercel_engines still counts

@@ -18,6 +18,7 @@ struct StatusInput {
   Stats stats;
   std::vector<DiskReport> disks;
   std::vector<EngineReport> engines;
+  ArenaReport arena;
   Sample now{};               ///< over the last `window_seconds`
   Sample last{};              ///< of the last tick: the newest point of the history
   double window_seconds = 0;  ///< 0: there is nothing to compare with yet

@@ -30,8 +30,13 @@ std::size_t clamped(std::uint64_t number, std::size_t most) {
 }  // namespace
 
 Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
-               Slow slow)
-    : core_(std::move(core)), limits_(limits), slow_(std::move(slow)), chains_(limits.chains, ring), grants_(core_) {}
+               Slow slow, MemberWord word)
+    : core_(std::move(core)),
+      limits_(limits),
+      slow_(std::move(slow)),
+      word_(std::move(word)),
+      chains_(limits.chains, ring),
+      grants_(core_) {}
 
 Member::~Member() { end(); }
 
@@ -124,7 +129,7 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       break;
     }
     case Body::Hold:
-      hold(*request.body_as_Hold());
+      TIERCEL_TRY(hold(*request.body_as_Hold()));
       break;
     case Body::Close:
       if (session_) session_->close();
@@ -152,7 +157,7 @@ Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer
   }
   options_ = std::move(*options);
   session_ = std::move(*session);
-  reply(id, wire::CreateOpened(builder_, session_->block_bytes()), out);
+  reply(id, wire::CreateOpened(builder_, session_->block_bytes(), session_->slot_bytes()), out);
   return {};
 }
 
@@ -361,18 +366,6 @@ Status Member::release(const wire::Release& message) {
     if (!grants_.release(grant->slot(), grant->count())) return broken("release: a grant that was not given");
   }
   return {};
-}
-
-void Member::hold(const wire::Hold& message) {
-  for (const wire::Grants* grant : *message.grants()) claimed_[grant->slot()] += grant->count();
-  if (!message.last()) return;
-  std::vector<std::pair<SlotId, std::uint32_t>> keep;
-  grants_.visit([&](SlotId slot, std::uint32_t) {
-    const auto claim = claimed_.find(slot);
-    keep.emplace_back(slot, claim == claimed_.end() ? 0 : claim->second);
-  });
-  for (const auto& [slot, count] : keep) grants_.shrink_to(slot, count);
-  claimed_.clear();
 }
 
 // ---- pins and deletes

@@ -44,13 +44,19 @@ struct MemberFigures {
   std::atomic<std::uint64_t> pool_total{0};
 };
 
+/// What a member's word means beyond its connection.
+struct MemberWord {
+  bool claims = false;         ///< of an earlier run: its Hold claims slots, once
+  std::function<void()> said;  ///< it has claimed all that it holds
+};
+
 class Member {
  public:
   /// Runs work that may wait, elsewhere; its answer reaches the member as done_slow(). False: no room, or stopping.
   using Slow = std::function<bool(std::uint64_t request, std::function<Result<Dropped>()> work)>;
 
   Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, std::span<const std::byte> ring,
-         Slow slow);
+         Slow slow, MemberWord word = {});
   ~Member();
 
   [[nodiscard]] Status handle(const wire::Request& request, wire::OutBuffer& out);
@@ -90,7 +96,8 @@ class Member {
   [[nodiscard]] Status drop(std::uint64_t id, const wire::DropChain& message, wire::OutBuffer& out);
   [[nodiscard]] Status drop(std::uint64_t id, const wire::DropSpace& message, wire::OutBuffer& out);
   [[nodiscard]] Status release(const wire::Release& message);
-  void hold(const wire::Hold& message);
+  [[nodiscard]] Status hold(const wire::Hold& message);
+  [[nodiscard]] Status claim(std::uint64_t slot_bytes);
   void answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out);
   void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
 
@@ -104,6 +111,7 @@ class Member {
   const std::shared_ptr<detail::CacheCore> core_;
   const MemberLimits limits_;
   const Slow slow_;
+  MemberWord word_;
   ChainTable chains_;
   GrantTable grants_;
   const std::shared_ptr<MemberFigures> figures_ = std::make_shared<MemberFigures>();

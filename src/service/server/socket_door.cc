@@ -63,6 +63,8 @@ class SocketDoor final : public EngineDoor {
     return reports;
   }
 
+  [[nodiscard]] ArenaReport arena() const override { return server_->arena(); }
+
   /// At once: who is inside sees its connection end, and goes on without the cache.
   Status close(std::chrono::nanoseconds) override {
     server_->stop();
@@ -79,14 +81,25 @@ std::string socket_path(const Config& config) {
   return config.service.socket.empty() ? default_socket_path() : config.service.socket;
 }
 
-MakeDoor socket_door(const Config& config) {
-  return [config](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
-    TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, {.path = socket_path(config),
-                                                                .group = config.service.group,
-                                                                .threads = threads_of(config.service),
-                                                                .connections = config.service.connections}));
+Door socket_door(const Config& config) {
+  const SocketOptions options{.path = socket_path(config),
+                              .group = config.service.group,
+                              .threads = threads_of(config.service),
+                              .connections = config.service.connections};
+  auto path = std::make_shared<SocketServer::TakenPath>();
+  const auto take_place = [options, path, host = config.host]() -> Result<ArenaPlan> {
+    TIERCEL_TRY_ASSIGN(*path, SocketServer::take_path(options, host));
+    ArenaPlan plan{.later = path->earlier.has_value(), .place = path->lock.get()};
+    if (plan.later && path->earlier->list && path->earlier->refusal.empty()) {
+      plan.capacity = path->earlier->list->facts().bytes;
+    }
+    return plan;
+  };
+  const auto make = [options, path](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
+    TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, options, std::move(*path)));
     return std::make_unique<SocketDoor>(std::move(server));
   };
+  return {take_place, make};
 }
 
 }  // namespace tiercel::service

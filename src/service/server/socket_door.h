@@ -9,7 +9,7 @@
 namespace tiercel::service {
 
 /// For Service::open, with its `service.*` settings.
-[[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config);
+[[nodiscard]] TIERCEL_API Door socket_door(const Config& config);
 /// Where that door is.
 [[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
 
