@@ -57,7 +57,7 @@ class FakeService {
       const FileDescriptor client(accept4(listening_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
       std::byte hello[sizeof(wire::Hello)];
       (void)!recv(client.get(), hello, sizeof(hello), MSG_WAITALL);
-      const int descriptors[] = {arena_->fd(), ring_->fd()};
+      const int descriptors[] = {arena_->fd(), ring_->fd(), life_.get()};
       (void)wire::send_with_descriptors(client.get(), std::as_bytes(std::span(&welcome, 1)), descriptors);
       for (auto rest = stream; !rest.empty();) {
         const ssize_t sent = send(client.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
@@ -81,6 +81,7 @@ class FakeService {
   wire::Listening listening_;
   std::shared_ptr<const Mapping> arena_;
   std::shared_ptr<const Mapping> ring_;
+  const FileDescriptor life_{open("/dev/null", O_RDONLY | O_CLOEXEC)};  // as a life descriptor
 };
 
 bool FakeService::fcntl_blocking(int fd) {
@@ -95,10 +96,11 @@ class Home final : public Line::Home {
     options_.call_deadline = std::chrono::seconds(5);
   }
   Result<std::shared_ptr<const Mapping>> map(Link& link) override {
-    auto mapping = Mapping::of_memfd(link.take_arena(), link.welcome().arena_bytes);
+    auto mapping = Mapping::of_memfd(link.take_arena().release(), link.welcome().arena_bytes);
     if (!mapping) return tl::unexpected<Error>(mapping.error());
     return std::make_shared<const Mapping>(std::move(*mapping));
   }
+  std::shared_ptr<const Mapping> arena() override { return arena_; }
   void wake() noexcept override {}
   const ClientOptions& options() const noexcept override { return options_; }
 

@@ -22,19 +22,21 @@ struct Log {
   SteadyClock clock;
 };
 
+// Neither the log nor its logger is ever destroyed: a thread may log while the process ends.
 Log& the_log() {
-  static Log log;
+  static Log& log = *new Log;
   return log;
 }
 
 constexpr std::array<spdlog::level::level_enum, kLogLevels> kLevels = {spdlog::level::debug, spdlog::level::info,
                                                                        spdlog::level::warn, spdlog::level::err};
 
+/// Never destroyed: a thread may log while the process ends.
 spdlog::logger& logger() {
-  static const std::shared_ptr<spdlog::logger> kLogger = [] {
+  static const std::shared_ptr<spdlog::logger>& kLogger = *new std::shared_ptr<spdlog::logger>([] {
     auto existing = spdlog::get("tiercel");
     return existing ? existing : spdlog::stderr_logger_mt("tiercel");
-  }();
+  }());
   return *kLogger;
 }
 

@@ -1,11 +1,14 @@
 #include "base/mapping.h"
 
+#include "base/check.h"
 #include "base/try.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,22 +38,52 @@ bool transparent_pages_allowed(ArenaKind kind) {
   return word == "always" || word == "madvise" || word == "advise" || word == "within_size" || word == "force";
 }
 
-/// A mapping of ordinary pages whose address is a multiple of 2 MiB, so that transparent huge pages can form.
-void* map_aligned(std::uint64_t bytes, int fd, int flags) {
+/// Address space whose start is a multiple of 2 MiB, so that transparent huge pages can form; MAP_FAILED with errno.
+void* reserve_aligned(std::uint64_t bytes) {
   void* room = mmap(nullptr, bytes + kHugePageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return MAP_FAILED;
   const auto start = reinterpret_cast<std::uintptr_t>(room);
   const std::uintptr_t aligned = (start + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
-  void* target = static_cast<std::byte*>(room) + (aligned - start);
-  void* mapped = mmap(target, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
-  if (mapped == MAP_FAILED) {
-    munmap(room, bytes + kHugePageBytes);
-    return MAP_FAILED;
-  }
   if (aligned > start) munmap(room, aligned - start);
-  const std::uintptr_t end = start + bytes + kHugePageBytes;
-  if (end > aligned + bytes) munmap(static_cast<std::byte*>(mapped) + bytes, end - (aligned + bytes));
+  std::byte* const place = static_cast<std::byte*>(room) + (aligned - start);
+  if (start + kHugePageBytes > aligned) munmap(place + bytes, start + kHugePageBytes - aligned);
+  return place;
+}
+
+/// A mapping of ordinary pages.
+void* map_aligned(std::uint64_t bytes, int fd, int flags) {
+  void* const place = reserve_aligned(bytes);
+  if (place == MAP_FAILED) return MAP_FAILED;
+  void* mapped = mmap(place, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+  if (mapped == MAP_FAILED) {
+    const int error = errno;
+    munmap(place, bytes);
+    errno = error;
+  }
   return mapped;
+}
+
+tl::unexpected<Error> no_address_space(const std::string& name, std::uint64_t bytes, int error) {
+  return fail(ErrorCode::kOutOfMemory,
+              fmt::format("{}: {} MiB of address space: {}", name, bytes >> 20U, strerror(error)), error);
+}
+
+/// Has it been made and sealed as announced?
+Status check_memfd(int fd, std::uint64_t bytes) {
+  struct stat about{};
+  constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  const int seals = fcntl(fd, F_GET_SEALS);  // -1 of what is no memfd
+  if (fstat(fd, &about) == 0 && static_cast<std::uint64_t>(about.st_size) == bytes && seals >= 0 &&
+      (seals & kSealed) == kSealed) {
+    return {};
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              fmt::format("a shared memory of {} bytes; {} sealed ones were announced", about.st_size, bytes));
+}
+
+bool is_hugetlb(int fd) {
+  struct statfs about{};
+  return fstatfs(fd, &about) == 0 && about.f_type == HUGETLBFS_MAGIC;
 }
 
 Result<int> open_memfd(const Mapping::Options& options, std::uint64_t bytes, unsigned extra_flags) {
@@ -77,23 +110,27 @@ Result<Mapping> Mapping::create(const Options& options) {
   }
   Mapping mapping;
   mapping.bytes_ = (options.bytes + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
+  TIERCEL_TRY(mapping.make(options));
+  return mapping;
+}
+
+Status Mapping::make(const Options& options) {
   const bool memfd = options.kind == ArenaKind::kMemfd;
   const int share = memfd ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
   void* address = MAP_FAILED;
 
   if (options.huge_pages != HugePages::kOff) {
     if (memfd) {
-      if (auto fd = open_memfd(options, mapping.bytes_, MFD_HUGETLB)) mapping.fd_ = *fd;
+      if (auto fd = open_memfd(options, bytes_, MFD_HUGETLB)) fd_ = *fd;
     }
-    if (!memfd || mapping.fd_ >= 0) {
+    if (!memfd || fd_ >= 0) {
       // Reserved at once (no MAP_NORESERVE): a page that is missing must fail here, not as SIGBUS at first touch.
-      address =
-          mmap(nullptr, mapping.bytes_, PROT_READ | PROT_WRITE, share | (memfd ? 0 : MAP_HUGETLB), mapping.fd_, 0);
+      address = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, share | (memfd ? 0 : MAP_HUGETLB), fd_, 0);
     }
     if (address != MAP_FAILED) {
-      mapping.page_kind_ = PageKind::kHugetlb;
-    } else if (mapping.fd_ >= 0) {
-      close(std::exchange(mapping.fd_, -1));
+      page_kind_ = PageKind::kHugetlb;
+    } else if (fd_ >= 0) {
+      close(std::exchange(fd_, -1));
     }
   }
   if (address == MAP_FAILED) {
@@ -102,51 +139,77 @@ Result<Mapping> Mapping::create(const Options& options) {
       return fail(ErrorCode::kUnsupported,
                   fmt::format("{}: huge pages are required, but none are reserved (sysctl vm.nr_hugepages={}) and "
                               "transparent ones are off",
-                              options.name, mapping.bytes_ / kHugePageBytes));
+                              options.name, bytes_ / kHugePageBytes));
     }
     if (memfd) {
-      TIERCEL_TRY_ASSIGN(mapping.fd_, open_memfd(options, mapping.bytes_, 0));
+      TIERCEL_TRY_ASSIGN(fd_, open_memfd(options, bytes_, 0));
     }
-    address = map_aligned(mapping.bytes_, mapping.fd_, share | MAP_NORESERVE);
+    address = map_aligned(bytes_, fd_, share | MAP_NORESERVE);
     if (address == MAP_FAILED) {
       const int error = errno;
-      return fail(ErrorCode::kOutOfMemory,
-                  fmt::format("{}: {} of address space: {}", options.name, fmt::format("{} MiB", mapping.bytes_ >> 20U),
-                              strerror(error)),
-                  error);
+      if (fd_ >= 0) close(std::exchange(fd_, -1));
+      return no_address_space(options.name, bytes_, error);
     }
-    if (transparent && madvise(address, mapping.bytes_, MADV_HUGEPAGE) == 0) {
-      mapping.page_kind_ = PageKind::kTransparent;
-    }
+    if (transparent && madvise(address, bytes_, MADV_HUGEPAGE) == 0) page_kind_ = PageKind::kTransparent;
   }
-  mapping.data_ = static_cast<std::byte*>(address);
-  return mapping;
+  data_ = static_cast<std::byte*>(address);
+  if (memfd) (void)madvise(address, bytes_, MADV_DONTFORK);
+  return {};
 }
 
 Result<Mapping> Mapping::of_memfd(int fd, std::uint64_t bytes) {
   Mapping mapping;
   mapping.fd_ = fd;
-  struct stat about{};
-  constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-  const int seals = fcntl(fd, F_GET_SEALS);  // -1 of what is no memfd
-  if (fstat(fd, &about) != 0 || static_cast<std::uint64_t>(about.st_size) != bytes || seals < 0 ||
-      (seals & kSealed) != kSealed) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("a shared memory of {} bytes; {} sealed ones were announced", about.st_size, bytes));
-  }
+  TIERCEL_TRY(check_memfd(fd, bytes));
   void* address = map_aligned(bytes, fd, MAP_SHARED | MAP_NORESERVE);
   if (address == MAP_FAILED) {  // of reserved huge pages: their own alignment
     address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
-  if (address == MAP_FAILED) {
-    const int error = errno;
-    return fail(ErrorCode::kOutOfMemory, fmt::format("{} MiB of address space: {}", bytes >> 20U, strerror(error)),
-                error);
-  }
+  if (address == MAP_FAILED) return no_address_space("a shared memory", bytes, errno);
   mapping.data_ = static_cast<std::byte*>(address);
   mapping.bytes_ = bytes;
   (void)madvise(address, bytes, MADV_DONTFORK);
   return mapping;
+}
+
+Result<Mapping> Mapping::reserve(std::uint64_t bytes) {
+  Mapping mapping;
+  mapping.bytes_ = (bytes + kHugePageBytes - 1) & ~(kHugePageBytes - 1);
+  void* address = reserve_aligned(mapping.bytes_);
+  if (address == MAP_FAILED) return no_address_space("host.capacity", mapping.bytes_, errno);
+  mapping.data_ = static_cast<std::byte*>(address);
+  return mapping;
+}
+
+Status Mapping::fill(const Options& options) {
+  TIERCEL_TRY_ASSIGN(Mapping made, create(options));  // what can go wrong goes wrong there
+  return fill_with(std::exchange(made.fd_, -1), options.huge_pages);
+}
+
+Status Mapping::fill_with(int fd, HugePages huge_pages) {
+  Status sound = check_memfd(fd, bytes_);
+  if (sound) {  // tried elsewhere first: a fixed mapping that fails has taken the reserved place away
+    void* trial = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (trial == MAP_FAILED) {
+      sound = no_address_space("a shared memory", bytes_, errno);
+    } else {
+      munmap(trial, bytes_);
+    }
+  }
+  if (!sound) {
+    close(fd);
+    return sound;
+  }
+  void* address = mmap(data_, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+  TIERCEL_CHECK(address == data_, "what could be mapped elsewhere can be mapped here");
+  fd_ = fd;
+  page_kind_ = is_hugetlb(fd) ? PageKind::kHugetlb : PageKind::kOrdinary;
+  const bool wanted = huge_pages != HugePages::kOff && page_kind_ == PageKind::kOrdinary;
+  if (wanted && transparent_pages_allowed(ArenaKind::kMemfd) && madvise(address, bytes_, MADV_HUGEPAGE) == 0) {
+    page_kind_ = PageKind::kTransparent;
+  }
+  (void)madvise(address, bytes_, MADV_DONTFORK);
+  return {};
 }
 
 Result<std::shared_ptr<const Mapping>> Mapping::share(const Options& options) {

@@ -1,8 +1,9 @@
 // Mapping: a page-aligned region of anonymous memory or of a sealed memfd, with huge pages where the system gives them.
 //
-// Owns the pages; move-only. Pages are zero and not yet touched. Creation is one thread's; reading the members is
-// anyone's. Order of attempts for HugePages::kAuto: reserved 2 MiB pages (hugetlb), transparent ones (madvise),
-// ordinary pages. kRequire fails with a sentence where neither of the first two can be had.
+// Owns the pages; move-only. Pages are zero and not yet touched. Creation is one thread's, and so is filling a reserved
+// mapping; reading the members is anyone's. A forked child does not inherit a memfd's mapping. Order of attempts for
+// HugePages::kAuto: reserved 2 MiB pages (hugetlb), transparent ones (madvise), ordinary pages. kRequire fails with a
+// sentence where neither of the first two can be had.
 #pragma once
 
 #include <tiercel/config.h>
@@ -37,6 +38,14 @@ class Mapping {
   /// A forked child does not inherit it. kInvalidArgument: it has another size, or could be shrunk under us.
   [[nodiscard]] static Result<Mapping> of_memfd(int fd, std::uint64_t bytes);
 
+  /// Address space for `bytes` (rounded up to 2 MiB) without memory: a touch before fill() or fill_with() is a fault.
+  [[nodiscard]] static Result<Mapping> reserve(std::uint64_t bytes);
+  /// Of a reserved mapping: memory of its own, as create() makes it. Whatever uses the mapping must be told afterwards.
+  Status fill(const Options& options);
+  /// Of a reserved mapping: a memfd that another process has made and sealed; takes over the descriptor. Errors as
+  /// of_memfd; then nothing has changed.
+  Status fill_with(int fd, HugePages huge_pages);
+
   Mapping() = default;
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
@@ -56,6 +65,7 @@ class Mapping {
   Status populate(std::uint64_t offset, std::uint64_t bytes) const;
 
  private:
+  Status make(const Options& options);
   void unmap() noexcept;
 
   std::byte* data_ = nullptr;

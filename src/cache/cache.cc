@@ -3,6 +3,7 @@
 #include "base/executor.h"
 #include "base/log.h"
 #include "base/try.h"
+#include "cache/cache_access.h"
 #include "cache/core.h"
 #include "cache/disk_drivers.h"
 #include "cache/local_session.h"
@@ -11,6 +12,7 @@
 
 #include <tiercel/cache.h>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,13 +34,14 @@ static const Clock& system_clock() {
 /// Threads and what runs on them. Destroyed after the core was closed; members in order of dependence.
 class Runtime {
  public:
-  explicit Runtime(const Config& config)
+  explicit Runtime(const Config& config, int held = -1)
       : executor_({.name = "tiercel", .threads = threads_of(config), .queue_capacity = config.limits.queued_tasks},
                   system_clock()),
         copies_(executor_) {
     if (config.disk.directories.empty()) return;
     files_ =
-        std::make_shared<SystemFileSystem>(config.disk.io == DiskIo::kThreads ? IoEngine::kThreads : IoEngine::kAuto);
+        std::make_shared<SystemFileSystem>(config.disk.io == DiskIo::kThreads ? IoEngine::kThreads : IoEngine::kAuto,
+                                           FileDescriptor(held < 0 ? -1 : ::fcntl(held, F_DUPFD_CLOEXEC, 0)));
   }
 
   [[nodiscard]] Environment environment() {
@@ -106,11 +109,15 @@ std::chrono::nanoseconds farewell(const CacheCore& core) {
 
 }  // namespace detail
 
-Result<Cache> Cache::open(const Config& config) {
+Result<Cache> Cache::open(const Config& config) { return detail::CacheAccess::open(config, false); }
+
+Result<Cache> detail::CacheAccess::open(const Config& config, bool arena_later, int held) {
   try {
     TIERCEL_TRY(validate(config));
-    auto runtime = std::make_shared<detail::Runtime>(config);
-    TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, runtime->environment()));
+    auto runtime = std::make_shared<detail::Runtime>(config, held);
+    Environment environment = runtime->environment();
+    environment.arena_later = arena_later;
+    TIERCEL_TRY_ASSIGN(auto core, detail::CacheCore::create(config, environment));
     try {
       runtime->start(core);
     } catch (...) {  // some of the directories' threads run already

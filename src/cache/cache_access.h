@@ -8,6 +8,8 @@
 namespace tiercel::detail {
 
 struct CacheAccess {
+  /// As Cache::open; `arena_later`: Environment::arena_later; `held` (-1: none) is duplicated: of SystemFileSystem.
+  [[nodiscard]] static Result<Cache> open(const Config& config, bool arena_later, int held = -1);
   [[nodiscard]] static const std::shared_ptr<CacheCore>& core(const Cache& cache) noexcept { return cache.core_; }
 };
 

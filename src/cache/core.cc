@@ -36,7 +36,7 @@ Result<std::uint64_t> resolve_capacity(const HostConfig& host) {
 
 /// Capacity is split evenly, in whole extents; the first directories get what is left over.
 DiskOptions disk_options(const Config& config, const Environment& environment, std::uint32_t index, const Arena& arena,
-                         const std::shared_ptr<Prefault>& prefault) {
+                         std::function<bool()> memory_ready) {
   const std::uint64_t directories = config.disk.directories.size();
   const std::uint64_t extents = config.disk.capacity / config.host.extent_bytes;
   const std::uint64_t mine = extents / directories + (index < extents % directories ? 1 : 0);
@@ -45,7 +45,7 @@ DiskOptions disk_options(const Config& config, const Environment& environment, s
   };
   // Without prefault pages are to come with their use, and registering would provide them all.
   std::vector<struct iovec> memory;
-  if (prefault) memory.push_back({.iov_base = arena.data(), .iov_len = arena.bytes()});
+  if (config.host.prefault) memory.push_back({.iov_base = arena.data(), .iov_len = arena.bytes()});
   return {.directory = config.disk.directories[index],
           .capacity = mine * config.host.extent_bytes,
           .extent_bytes = config.host.extent_bytes,
@@ -59,7 +59,7 @@ DiskOptions disk_options(const Config& config, const Environment& environment, s
           .direct = config.disk.direct,
           .memory = std::move(memory),
           .memory_piece_bytes = config.host.extent_bytes,
-          .memory_ready = [prefault] { return prefault->done(); }};
+          .memory_ready = std::move(memory_ready)};
 }
 
 }  // namespace
@@ -82,7 +82,12 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
     resolved.index.blocks =
         (resolved.host.capacity + resolved.disk.capacity) / resolved.host.min_slot_bytes + config.limits.namespaces;
   }
-  TIERCEL_TRY_ASSIGN(auto arena, Arena::create(resolved.host));
+  std::shared_ptr<Arena> arena;
+  if (environment.arena_later) {
+    TIERCEL_TRY_ASSIGN(arena, Arena::reserve(resolved.host));
+  } else {
+    TIERCEL_TRY_ASSIGN(arena, Arena::create(resolved.host));
+  }
   TIERCEL_TRY_ASSIGN(BlockTable table, BlockTable::create({.capacity = resolved.index.blocks,
                                                            .seed = environment.seed,
                                                            .huge_pages = resolved.host.huge_pages == HugePages::kOff
@@ -94,12 +99,13 @@ Result<std::shared_ptr<CacheCore>> CacheCore::create(const Config& config, const
                                       resolved.disk.capacity - resolved.disk.capacity % resolved.host.extent_bytes},
                        .tenants = resolved.tenants});
   auto pages = table.mappings();  // first: stores touch them under the writer's lock
-  pages.push_back(arena->shared_mapping());
+  if (!environment.arena_later) pages.push_back(arena->shared_mapping());
   HostStore store({.table = std::move(table),
                    .slots = {.extents = static_cast<std::uint32_t>(resolved.host.capacity / resolved.host.extent_bytes),
                              .extent_bytes = resolved.host.extent_bytes,
                              .min_slot_bytes = resolved.host.min_slot_bytes,
-                             .tenants = tenants.numbers()},
+                             .tenants = tenants.numbers(),
+                             .withheld = environment.arena_later},
                    .policy = std::make_unique<LruPolicy>(resolved.index.blocks),
                    .max_namespaces = resolved.limits.namespaces,
                    .max_pinned_bytes = resolved.host.capacity * resolved.limits.pinned_percent / 100,
@@ -126,6 +132,7 @@ CacheCore::CacheCore(Parts parts)
       environment_(parts.environment),
       arena_(std::move(parts.arena)),
       prefault_(std::move(parts.prefault)),
+      arena_filled_(!environment_.arena_later),
       namespace_names_(config_.limits.namespaces),
       limits_{.sessions = config_.limits.sessions,
               .pinned_percent = config_.limits.pinned_percent,
@@ -144,12 +151,12 @@ CacheCore::CacheCore(Parts parts)
   store_.attach(&disk_store_, &demotions_);
   admission_ = make_admission(admitting_);
   for (std::uint32_t index = 0; index < config_.disk.directories.size(); ++index) {
-    disks_.push_back(std::make_unique<DiskDirectory>(
-        DiskDirectory::Parts{.core = *this,
-                             .index = index,
-                             .options = disk_options(config_, environment_, index, *arena_, prefault_),
-                             .files = *environment_.files,
-                             .clock = environment_.clock}));
+    disks_.push_back(std::make_unique<DiskDirectory>(DiskDirectory::Parts{
+        .core = *this,
+        .index = index,
+        .options = disk_options(config_, environment_, index, *arena_, [this] { return arena_provided(); }),
+        .files = *environment_.files,
+        .clock = environment_.clock}));
   }
 }
 
@@ -212,6 +219,7 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
     if (const auto session = weak.lock()) session->close();
   }
   if (prefault_) prefault_->stop();
+  if (arena_filled_.load(std::memory_order_acquire) && arena_prefault_) arena_prefault_->stop();
   const auto deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count()));
   const std::uint64_t end_ns = deadline_after(clock().now_ns(), deadline_ns);
   close_disks(end_ns, deadline_ns);
@@ -224,6 +232,58 @@ Status CacheCore::close(std::chrono::nanoseconds deadline) {
     std::this_thread::yield();
   }
   return drained ? Status() : still_running();
+}
+
+// ---- an arena whose memory comes later
+
+/// Every page of the arena and the index is there.
+bool CacheCore::arena_provided() const noexcept {
+  return arena_filled_.load(std::memory_order_acquire) && (!prefault_ || prefault_->done()) &&
+         (!arena_prefault_ || arena_prefault_->done());
+}
+
+Status CacheCore::fill_arena(int memfd) {
+  TIERCEL_CHECK(environment_.arena_later && !arena_filled_.load(std::memory_order_acquire), "an arena is filled once");
+  TIERCEL_TRY(memfd < 0 ? arena_->fill(config_.host) : arena_->adopt(memfd, config_.host));
+  const Gate::Pass user = users_.enter();  // of the executor
+  if (config_.host.prefault && user) {
+    arena_prefault_ = std::make_shared<Prefault>(
+        Prefault::Options{.mappings = {arena_->shared_mapping()}, .piece_bytes = config_.host.extent_bytes});
+  }
+  arena_filled_.store(true, std::memory_order_release);
+  if (arena_prefault_) arena_prefault_->start(environment_.executor);
+  return {};
+}
+
+Status CacheCore::claim(const SlotClaim& claim) {
+  const auto broken = [&] {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("there is no slot {} of {} bytes", claim.slot, claim.slot_bytes));
+  };
+  const HostConfig& host = config_.host;
+  const bool sound = claim.slot < slot_ids() && claim.pins > 0 && claim.slot_bytes >= host.min_slot_bytes &&
+                     claim.slot_bytes <= host.extent_bytes / 4 && claim.slot_bytes % 4096 == 0;
+  if (!sound) return broken();
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      if (!store_.slots().withheld()) return broken();
+      const SlotTable::Claim result = store_.claim(claim.slot, claim.slot_bytes, claim.pins);
+      if (result == SlotTable::Claim::kConflict) return broken();
+      if (result == SlotTable::Claim::kClaimed) break;
+    }
+    std::this_thread::yield();  // whoever ended the last pin is about to take the lock
+  }
+  copy_pins_.fetch_add(claim.pins);
+  return {};
+}
+
+void CacheCore::offer_arena() {
+  static constexpr std::uint32_t kSlotsPerSlice = 4096;
+  for (bool done = false; !done;) {
+    MutexLock lock(mutex_);
+    done = store_.offer(kSlotsPerSlice);
+  }
 }
 
 // ---- copy pins

@@ -150,6 +150,23 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// not call the core, and is not called any more when this returns.
   void set_progress_listener(std::function<void()> listener);
   [[nodiscard]] const Arena& arena() const noexcept { return *arena_; }
+
+  // Of a core that was made with Environment::arena_later. Until offer_arena() there is no room: reserves and loads of
+  // what is on disk say kBusy. fill_arena and offer_arena are one thread's.
+  /// Its memory: the memfd of an arena that others still map, whose descriptor is taken over, or (-1) new memory. The
+  /// error of a memfd that is not this arena's leaves things as they were.
+  Status fill_arena(int memfd);
+  /// A slot that somebody may still read or write: `pins` copy pins more, which the caller releases one by one.
+  /// kInvalidArgument: there can be no such slot beside what was claimed before.
+  struct SlotClaim {
+    SlotId slot = kNoSlot;
+    std::uint64_t slot_bytes = 0;
+    std::uint32_t pins = 0;
+  };
+  Status claim(const SlotClaim& claim);
+  /// From here on slots are handed out.
+  void offer_arena();
+
   /// The slot whose first byte this is; somebody must have a copy pin on it.
   [[nodiscard]] SlotId slot_at(const std::byte* data) const noexcept;
   /// How many slots there can be: their ids lie below it.
@@ -191,6 +208,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
 
  private:
   class Delete;
+  [[nodiscard]] bool arena_provided() const noexcept;
   [[nodiscard]] std::size_t count_reachable(std::span<const BlockHash> hashes, std::span<const TierSet> tiers);
   void note_reach() TIERCEL_REQUIRES(mutex_);
   [[nodiscard]] BlockId disk_copy_of(const BlockHash& hash) const TIERCEL_REQUIRES(mutex_);
@@ -292,6 +310,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   const Environment environment_;
   const std::shared_ptr<Arena> arena_;
   const std::shared_ptr<Prefault> prefault_;
+  std::shared_ptr<Prefault> arena_prefault_;  // of an arena that came later; written before arena_filled_ is
+  std::atomic<bool> arena_filled_;            // fill_arena (release) pairs with who asks for its pages (acquire)
   Counters counters_;
   Modes modes_;
   NamespaceNames namespace_names_;

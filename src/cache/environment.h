@@ -25,6 +25,9 @@ struct Environment {
   /// Blocks that wait, after indexing, for a directory that is not there (22 to 25 bytes each); more are dropped. 0:
   /// index.blocks. Tests take few.
   std::size_t most_waiting_blocks = 0;
+  /// The arena's memory comes after creation (CacheCore::fill_arena), and its slots are handed out later still
+  /// (offer_arena).
+  bool arena_later = false;
 };
 
 }  // namespace tiercel::detail

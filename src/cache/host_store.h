@@ -103,6 +103,14 @@ class HostStore {
   void raise_generation(std::uint64_t floor) noexcept { generation_ = std::max(generation_, floor); }
   [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
 
+  // An arena that others may still write into (SlotTable::Options::withheld): there is no room until it is offered.
+  [[nodiscard]] SlotTable::Claim claim(SlotId slot, std::uint64_t slot_bytes, std::uint32_t pins) {
+    add_slot_size(slot_bytes);
+    return slots_.claim(slot, slot_bytes, pins);
+  }
+  /// True: all of it is offered.
+  bool offer(std::uint32_t budget) { return slots_.offer(budget); }
+
   /// Makes a slot size known: afterwards, no call for it allocates, but for a tenant that is new to it (prepare).
   void add_slot_size(std::uint64_t slot_bytes);
   /// Makes a tenant known to a slot size.

@@ -35,7 +35,7 @@ Status sync_directory(const std::string& directory) {
 
 }  // namespace
 
-SystemFileSystem::SystemFileSystem(IoEngine engine) {
+SystemFileSystem::SystemFileSystem(IoEngine engine, FileDescriptor held) : held_(std::move(held)) {
   constexpr std::uint32_t kTrialDepth = 1;
   if (engine == IoEngine::kThreads) {
     reason_ = "configured";
@@ -54,7 +54,7 @@ Result<std::unique_ptr<IoBackend>> SystemFileSystem::open(const std::string& pat
   TIERCEL_TRY_ASSIGN(SystemFile file, SystemFile::open(path, options));
   if (uring_) {
     Result<UringPointer> ring = make_uring(options.depth);
-    if (ring) return std::make_unique<UringBackend>(std::move(file), std::move(*ring), options.depth);
+    if (ring) return std::make_unique<UringBackend>(std::move(file), std::move(*ring), options.depth, held_.get());
     log_line(LogLevel::kWarn, "io_uring_failed", fmt::format("{}: IO by threads: {}", path, ring.error().message));
   }
   return std::make_unique<ThreadBackend>(std::move(file), options.depth);

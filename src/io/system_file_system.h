@@ -4,6 +4,7 @@
 // why. Safe from any thread. A lock is flock on the named file, with the holder's process id as its content.
 #pragma once
 
+#include "io/file_descriptor.h"
 #include "io/file_system.h"
 
 #include <string>
@@ -17,7 +18,10 @@ enum class IoEngine : std::uint8_t {
 
 class SystemFileSystem final : public FileSystem {
  public:
-  explicit SystemFileSystem(IoEngine engine = IoEngine::kAuto);
+  /// `held`: a descriptor that every ring keeps open until all that was given to it has ended, also where the process
+  /// was killed before; so a lock on it tells whoever comes next that nothing is in flight any more. (Threads do not
+  /// end before their operations, and the process' descriptors not before its threads.)
+  explicit SystemFileSystem(IoEngine engine = IoEngine::kAuto, FileDescriptor held = {});
 
   /// "io_uring" or "threads".
   [[nodiscard]] const char* engine() const noexcept { return uring_ ? "io_uring" : "threads"; }
@@ -34,6 +38,7 @@ class SystemFileSystem final : public FileSystem {
  private:
   bool uring_ = false;
   std::string reason_;
+  const FileDescriptor held_;
 };
 
 }  // namespace tiercel

@@ -5,9 +5,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -88,6 +91,28 @@ TEST_F(SystemFileTest, TheLockFileHoldsTheProcessIdAndIsEmptyAfterwards) {
   EXPECT_EQ(pid, getpid());
   held->reset();
   EXPECT_EQ(std::filesystem::file_size(place_.path("lock")), 0U);
+}
+
+TEST_F(SystemFileTest, ARingKeepsALockUntilNothingOfItIsLeft) {
+  const std::string name = place_.path("held");
+  const auto is_locked = [&] {
+    const FileDescriptor other(::open(name.c_str(), O_RDWR | O_CLOEXEC));
+    return ::flock(other.get(), LOCK_EX | LOCK_NB) != 0;
+  };
+  FileDescriptor lock(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(::flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  std::unique_ptr<IoBackend> file;
+  {
+    SystemFileSystem files(IoEngine::kAuto, std::move(lock));
+    if (!files.reason().empty()) GTEST_SKIP() << "this machine has no io_uring";
+    auto opened = files.open(place_.path("data"), {.create = true, .depth = 4});
+    ASSERT_TRUE(opened) << opened.error().message;
+    file = std::move(*opened);
+  }
+  EXPECT_TRUE(is_locked()) << "as after the process was killed: the ring alone has it";
+  file.reset();
+  for (int look = 0; look < 1000 && is_locked(); ++look) (void)::poll(nullptr, 0, 10);
+  EXPECT_FALSE(is_locked());
 }
 
 TEST_F(SystemFileTest, WhatIsNoRegularFileIsRefusedWithoutWaitingForIt) {

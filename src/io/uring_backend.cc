@@ -1,6 +1,7 @@
 #include "io/uring_backend.h"
 
 #include "base/check.h"
+#include "base/log.h"
 #include "io/completion_queue.h"
 
 #include <fmt/format.h>
@@ -103,11 +104,15 @@ Result<UringPointer> make_uring(std::uint32_t depth) {
   return ring;
 }
 
-UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth)
+UringBackend::UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth, int held)
     : file_(std::move(file)), depth_(depth), wake_fd_(eventfd(0, EFD_CLOEXEC)), ring_(std::move(ring)) {
   TIERCEL_CHECK(wake_fd_, "no descriptor is left for an eventfd");
-  const int fd = file_.fd();
-  file_registered_ = io_uring_register_files(&ring_->ring, &fd, 1) == 0;
+  const int files[] = {file_.fd(), held};
+  file_registered_ = io_uring_register_files(&ring_->ring, files, held < 0 ? 1 : 2) == 0;
+  if (!file_registered_ && held >= 0) {
+    log_line(LogLevel::kWarn, "io_uring_held",
+             file_.path() + ": after a kill nobody will see when the last operation has ended");
+  }
   arm_wake();
 }
 
@@ -115,6 +120,7 @@ UringBackend::~UringBackend() {
   TIERCEL_CHECK(in_flight_ == 0, "a ring is destroyed while operations are in flight");
   // The end of the ring would do it too, but later: the pages count against the limit until then.
   if (has_table_) (void)io_uring_unregister_buffers(&ring_->ring);
+  if (file_registered_) (void)io_uring_unregister_files(&ring_->ring);  // as do locks on them
 }
 
 bool UringBackend::start(const IoOperation& operation) {

@@ -32,8 +32,8 @@ class UringBackend final : public IoBackend {
  public:
   static constexpr std::size_t kMostRegions = 2048;
 
-  /// `ring` was made for `depth`.
-  UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth);
+  /// `ring` was made for `depth`. `held` (-1: none): a descriptor that the ring keeps open too; see SystemFileSystem.
+  UringBackend(SystemFile file, UringPointer ring, std::uint32_t depth, int held = -1);
   UringBackend(const UringBackend&) = delete;
   UringBackend& operator=(const UringBackend&) = delete;
   ~UringBackend() override;

@@ -22,22 +22,40 @@ void spread_over_numa_nodes(const Mapping& mapping) {
   }
 }
 
-}  // namespace
+Mapping::Options options_of(const HostConfig& host) {
+  return {.bytes = host.capacity, .huge_pages = host.huge_pages, .kind = host.arena, .name = "host.capacity"};
+}
 
-Result<std::shared_ptr<Arena>> Arena::create(const HostConfig& host) {
-  TIERCEL_TRY_ASSIGN(
-      auto mapping,
-      Mapping::share(
-          {.bytes = host.capacity, .huge_pages = host.huge_pages, .kind = host.arena, .name = "host.capacity"}));
+void finish(const Mapping& mapping, const HostConfig& host) {
   if (numa_available() >= 0) numa_set_strict(0);
-  spread_over_numa_nodes(*mapping);
-  if (mapping->page_kind() == PageKind::kOrdinary && host.huge_pages == HugePages::kAuto) {
+  spread_over_numa_nodes(mapping);
+  if (mapping.page_kind() == PageKind::kOrdinary && host.huge_pages == HugePages::kAuto) {
     log_line(LogLevel::kInfo, "huge_pages",
              fmt::format("host arena of {} on ordinary 4 KiB pages: the system gives no huge ones "
                          "(sysctl vm.nr_hugepages={} reserves them)",
                          fmt::format("{} MiB", host.capacity >> 20U), host.capacity / kHugePageBytes));
   }
-  return std::make_shared<Arena>(std::move(mapping));
 }
+
+}  // namespace
+
+Result<std::shared_ptr<Arena>> Arena::create(const HostConfig& host) {
+  TIERCEL_TRY_ASSIGN(Mapping mapping, Mapping::create(options_of(host)));
+  finish(mapping, host);
+  return std::make_shared<Arena>(std::make_shared<Mapping>(std::move(mapping)));
+}
+
+Result<std::shared_ptr<Arena>> Arena::reserve(const HostConfig& host) {
+  TIERCEL_TRY_ASSIGN(Mapping mapping, Mapping::reserve(host.capacity));
+  return std::make_shared<Arena>(std::make_shared<Mapping>(std::move(mapping)));
+}
+
+Status Arena::fill(const HostConfig& host) {
+  TIERCEL_TRY(own_->fill(options_of(host)));
+  finish(*own_, host);
+  return {};
+}
+
+Status Arena::adopt(int fd, const HostConfig& host) { return own_->fill_with(fd, host.huge_pages); }
 
 }  // namespace tiercel

@@ -22,7 +22,15 @@ class Arena {
   /// `host.capacity` must be set (the caller has resolved 0) and a multiple of host.extent_bytes.
   [[nodiscard]] static Result<std::shared_ptr<Arena>> create(const HostConfig& host);
 
-  explicit Arena(std::shared_ptr<const Mapping> mapping) : mapping_(std::move(mapping)) {}
+  /// The same place without memory, until fill() or adopt(); both are one thread's, once, before anybody touches it.
+  [[nodiscard]] static Result<std::shared_ptr<Arena>> reserve(const HostConfig& host);
+  /// Memory of its own, as create() makes it.
+  Status fill(const HostConfig& host);
+  /// The memfd of an arena that others still map, of the same size, sealed; takes over the descriptor. An error leaves
+  /// the arena as it was.
+  Status adopt(int fd, const HostConfig& host);
+
+  explicit Arena(std::shared_ptr<Mapping> mapping) : own_(std::move(mapping)), mapping_(own_) {}
 
   [[nodiscard]] std::byte* data() const noexcept { return mapping_->data(); }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return mapping_->bytes(); }
@@ -31,7 +39,8 @@ class Arena {
   [[nodiscard]] const std::shared_ptr<const Mapping>& shared_mapping() const noexcept { return mapping_; }
 
  private:
-  std::shared_ptr<const Mapping> mapping_;
+  const std::shared_ptr<Mapping> own_;
+  const std::shared_ptr<const Mapping> mapping_;
 };
 
 }  // namespace tiercel

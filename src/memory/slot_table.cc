@@ -14,7 +14,11 @@ SlotTable::SlotTable(const Options& options)
   static_assert(sizeof(Meta) == 16);
   TIERCEL_CHECK(std::uint64_t{options.extents} * slots_per_extent_max_ < kNoSlot, "slot ids fit 32 bits");
   free_.reserve(options.extents);
-  for (ExtentId extent = options.extents; extent > 0; --extent) free_.push_back(extent - 1);
+  if (options.withheld) {
+    withheld_extents_ = options.extents;
+    for (Extent& extent : extents_) extent.withheld = true;
+  }
+  for (ExtentId extent = options.extents; extent > withheld_extents_; --extent) free_.push_back(extent - 1);
   unclaimed_.reserve(options.extents);  // adding one does not allocate
   classes_.reserve(16);
 }
@@ -40,6 +44,54 @@ void SlotTable::restore(std::span<const std::uint64_t> slot_bytes) {
       meta.owner = UINT32_MAX;
     }
   }
+}
+
+SlotTable::Claim SlotTable::claim(SlotId slot, std::uint64_t slot_bytes, std::uint32_t pins) {
+  TIERCEL_CHECK(slot < slot_ids() && pins > 0 && slot_bytes >= options_.min_slot_bytes, "a claim is of a slot");
+  Extent& extent = extents_[extent_of(slot)];
+  const std::uint64_t slots = options_.extent_bytes / slot_bytes;
+  if (!extent.withheld || slot - slot_at(extent_of(slot), 0) >= slots) return Claim::kConflict;
+  if (extent.slot_bytes != 0 && extent.slot_bytes != slot_bytes) return Claim::kConflict;
+  Meta& meta = meta_[slot];
+  if (meta.state == State::kQuarantined) {
+    std::uint32_t seen = meta.pins.load(std::memory_order_acquire);
+    do {
+      if (seen == kQuarantined) return Claim::kAgain;
+    } while (!meta.pins.compare_exchange_weak(seen, seen + pins, std::memory_order_acq_rel));
+    return Claim::kClaimed;
+  }
+  add_size(slot_bytes);
+  extent.slot_bytes = slot_bytes;
+  extent.slots = extent.untouched = static_cast<std::uint32_t>(slots);
+  ++extent.used;
+  used_bytes_ += slot_bytes;
+  ++quarantined_slots_;
+  quarantined_bytes_ += slot_bytes;
+  meta.state = State::kQuarantined;
+  meta.owner = UINT32_MAX;
+  meta.pins.store(kQuarantined | pins, std::memory_order_release);
+  return Claim::kClaimed;
+}
+
+bool SlotTable::offer(std::uint32_t budget) {
+  for (std::uint32_t looked = 0; withheld_extents_ > 0 && looked < budget; ++looked) {
+    const ExtentId id = --withheld_extents_;
+    Extent& extent = extents_[id];
+    extent.withheld = false;
+    if (extent.used == 0) {
+      free_.push_back(id);
+      continue;
+    }
+    for (std::uint32_t i = extent.slots; i > 0; --i) {
+      Meta& meta = meta_[slot_at(id, i - 1)];
+      if (meta.state != State::kFree) continue;
+      meta.owner = extent.first_free;
+      extent.first_free = slot_at(id, i - 1);
+    }
+    if (has_room(extent)) list(id);
+    looked += extent.slots;
+  }
+  return withheld_extents_ == 0;
 }
 
 SlotTable::Class& SlotTable::class_of(std::uint64_t slot_bytes) {
@@ -146,11 +198,15 @@ void SlotTable::free_slot(SlotId slot) {
   Meta& meta = meta_[slot];
   meta.pins.store(0, std::memory_order_release);
   meta.state = State::kFree;
-  meta.owner = extent.first_free;
-  extent.first_free = slot;
   used_bytes_ -= extent.slot_bytes;
   charged_bytes_[meta.tenant] -= extent.slot_bytes;
   --extent.used;
+  if (extent.withheld) {
+    if (extent.used == 0) extent = Extent{.withheld = true};
+    return;
+  }
+  meta.owner = extent.first_free;
+  extent.first_free = slot;
   if (extent.draining) return;
   if (extent.used > 0) {
     list(id);
@@ -207,6 +263,16 @@ void SlotTable::check_consistency() const {
       const Meta& meta = meta_[slot_at(id, i)];
       TIERCEL_CHECK(meta.state == State::kFree && meta.pins.load(std::memory_order_acquire) == 0,
                     "a slot that was never taken is unused");
+    }
+    if (extent.withheld) {
+      TIERCEL_CHECK(id < withheld_extents_ && !extent.listed && extent.first_free == kNoSlot,
+                    "nothing of it is listed");
+      std::uint32_t claimed = 0;
+      for (std::uint32_t i = 0; i < extent.slots; ++i) claimed += is_quarantined(slot_at(id, i)) ? 1U : 0U;
+      TIERCEL_CHECK(claimed == extent.used && (claimed > 0) == (extent.slot_bytes != 0), "what is claimed is counted");
+      used_bytes += claimed * extent.slot_bytes;
+      quarantined += claimed;
+      continue;
     }
     TIERCEL_CHECK(extent.unclaimed == (std::ranges::count(unclaimed_, id) == 1), "unclaimed extents are listed once");
     if (extent.slot_bytes == 0) {

@@ -7,6 +7,9 @@
 // collected under the lock. 16 bytes a possible slot.
 // Every used slot is charged to one tenant until it is free again, quarantine included: the charges sum up to
 // used_bytes().
+//
+// Withheld: the table of an arena that others may still write into. It hands out nothing; claim() keeps what they name
+// out of use beyond that time, and offer() ends it, extent by extent.
 #pragma once
 
 #include "base/check.h"
@@ -33,12 +36,25 @@ class SlotTable {
     std::uint64_t extent_bytes = 0;
     std::uint64_t min_slot_bytes = 0;
     std::uint32_t tenants = kFirstTenant;  ///< their numbers lie below it
+    bool withheld = false;
   };
   explicit SlotTable(const Options& options);
 
   /// Of a table that is still new: extents that are cut already, for slots of so many bytes each (0: free). All their
   /// slots count as used, by nobody (owner UINT32_MAX, kNoTenant), until set_owner or give_back. Allocates.
   void restore(std::span<const std::uint64_t> slot_bytes);
+
+  enum class Claim : std::uint8_t {
+    kClaimed,
+    kConflict,  ///< no such slot, its extent is claimed with slots of another size, or is handed out
+    kAgain,     ///< its last pin has just ended, and nobody has collected it yet
+  };
+  /// Of a slot in a withheld extent: `pins` copy pins more. It waits in quarantine until they have ended. Allocates as
+  /// add_size.
+  [[nodiscard]] Claim claim(SlotId slot, std::uint64_t slot_bytes, std::uint32_t pins);
+  /// Ends the withholding of extents, with a look at about `budget` slots. True: none is left.
+  bool offer(std::uint32_t budget);
+  [[nodiscard]] bool withheld() const noexcept { return withheld_extents_ > 0; }
 
   /// Makes a size known. Besides restore the only call that may allocate, and then only for a new size; allocate does
   /// it where it was not done.
@@ -143,6 +159,7 @@ class SlotTable {
     bool draining = false;
     bool listed = false;
     bool unclaimed = false;  // handed over, and no slot of it taken yet
+    bool withheld = false;   // its free slots are on no list; without used ones it is not cut
   };
 
   /// Extents of one slot size that have room, as a list.
@@ -175,6 +192,7 @@ class SlotTable {
   std::vector<std::uint64_t> charged_bytes_;  // by tenant
   std::uint64_t quarantined_slots_ = 0;
   std::uint64_t quarantined_bytes_ = 0;
+  std::uint32_t withheld_extents_ = 0;  // those from 0 on: offer() takes the last one
 };
 
 }  // namespace tiercel

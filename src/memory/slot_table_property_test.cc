@@ -26,8 +26,23 @@ struct ModelSlot {
 
 class World {
  public:
-  World(std::uint64_t seed, std::uint32_t extents)
-      : random_(seed), extents_(extents), table_({extents, kExtentBytes, kMinSlotBytes, kTenants}) {}
+  World(std::uint64_t seed, std::uint32_t extents, bool withheld = false)
+      : random_(seed), extents_(extents), table_({extents, kExtentBytes, kMinSlotBytes, kTenants, withheld}) {}
+
+  /// Some claims, of which some end, before anything is handed out; then a part of the offer.
+  void withheld_step() {
+    RC_ASSERT(!table_.allocate(kMinSlotBytes * (1 + random_.below(16)), 0));
+    random_.below(2) == 0 ? claim() : unpin();
+    check();
+  }
+  void offer() {
+    while (!table_.offer(static_cast<std::uint32_t>(random_.below(20)))) {
+      unpin();
+      check();
+    }
+    RC_ASSERT(!table_.withheld());
+    check();
+  }
 
   void step() {
     switch (random_.below(9)) {
@@ -77,6 +92,20 @@ class World {
     return std::next(live_.begin(), static_cast<long>(random_.below(live_.size())))->first;
   }
 
+  void claim() {
+    const auto slot = static_cast<SlotId>(random_.below(table_.slot_ids()));
+    const std::uint64_t bytes = kMinSlotBytes * (1 + random_.below(16));
+    const auto pins = static_cast<std::uint32_t>(1 + random_.below(3));
+    const ExtentId extent = table_.extent_of(slot);
+    const std::uint64_t begin = extent * kExtentBytes + (slot - table_.slot_at(extent, 0)) * bytes;
+    bool fits = begin + bytes <= (extent + 1) * kExtentBytes;
+    for (const auto& [other, model] : live_) fits &= table_.extent_of(other) != extent || model.bytes == bytes;
+    RC_ASSERT(table_.claim(slot, bytes, pins) == (fits ? SlotTable::Claim::kClaimed : SlotTable::Claim::kConflict));
+    if (!fits) return;
+    RC_ASSERT(table_.offset(slot) == begin);
+    const std::uint32_t before = live_.contains(slot) ? live_[slot].pins : 0;
+    live_[slot] = {.begin = begin, .bytes = bytes, .pins = before + pins, .quarantined = true};
+  }
   void allocate() {
     const std::uint64_t bytes = kMinSlotBytes * (1 + random_.below(16));
     const auto tenant = static_cast<TenantNumber>(random_.below(kTenants));
@@ -169,6 +198,14 @@ class World {
 RC_GTEST_PROP(SlotTableProperty, equals_the_model, ()) {
   World world(*rc::gen::arbitrary<std::uint64_t>(), *rc::gen::inRange<std::uint32_t>(1, 6));
   for (int i = 0; i < 300; ++i) world.step();
+  world.finish();
+}
+
+RC_GTEST_PROP(SlotTableProperty, what_is_claimed_is_never_handed_out, ()) {
+  World world(*rc::gen::arbitrary<std::uint64_t>(), *rc::gen::inRange<std::uint32_t>(1, 6), true);
+  for (int i = 0; i < 60; ++i) world.withheld_step();
+  world.offer();
+  for (int i = 0; i < 200; ++i) world.step();
   world.finish();
 }
 

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace tiercel {
 namespace {
 
@@ -101,6 +104,41 @@ TEST(SlotTableDeathTest, a_slot_given_back_twice_is_a_broken_invariant) {
   (void)other;
   EXPECT_TRUE(table.give_back(slot));
   EXPECT_DEATH((void)table.give_back(slot), "only a used slot");
+}
+
+TEST(SlotTable, a_withheld_table_hands_out_nothing_and_then_all_but_what_is_claimed) {
+  SlotTable table({.extents = 2, .extent_bytes = 64 * kKiB, .min_slot_bytes = 4 * kKiB, .withheld = true});
+  EXPECT_FALSE(table.allocate(16 * kKiB, 1));
+  const SlotId held = table.slot_at(1, 2);
+  EXPECT_EQ(table.claim(held, 16 * kKiB, 2), SlotTable::Claim::kClaimed);
+  EXPECT_EQ(table.offset(held), 64 * kKiB + 32 * kKiB);
+  EXPECT_EQ(table.claim(table.slot_at(1, 0), 32 * kKiB, 1), SlotTable::Claim::kConflict) << "another size";
+  EXPECT_EQ(table.claim(table.slot_at(0, 4), 16 * kKiB, 1), SlotTable::Claim::kConflict) << "there is no fifth";
+  EXPECT_FALSE(table.allocate(16 * kKiB, 1));
+  table.check_consistency();
+  EXPECT_TRUE(table.offer(100));
+  std::vector<SlotId> taken;
+  while (const auto slot = table.allocate(16 * kKiB, 1)) taken.push_back(*slot);
+  EXPECT_EQ(taken.size(), 7U);
+  EXPECT_EQ(std::ranges::count(taken, held), 0);
+  EXPECT_FALSE(table.release(held));
+  EXPECT_TRUE(table.release(held));
+  table.collect(held);
+  EXPECT_EQ(table.allocate(16 * kKiB, 1), held);
+}
+
+TEST(SlotTable, a_claim_that_ends_before_the_offer_leaves_its_extent_uncut) {
+  SlotTable table({.extents = 2, .extent_bytes = 64 * kKiB, .min_slot_bytes = 4 * kKiB, .withheld = true});
+  const SlotId held = table.slot_at(0, 1);
+  EXPECT_EQ(table.claim(held, 16 * kKiB, 1), SlotTable::Claim::kClaimed);
+  EXPECT_TRUE(table.release(held));
+  EXPECT_EQ(table.claim(held, 16 * kKiB, 1), SlotTable::Claim::kAgain) << "until it is collected";
+  table.collect(held);
+  EXPECT_EQ(table.slot_bytes(0), 0U);
+  EXPECT_EQ(table.claim(table.slot_at(0, 0), 64 * kKiB, 1), SlotTable::Claim::kClaimed);
+  EXPECT_TRUE(table.offer(100));
+  EXPECT_EQ(table.free_extents(), 1U);
+  table.check_consistency();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/try.h"
+#include "cache/cache_access.h"
 #include "config/address.h"
 #include "config/setting_value.h"
 #include "config/tenants.h"
@@ -168,17 +169,22 @@ Result<ReloadReport> Service::Parts::reload() {
   return report;
 }
 
-Result<std::unique_ptr<Service>> Service::open(const Config& config, const MakeDoor& make_door,
-                                               const AdminOptions& admin) {
+Result<std::unique_ptr<Service>> Service::open(const Config& config, const Door& door, const AdminOptions& admin) {
   TIERCEL_TRY(validate(config));
   auto parts = std::make_unique<Parts>(config, admin);
   TIERCEL_TRY_ASSIGN(parts->admin_door, AdminDoor::bind({.socket = admin.socket,
                                                          .group = config.service.group,
                                                          .token_file = config.http.admin_token_file}));
   TIERCEL_TRY_ASSIGN(parts->front, Front::bind(config));
-  TIERCEL_TRY_ASSIGN(parts->cache, Cache::open(config));
-  if (make_door) {
-    TIERCEL_TRY_ASSIGN(parts->door, make_door(*parts->cache));
+  ArenaPlan plan;
+  if (door.take_place) {
+    TIERCEL_TRY_ASSIGN(plan, door.take_place());
+  }
+  Config planned = config;
+  if (planned.host.capacity == 0) planned.host.capacity = plan.capacity;
+  TIERCEL_TRY_ASSIGN(parts->cache, detail::CacheAccess::open(planned, plan.later, plan.place));
+  if (door.make) {
+    TIERCEL_TRY_ASSIGN(parts->door, door.make(*parts->cache));
   }
   warn_if_open("http.listen", config.http.listen);
   warn_if_open("metrics.listen", config.metrics.listen);
@@ -215,6 +221,7 @@ Result<std::string> Service::reload() {
 }
 
 std::optional<SocketFigures> Service::socket() const { return parts_->door ? parts_->door->figures() : std::nullopt; }
+ArenaReport Service::arena() const { return parts_->door ? parts_->door->arena() : ArenaReport(); }
 
 ServiceFacts Service::facts() const {
   const MutexLock lock(parts_->mutex);

@@ -1,9 +1,9 @@
 // Service: one cache for all engines of a machine, and what people see of it. `tiercel serve` is this and a signal.
 //
 // Owns the cache, the door for engines and the HTTP front. open() answers with all of it running, or with an Error and
-// nothing left: the addresses are taken first, so that a port that is in use costs no arena. close() ends in order: the
-// health turns to "closing", engines are let go, the cache ends, HTTP last. Safe from any thread, but for close(),
-// which is one caller's; the destructor closes what was not closed.
+// nothing left: addresses and the door's place are taken first, so that what is in use costs no arena. close() ends in
+// order: the health turns to "closing", engines are let go, the cache ends, HTTP last. Safe from any thread, but for
+// close(), which is one caller's; the destructor closes what was not closed.
 #pragma once
 
 #include "service/engine_door.h"
@@ -30,8 +30,8 @@ struct AdminOptions {
 
 class TIERCEL_API Service final : public ServiceView {
  public:
-  /// Errors name the key, the value and what would be valid. Without `make_door` no engine can come in from outside.
-  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const MakeDoor& make_door = {},
+  /// Errors name the key, the value and what would be valid. Without a door no engine can come in from outside.
+  [[nodiscard]] static Result<std::unique_ptr<Service>> open(const Config& config, const Door& door = {},
                                                              const AdminOptions& admin = {});
   ~Service() override;
 
@@ -46,6 +46,7 @@ class TIERCEL_API Service final : public ServiceView {
   [[nodiscard]] std::vector<EngineReport> engines() const override;
   [[nodiscard]] std::optional<SocketFigures> socket() const override;
   [[nodiscard]] std::vector<TenantReport> tenants() const override;
+  [[nodiscard]] ArenaReport arena() const override;
   [[nodiscard]] ServiceFacts facts() const override;
   [[nodiscard]] Mode mode() const override;
   [[nodiscard]] bool closing() const noexcept override;

@@ -62,6 +62,20 @@ struct ServiceFacts {
   std::vector<ConfigLine> config;
 };
 
+/// What stands between the arena and its use, after a restart (server/adoption.h).
+enum class ArenaStage : std::uint8_t { kServing = 0, kWithheld = 1, kAwaited = 2, kRefused = 3 };
+inline constexpr std::size_t kArenaStages = 4;
+
+/// "serving", "withheld", "awaited", "refused"
+[[nodiscard]] std::string_view arena_stage_name(ArenaStage stage) noexcept;
+
+struct ArenaReport {
+  ArenaStage stage = ArenaStage::kServing;
+  std::uint64_t epoch = 1;                ///< counts the runs that served this arena
+  std::vector<std::int64_t> waits_for{};  ///< processes of the earlier run; 0 where the number is not visible
+  std::string cause{};                    ///< why it is not adopted; empty: nothing is in the way
+};
+
 class ServiceView {
  public:
   virtual ~ServiceView() = default;
@@ -71,6 +85,7 @@ class ServiceView {
   /// Empty: nobody can come in from outside, or the door does not count.
   [[nodiscard]] virtual std::optional<SocketFigures> socket() const { return std::nullopt; }
   [[nodiscard]] virtual std::vector<TenantReport> tenants() const = 0;
+  [[nodiscard]] virtual ArenaReport arena() const { return {}; }
   [[nodiscard]] virtual ServiceFacts facts() const = 0;
   /// Of all engines.
   [[nodiscard]] virtual Mode mode() const = 0;

@@ -1,9 +1,13 @@
-// An engine without a model, for tests that kill it. Usage: service_engine SOCKET load|zombie|fill SEED.
+// An engine without a model, for tests that kill it. Usage: service_engine SOCKET load|zombie|holder|check|fill SEED.
 //
 // load: stores, loads, pins and drops blocks whose bytes follow from their names until its stdin ends. Exit status: 0;
 //   2: it read a wrong byte; 3: a call took longer than it may.
 // zombie: loads and reserves some blocks, says "holds", and goes on writing what it reserved and reading what it loaded
 //   until it is killed (2: what it loaded has changed). It does not connect again when it is cut off.
+// holder: as a zombie that connects again when it is cut off; a line on stdin makes it let go of all, and say
+// "released". check: for each line of stdin loads so many of the blocks that "fill" with this seed has stored first,
+// checks them,
+//   and prints how many were there.
 // fill: for each line of stdin stores a number of new blocks, loads each, and prints how many of them could be stored.
 #include "base/random.h"
 #include "tests/crash/crash_blocks.h"
@@ -117,8 +121,8 @@ int run_load(const std::string& socket, std::uint64_t seed) {
   return 0;
 }
 
-int run_zombie(const std::string& socket, std::uint64_t seed) {
-  Session session = open(socket, 60'000ms);
+int run_zombie(const std::string& socket, std::uint64_t seed, std::chrono::milliseconds reconnect) {
+  Session session = open(socket, reconnect);
   const BlockChain known = chain(session.space(), seed);
   {
     Reservation room = session.reserve(known, 0);
@@ -135,13 +139,42 @@ int run_zombie(const std::string& socket, std::uint64_t seed) {
   for (std::size_t i = 0; i < room.size(); ++i) places.push_back(room.writer(i).bytes());
   std::puts("holds");
   std::fflush(stdout);
-  for (std::uint64_t round = 0;; ++round) {
+  for (std::uint64_t round = 0; !stdin_ended(); ++round) {
     for (const auto place : places) std::memset(place.data(), static_cast<int>(round), place.size());
     const auto blocks = load.wait();
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       if (!is_whole(blocks[i].bytes(), known[i])) wrong("what the zombie had loaded");
     }
   }
+  load = {};
+  room = {};
+  std::string line;
+  std::getline(std::cin, line);
+  std::puts("released");
+  std::fflush(stdout);
+  while (std::getline(std::cin, line)) {
+  }
+  return 0;
+}
+
+int run_check(const std::string& socket, std::uint64_t seed) {
+  Session session = open(socket, 20ms);
+  for (std::string line; std::getline(std::cin, line);) {
+    const std::uint64_t chains = std::strtoull(line.c_str(), nullptr, 10);
+    std::uint64_t loaded = 0;
+    for (std::uint64_t i = 0; i < chains; ++i) {
+      const BlockChain ours = chain(session.space(), seed + i);
+      Load load = session.load(ours, ours.size(), 1s);
+      const auto blocks = load.wait();
+      for (std::size_t k = 0; k < blocks.size(); ++k) {
+        if (!is_whole(blocks[k].bytes(), ours[k])) wrong("what was stored before");
+      }
+      loaded += blocks.size();
+    }
+    std::printf("loaded=%llu\n", static_cast<unsigned long long>(loaded));
+    std::fflush(stdout);
+  }
+  return 0;
 }
 
 int run_fill(const std::string& socket, std::uint64_t seed) {
@@ -189,7 +222,9 @@ int main(int argc, char** argv) {
   const std::string mode = argv[2];
   const std::uint64_t seed = std::strtoull(argv[3], nullptr, 10);
   if (mode == "load") return tiercel::crash::run_load(argv[1], seed);
-  if (mode == "zombie") return tiercel::crash::run_zombie(argv[1], seed);
+  if (mode == "zombie") return tiercel::crash::run_zombie(argv[1], seed, std::chrono::seconds(60));
+  if (mode == "holder") return tiercel::crash::run_zombie(argv[1], seed, std::chrono::milliseconds(20));
+  if (mode == "check") return tiercel::crash::run_check(argv[1], seed);
   if (mode == "fill") return tiercel::crash::run_fill(argv[1], seed);
   return 64;
 }

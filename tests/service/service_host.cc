@@ -1,24 +1,46 @@
-// A node service on a small arena, for tests that kill it. Usage: service_host SOCKET. Prints "ready"; for each line on
-// stdin prints its figures, and where that is "cut", ends all connections first; ends with its stdin.
+// A node service on a small arena, for tests that kill it. Usage: service_host SOCKET [ARENA_MIB [FOLDER]]. Adopts the
+// arena of a run before it. Prints "ready"; for each line on stdin prints its figures, and where that is "cut", ends
+// all connections first; ends with its stdin. With a folder it keeps blocks on disk there.
+#include "cache/cache_access.h"
 #include "service/server/socket_server.h"
 #include "tests/crash/crash_blocks.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <string>
+#include <utility>
 
-int main(int argc, char** argv) {
-  using namespace tiercel;
-  if (argc != 2) return 64;
-  auto cache = Cache::open({.host = {.capacity = 8_MiB,
-                                     .arena = ArenaKind::kMemfd,
-                                     .prefault = false,
-                                     .extent_bytes = 2_MiB,
-                                     .min_slot_bytes = 16_KiB},
-                            .workers = {.threads = 2}});
-  if (!cache) return std::fprintf(stderr, "%s\n", cache.error().message.c_str()), 1;
-  auto server = service::SocketServer::start(*cache, {.path = argv[1], .threads = 2});
-  if (!server) return std::fprintf(stderr, "%s\n", server.error().message.c_str()), 1;
+namespace {
+
+using namespace tiercel;
+
+std::string waits_for(const service::ArenaReport& arena) {
+  std::string pids;
+  for (const std::int64_t pid : arena.waits_for) pids += (pids.empty() ? "" : ",") + std::to_string(pid);
+  return pids.empty() ? "nobody" : pids;
+}
+
+int run(int argc, char** argv) {
+  const std::uint64_t arena_mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 8;
+  Config config{.host = {.capacity = arena_mib << 20U,
+                         .arena = ArenaKind::kMemfd,
+                         .prefault = false,
+                         .extent_bytes = 2_MiB,
+                         .min_slot_bytes = 16_KiB},
+                .workers = {.threads = 2}};
+  if (argc > 3) {
+    config.disk.directories = {argv[3]};
+    config.disk.capacity = 64_MiB;
+  }
+  const auto complain = [](const Error& error) { return std::fprintf(stderr, "%s\n", error.message.c_str()), 1; };
+  const service::SocketOptions options{.path = argv[1], .threads = 2};
+  auto path = service::SocketServer::take_path(options, config.host);
+  if (!path) return complain(path.error());
+  auto cache = detail::CacheAccess::open(config, path->earlier.has_value(), path->lock.get());
+  if (!cache) return complain(cache.error());
+  auto server = service::SocketServer::start(*cache, options, std::move(*path));
+  if (!server) return complain(server.error());
   std::puts("ready");
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
@@ -27,17 +49,25 @@ int main(int argc, char** argv) {
     }
     const Stats stats = cache->stats();
     const service::SocketStats socket = (*server)->stats();
+    const service::ArenaReport arena = (*server)->arena();
     std::printf(
-        "copy_pins=%llu quarantined=%llu logical_pins=%llu sessions=%llu departed=%llu blocks=%llu errors=%llu\n",
+        "copy_pins=%llu quarantined=%llu logical_pins=%llu sessions=%llu departed=%llu blocks=%llu errors=%llu "
+        "disk=%llu arena=%s epoch=%llu waits=%s \n",
         static_cast<unsigned long long>(stats.copy_pins),
         static_cast<unsigned long long>(stats.tiers[0].quarantined_slots),
         static_cast<unsigned long long>(stats.logical_pins), static_cast<unsigned long long>(stats.sessions),
         static_cast<unsigned long long>(socket.departed_members),
-        static_cast<unsigned long long>(stats.tiers[0].blocks),
-        static_cast<unsigned long long>(socket.protocol_errors));
+        static_cast<unsigned long long>(stats.tiers[0].blocks), static_cast<unsigned long long>(socket.protocol_errors),
+        static_cast<unsigned long long>(stats.tiers[1].blocks),
+        std::string(service::arena_stage_name(arena.stage)).c_str(), static_cast<unsigned long long>(arena.epoch),
+        waits_for(arena).c_str());
     std::fflush(stdout);
   }
   (*server)->stop();
   (void)cache->close(std::chrono::seconds(0));
   return 0;
 }
+
+}  // namespace
+
+int main(int argc, char** argv) { return argc < 2 || argc > 4 ? 64 : run(argc, argv); }

@@ -2,78 +2,26 @@
 // nothing is left held; and a process whose connection is cut keeps the slots that it may still write until it is gone.
 // Usage: service_kill_test --host PROGRAM --engine PROGRAM [--kills N] [--host-kills N] [--seed N].
 #include "base/random.h"
-#include "tests/service/child.h"
+#include "tests/service/arena_memory.h"
+#include "tests/service/service_programs.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <vector>
 
 namespace tiercel {
 namespace {
 
-using namespace std::chrono_literals;
+class ServiceKill : public ServicePrograms {};
 
-struct Arguments {
-  std::string host;
-  std::string engine;
-  std::uint64_t kills = 60;
-  std::uint64_t host_kills = 3;
-  std::uint64_t seed = 1;
-};
-Arguments arguments;  // set by main before any test runs
-
-class ServiceKill : public ::testing::Test {
- protected:
-  ServiceKill() {
-    std::string name = (std::filesystem::temp_directory_path() / "tiercel-service-XXXXXX").string();
-    EXPECT_NE(::mkdtemp(name.data()), nullptr);
-    directory_ = name;
-    socket_ = name + "/s";
-  }
-  ~ServiceKill() override {
-    host_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  void start_host() {
-    host_ = std::make_unique<Child>(std::vector<std::string>{arguments.host, socket_});
-    ASSERT_EQ(host_->line(), "ready");
-  }
-  std::unique_ptr<Child> engine(const std::string& mode, std::uint64_t seed) {
-    return std::make_unique<Child>(std::vector<std::string>{arguments.engine, socket_, mode, std::to_string(seed)});
-  }
-  std::string figures(const std::string& command = "?\n") {
-    host_->say(command);
-    return host_->line();
-  }
-  /// Waits until the figures begin so.
-  ::testing::AssertionResult comes(const std::string& beginning) {
-    std::string last;
-    for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end;) {
-      last = figures();
-      if (last.starts_with(beginning)) return ::testing::AssertionSuccess();
-      std::this_thread::sleep_for(10ms);
-    }
-    return ::testing::AssertionFailure() << last;
-  }
-
-  std::string directory_;
-  std::string socket_;
-  std::unique_ptr<Child> host_;
-};
-
-constexpr const char* kNothingHeld = "copy_pins=0 quarantined=0 logical_pins=0 sessions=0 departed=0 ";
+constexpr std::uint64_t kArenaBytes = std::uint64_t{8} << 20U;  // of service_host
 
 TEST_F(ServiceKill, nobody_reads_a_wrong_byte_and_nothing_is_left) {
   ASSERT_NO_FATAL_FAILURE(start_host());
@@ -81,6 +29,13 @@ TEST_F(ServiceKill, nobody_reads_a_wrong_byte_and_nothing_is_left) {
   std::vector<std::unique_ptr<Child>> engines;
   std::uint64_t started = 0;
   for (; started < 8; ++started) engines.push_back(engine("load", arguments.seed * 1'000 + started));
+  ArenaWatch watch;
+  const auto watch_all = [&] {
+    std::vector<pid_t> all{host_->pid()};
+    for (const auto& one : engines) all.push_back(one->pid());
+    watch.set(std::move(all));
+  };
+  watch_all();
   const std::uint64_t host_every =
       arguments.host_kills == 0 ? UINT64_MAX : arguments.kills / (arguments.host_kills + 1);
   for (std::uint64_t kill = 1; kill <= arguments.kills; ++kill) {
@@ -95,6 +50,7 @@ TEST_F(ServiceKill, nobody_reads_a_wrong_byte_and_nothing_is_left) {
       ASSERT_NO_FATAL_FAILURE(start_host());
     }
     ASSERT_FALSE(host_->ended());
+    watch_all();
   }
   std::uint64_t visits = 0;
   for (const auto& one : engines) one->end_input();
@@ -104,6 +60,11 @@ TEST_F(ServiceKill, nobody_reads_a_wrong_byte_and_nothing_is_left) {
     visits += std::strtoull(said.c_str() + std::strlen("visits="), nullptr, 10);
   }
   EXPECT_GT(visits, 100U);  // the run was about something
+  const ArenaMemory most = watch.stop();
+  EXPECT_GT(watch.looks(), 100U);
+  EXPECT_GT(most.bytes, kArenaBytes / 2) << "the arena was in use";
+  EXPECT_LE(most.bytes, kArenaBytes + kArenaBytes / 20);
+  EXPECT_EQ(most.arenas, 1U);
   EXPECT_TRUE(comes(kNothingHeld));
   EXPECT_NE(figures().find("errors=0"), std::string::npos) << figures();
   host_->end_input();
@@ -152,15 +113,4 @@ TEST_F(ServiceKill, a_zombie_keeps_its_slots_until_it_is_gone) {
 }  // namespace
 }  // namespace tiercel
 
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view flag = argv[i];
-    if (flag == "--host") tiercel::arguments.host = argv[i + 1];
-    if (flag == "--engine") tiercel::arguments.engine = argv[i + 1];
-    if (flag == "--kills") tiercel::arguments.kills = std::strtoull(argv[i + 1], nullptr, 10);
-    if (flag == "--host-kills") tiercel::arguments.host_kills = std::strtoull(argv[i + 1], nullptr, 10);
-    if (flag == "--seed") tiercel::arguments.seed = std::strtoull(argv[i + 1], nullptr, 10);
-  }
-  return RUN_ALL_TESTS();
-}
+int main(int argc, char** argv) { return tiercel::run_service_tests(argc, argv); }

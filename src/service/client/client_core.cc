@@ -148,7 +148,7 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
   {
     const SteadyClock clock;
     const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(core->options_.call_deadline).count());
-    TIERCEL_TRY_ASSIGN(auto link, core->open_link({}, clock.now_ns() + patience, false));
+    TIERCEL_TRY_ASSIGN(auto link, core->open_link({}, clock.now_ns() + patience, false, nullptr));
     const MutexLock lock(core->mutex_);
     if (core->starter_) core->waiting_ = std::move(link);
   }
@@ -216,24 +216,32 @@ bool ClientCore::sync() {
   return all;
 }
 
-Result<std::shared_ptr<service::Link>> ClientCore::open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
-                                                             bool lost) {
-  if (!starter_) return service::Link::open(options_.socket, hello, deadline_ns);
+Result<std::shared_ptr<service::Link>> ClientCore::open_link(const service::Link::Greeting& greeting,
+                                                             std::uint64_t deadline_ns, bool lost, bool* let_go) {
+  if (!starter_) return service::Link::open(options_.socket, greeting, deadline_ns, let_go);
   using Occasion = service::start::Starter::Occasion;
   const std::chrono::nanoseconds answer = lost ? options_.call_deadline : options_.start->deadline;
-  return starter_->open(hello, {.occasion = lost ? Occasion::kLost : Occasion::kCall,
-                                .answer_ns = static_cast<std::uint64_t>(answer.count()),
-                                .cancelled = &keeper_->stopping});
+  return starter_->open(greeting, {.occasion = lost ? Occasion::kLost : Occasion::kCall,
+                                   .answer_ns = static_cast<std::uint64_t>(answer.count()),
+                                   .cancelled = &keeper_->stopping,
+                                   .let_go = let_go});
 }
 
 Result<std::shared_ptr<const Mapping>> ClientCore::map(service::Link& link) {
   const MutexLock lock(mutex_);
-  if (auto known = arena_.lock(); known && arena_of_ == link.welcome().service) return known;
-  TIERCEL_TRY_ASSIGN(auto mapping, Mapping::of_memfd(link.take_arena(), link.welcome().arena_bytes));
+  FileDescriptor memfd = link.take_arena();
+  auto known = arena_.lock();
+  if (known && arena_of_ == link.welcome().arena && known->bytes() == link.welcome().arena_bytes) return known;
+  TIERCEL_TRY_ASSIGN(auto mapping, Mapping::of_memfd(memfd.release(), link.welcome().arena_bytes));
   auto shared = std::make_shared<const Mapping>(std::move(mapping));
   arena_ = shared;
-  arena_of_ = link.welcome().service;
+  arena_of_ = link.welcome().arena;
   return shared;
+}
+
+std::shared_ptr<const Mapping> ClientCore::arena() {
+  const MutexLock lock(mutex_);
+  return arena_.lock();
 }
 
 void ClientCore::wake() noexcept { keeper_->wake(); }

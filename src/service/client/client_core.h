@@ -25,9 +25,11 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   [[nodiscard]] Result<Session> open_session(const SessionOptions& options);
   [[nodiscard]] bool sync();
 
-  [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
-                                                                 bool lost) override;
+  [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const service::Link::Greeting& greeting,
+                                                                 std::uint64_t deadline_ns, bool lost,
+                                                                 bool* let_go) override;
   [[nodiscard]] Result<std::shared_ptr<const Mapping>> map(service::Link& link) override;
+  [[nodiscard]] std::shared_ptr<const Mapping> arena() override;
   void wake() noexcept override;
   [[nodiscard]] const ClientOptions& options() const noexcept override { return options_; }
 
@@ -43,7 +45,7 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
   /// Keeps a private service from ending until the first session is open: an engine may load its model meanwhile.
   std::shared_ptr<service::Link> waiting_ TIERCEL_GUARDED_BY(mutex_);
   std::weak_ptr<const Mapping> arena_ TIERCEL_GUARDED_BY(mutex_);
-  std::uint64_t arena_of_ TIERCEL_GUARDED_BY(mutex_) = 0;  // the run of the service
+  std::uint64_t arena_of_ TIERCEL_GUARDED_BY(mutex_) = 0;  // Welcome::arena
 };
 
 }  // namespace tiercel::detail

@@ -20,6 +20,11 @@ Holdings::Grant Holdings::granted(const wire::Place& place, std::uint64_t epoch)
   return Grant::kTaken;
 }
 
+void Holdings::keep_life(FileDescriptor life) noexcept {
+  const MutexLock lock(mutex_);
+  life_ = std::move(life);  // the one before is closed after the new one has its lock
+}
+
 void Holdings::retain(std::uint32_t slot) noexcept {
   const MutexLock lock(mutex_);
   ++counts_[slot].handles;

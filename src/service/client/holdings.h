@@ -1,7 +1,9 @@
 // Holdings: what one session of this process holds in the arena of one run of the service: for each slot, how many
 // handles use it and how many grants the service has given. The last handle gives the grants back.
 //
-// Keeps the arena mapped. Safe from any thread; its mutex is a leaf. It outlives sessions and links: handles keep it.
+// Keeps the arena mapped, and the member's life descriptor: the service (this run, or one that adopts the arena) sees
+// by its end that nothing is held any more. Safe from any thread; its mutex is a leaf. It outlives sessions and links:
+// handles keep it.
 //
 // Epochs: when a connection takes up the grants of an earlier one, all() tells the service what is still held, and
 // begins a new epoch. A reply of the earlier connection that nobody had looked at until then grants nothing any more:
@@ -10,6 +12,7 @@
 
 #include "base/mapping.h"
 #include "base/mutex.h"
+#include "io/file_descriptor.h"
 #include "service/wire/messages.h"
 
 #include <tiercel/session.h>
@@ -35,6 +38,9 @@ class Holdings final : public detail::SlotKeeper, public std::enable_shared_from
   [[nodiscard]] std::span<std::byte> bytes(const wire::Place& place) const noexcept {
     return {arena_->data() + place.offset(), place.length()};
   }
+  [[nodiscard]] const std::shared_ptr<const Mapping>& arena() const noexcept { return arena_; }
+  /// In place of the one before.
+  void keep_life(FileDescriptor life) noexcept;
   [[nodiscard]] CopyPin adopt(std::uint32_t slot) { return {shared_from_this(), slot}; }
 
   void retain(std::uint32_t slot) noexcept override;
@@ -66,6 +72,7 @@ class Holdings final : public detail::SlotKeeper, public std::enable_shared_from
   const std::shared_ptr<const Mapping> arena_;
   const std::function<void()> returned_;
   mutable Mutex mutex_;
+  FileDescriptor life_ TIERCEL_GUARDED_BY(mutex_);
   std::vector<Count> counts_ TIERCEL_GUARDED_BY(mutex_);
   std::vector<wire::Grants> to_return_ TIERCEL_GUARDED_BY(mutex_);
   std::size_t held_slots_ TIERCEL_GUARDED_BY(mutex_) = 0;

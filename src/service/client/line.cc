@@ -17,13 +17,13 @@ std::uint64_t now_ns() {
 }
 
 /// Tells the service what is still held; whatever else it had granted ends.
-void post_hold(Link& link, std::span<const wire::Grants> grants) {
+void post_hold(Link& link, std::span<const wire::Grants> grants, std::uint64_t slot_bytes) {
   do {
     const auto piece = grants.first(std::min(grants.size(), wire::kMaxBatch));
     grants = grants.subspan(piece.size());
     link.post([&](LinkWriter& writer) {
       const auto list = writer.builder().CreateVectorOfStructs(piece.data(), piece.size());
-      return wire::CreateHold(writer.builder(), list, grants.empty());
+      return wire::CreateHold(writer.builder(), list, grants.empty(), slot_bytes);
     });
   } while (!grants.empty());
 }
@@ -48,8 +48,9 @@ void post_release(Link& link, const flatbuffers::Vector<const wire::Place*>* pla
 
 }  // namespace
 
-Result<std::shared_ptr<Link>> Line::Home::open_link(const wire::Hello& hello, std::uint64_t deadline_ns, bool) {
-  return Link::open(options().socket, hello, deadline_ns);
+Result<std::shared_ptr<Link>> Line::Home::open_link(const Link::Greeting& greeting, std::uint64_t deadline_ns, bool,
+                                                    bool* let_go) {
+  return Link::open(options().socket, greeting, deadline_ns, let_go);
 }
 
 Line::Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed)
@@ -60,7 +61,7 @@ Line::~Line() {
   const MutexLock lock(mutex_);
   if (!link_ || link_->broken()) return;
   try {
-    post_hold(*link_, {});
+    post_hold(*link_, {}, slot_bytes_);
     link_->flush();
   } catch (const std::bad_alloc&) {  // it ends with this process
   }
@@ -72,7 +73,7 @@ std::uint64_t Line::deadline_ns() const noexcept {
 
 // ---- connecting
 
-Result<std::uint64_t> Line::open_session(Link& link, std::uint64_t deadline_ns) const {
+Status Line::open_session(Link& link, std::uint64_t deadline_ns) {
   TIERCEL_TRY_ASSIGN(
       const auto ticket,
       link.start([this](LinkWriter& writer) { return wire::write_open(writer.builder(), options_); }, deadline_ns));
@@ -80,56 +81,83 @@ Result<std::uint64_t> Line::open_session(Link& link, std::uint64_t deadline_ns) 
   if (const auto* error = reply->body_as_Error()) return tl::unexpected<Error>(wire::read_error(*error));
   const auto* opened = reply->body_as_Opened();
   if (opened == nullptr) return fail(ErrorCode::kUnsupported, "the service answers something else");
-  return opened->block_bytes();
+  if (block_bytes_ == 0) block_bytes_ = opened->block_bytes();
+  if (slot_bytes_ == 0) slot_bytes_ = opened->slot_bytes();
+  // A service that was restarted with another host.min_slot_bytes has an arena of its own.
+  if (block_bytes_ != opened->block_bytes()) {
+    return fail(ErrorCode::kUnsupported, "the service sees another block size than before");
+  }
+  return {};
+}
+
+/// Greets with all that this line and its client have of the connection before.
+Result<std::shared_ptr<Link>> Line::call(const std::shared_ptr<Holdings>& earlier, const Call& call) {
+  Link::Greeting greeting;
+  if (earlier) {
+    const MutexLock lock(mutex_);
+    if (link_) {
+      greeting.hello.service = link_->welcome().service;
+      greeting.hello.member = link_->welcome().member;
+      greeting.hello.token = link_->welcome().token;
+    }
+  }
+  const std::shared_ptr<const Mapping> arena = earlier ? earlier->arena() : home_->arena();
+  if (arena) greeting.arena = arena->fd();
+  bool let_go = false;
+  // For what is still held of a closed session a service that is gone need not come back.
+  auto link = closed() ? Link::open(home_->options().socket, greeting, call.deadline_ns, &let_go)
+                       : home_->open_link(greeting, call.deadline_ns, call.lost, &let_go);
+  if (!link && let_go) {  // but for what handles hold, the arena goes now
+    const MutexLock lock(mutex_);
+    holdings_ = nullptr;
+  }
+  return link;
+}
+
+Result<std::shared_ptr<Holdings>> Line::make_holdings(Link& link) {
+  TIERCEL_TRY_ASSIGN(auto arena, home_->map(link));
+  // While something is held, its handles keep the line, and the line keeps the home.
+  return std::make_shared<Holdings>(std::move(arena), link.welcome().slots,
+                                    [line = shared_from_this()] { line->home_->wake(); });
 }
 
 Result<Line::Use> Line::connect(std::uint64_t deadline_ns, bool lost) {
-  wire::Hello hello;
   std::shared_ptr<Holdings> earlier;
+  std::uint64_t earlier_arena = 0;
   {
     const MutexLock lock(mutex_);
     earlier = held_.lock();
-    if (earlier && link_) {
-      hello.service = service_;
-      hello.member = link_->welcome().member;
-      hello.token = link_->welcome().token;
-    }
+    earlier_arena = arena_;
   }
-  // For what is still held of a closed session a service that is gone need not come back.
-  TIERCEL_TRY_ASSIGN(auto link, closed() ? Link::open(home_->options().socket, hello, deadline_ns)
-                                         : home_->open_link(hello, deadline_ns, lost));
+  TIERCEL_TRY_ASSIGN(auto link, call(earlier, {.deadline_ns = deadline_ns, .lost = lost}));
   if (home_->options().start) deadline_ns = this->deadline_ns();  // a start may have come before
   const wire::Welcome& welcome = link->welcome();
-  const bool same = earlier && welcome.service == hello.service && welcome.adopted != 0;
+  // Of this run of the service, or of one that has adopted the arena: what is held goes on.
+  const bool same = earlier && welcome.adopted != 0 && welcome.arena == earlier_arena;
   std::shared_ptr<Holdings> holdings = same ? earlier : nullptr;
   std::uint64_t epoch = 0;
   if (same) {
+    (void)link->take_arena();
     const Holdings::All held = earlier->all();
     epoch = held.epoch;
-    post_hold(*link, held.grants);
+    post_hold(*link, held.grants, slot_bytes_);
+  } else {
+    earlier = nullptr;
+    TIERCEL_TRY_ASSIGN(holdings, make_holdings(*link));
   }
-  if (!same) {
-    TIERCEL_TRY_ASSIGN(auto arena, home_->map(*link));
-    // While something is held, its handles keep the line, and the line keeps the home.
-    holdings = std::make_shared<Holdings>(std::move(arena), welcome.slots,
-                                          [line = shared_from_this()] { line->home_->wake(); });
-  }
+  holdings->keep_life(link->take_life());
   const bool closed = this->closed();
-  if (closed && !same) {  // what handles still hold belongs to a run of the service that is over
+  if (closed && !same) {  // what handles still hold belongs to an arena that nobody serves any more
     const MutexLock lock(mutex_);
     held_.reset();
     return fail(ErrorCode::kClosed, "the session is closed");
   }
-  if (!closed) {
-    TIERCEL_TRY_ASSIGN(const std::uint64_t bytes, open_session(*link, deadline_ns));
-    if (block_bytes_ == 0) block_bytes_ = bytes;
-    if (block_bytes_ != bytes) return fail(ErrorCode::kUnsupported, "the service sees another block size than before");
-  }
+  if (!closed) TIERCEL_TRY(open_session(*link, deadline_ns));
   bool closed_meanwhile = false;
   {
     const MutexLock lock(mutex_);
     link_ = link;
-    service_ = welcome.service;
+    arena_ = welcome.arena;
     held_ = holdings;
     epoch_ = epoch;
     closed_meanwhile = closed_ && !closed;

@@ -24,11 +24,14 @@ class Line final : public std::enable_shared_from_this<Line> {
   class Home {
    public:
     virtual ~Home() = default;
-    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone.
-    [[nodiscard]] virtual Result<std::shared_ptr<Link>> open_link(const wire::Hello& hello, std::uint64_t deadline_ns,
-                                                                  bool lost);
-    /// The mapping of this run of the service, shared by all sessions.
+    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone. `let_go` as of
+    /// Link::open.
+    [[nodiscard]] virtual Result<std::shared_ptr<Link>> open_link(const Link::Greeting& greeting,
+                                                                  std::uint64_t deadline_ns, bool lost, bool* let_go);
+    /// The mapping of this service's arena, shared by all sessions; the same after a restart that has adopted it.
     [[nodiscard]] virtual Result<std::shared_ptr<const Mapping>> map(Link& link) = 0;
+    /// The one that is mapped now, if any: to be offered to a service that was restarted.
+    [[nodiscard]] virtual std::shared_ptr<const Mapping> arena() = 0;
     virtual void wake() noexcept = 0;
     [[nodiscard]] virtual const ClientOptions& options() const noexcept = 0;
   };
@@ -90,17 +93,24 @@ class Line final : public std::enable_shared_from_this<Line> {
 
  private:
   [[nodiscard]] Result<Use> connect(std::uint64_t deadline_ns, bool lost);
-  [[nodiscard]] Result<std::uint64_t> open_session(Link& link, std::uint64_t deadline_ns) const;
+  struct Call {
+    std::uint64_t deadline_ns = 0;
+    bool lost = false;
+  };
+  [[nodiscard]] Result<std::shared_ptr<Link>> call(const std::shared_ptr<Holdings>& earlier, const Call& call);
+  [[nodiscard]] Result<std::shared_ptr<Holdings>> make_holdings(Link& link);
+  [[nodiscard]] Status open_session(Link& link, std::uint64_t deadline_ns);
 
   const std::shared_ptr<Home> home_;
   const SessionOptions options_;
-  std::uint64_t block_bytes_ = 0;  // set by open()
+  std::uint64_t block_bytes_ = 0;              // set by open()
+  std::atomic<std::uint64_t> slot_bytes_ = 0;  // set by open(); relaxed: it does not change afterwards
 
   mutable Mutex mutex_;  // a leaf
   std::shared_ptr<Link> link_ TIERCEL_GUARDED_BY(mutex_);
   std::shared_ptr<Holdings> holdings_ TIERCEL_GUARDED_BY(mutex_);  // while the session is open
   std::weak_ptr<Holdings> held_ TIERCEL_GUARDED_BY(mutex_);        // the same, as long as a handle lives
-  std::uint64_t service_ TIERCEL_GUARDED_BY(mutex_) = 0;           // of held_
+  std::uint64_t arena_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of held_: Welcome::arena
   std::uint64_t epoch_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of link_
   bool closed_ TIERCEL_GUARDED_BY(mutex_) = false;
   Random random_;  // of the client's thread

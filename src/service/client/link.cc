@@ -61,11 +61,14 @@ tl::unexpected<Error> went_away() { return fail(ErrorCode::kClosed, "the service
 
 // ---- life
 
-Result<std::shared_ptr<Link>> Link::open(const std::string& path, const wire::Hello& hello, std::uint64_t deadline_ns) {
+Result<std::shared_ptr<Link>> Link::open(const std::string& path, const Greeting& greeting, std::uint64_t deadline_ns,
+                                         bool* let_go) {
   TIERCEL_TRY_ASSIGN(FileDescriptor socket, wire::connect_to(path));
   TIERCEL_TRY_ASSIGN(const FileDescriptor pidfd, wire::own_pidfd());
-  const int shown[] = {pidfd.get()};
-  TIERCEL_TRY(wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&hello, 1)), shown));
+  const int shown[] = {pidfd.get(), greeting.arena};
+  // Where that fails, the service may have refused already: why is there to be read.
+  const Status sent = wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&greeting.hello, 1)),
+                                                  std::span(shown).first(greeting.arena >= 0 ? 2 : 1));
   wire::Welcome welcome;
   std::vector<FileDescriptor> given;
   for (std::size_t got = 0; got < sizeof(welcome);) {
@@ -75,31 +78,36 @@ Result<std::shared_ptr<Link>> Link::open(const std::string& path, const wire::He
     const auto room = std::as_writable_bytes(std::span(&welcome, 1)).subspan(got);
     TIERCEL_TRY_ASSIGN(auto received, wire::receive_with_descriptors(socket.get(), room));
     if (!received) continue;
-    if (received->bytes == 0) return went_away();
+    if (received->bytes == 0) {
+      TIERCEL_TRY(sent);
+      return went_away();
+    }
     got += received->bytes;
     for (FileDescriptor& fd : received->descriptors) given.push_back(std::move(fd));
   }
+  if (let_go != nullptr) *let_go = welcome.magic == wire::kMagic && welcome.refused != 0 && welcome.let_go != 0;
   TIERCEL_TRY(wire::check_welcome(welcome));
-  const bool sound = given.size() == 2 && welcome.version >= wire::kOldestVersion &&
+  const bool sound = given.size() == 3 && welcome.version >= wire::kOldestVersion &&
                      welcome.version <= wire::kVersion && welcome.kept_chains >= 1 &&
                      welcome.kept_chains <= kMostChains && welcome.max_payload >= wire::kMaxRequestBytes &&
                      welcome.slots <= welcome.arena_bytes / kLeastSlot;
   if (!sound) return tiercel::fail(ErrorCode::kUnsupported, "the service's welcome is not sound");
   TIERCEL_TRY_ASSIGN(auto ring, Mapping::of_memfd(given[1].release(), welcome.ring_bytes));
-  return std::shared_ptr<Link>(new Link(std::move(socket), welcome, given[0].release(), std::move(ring)));
+  return std::shared_ptr<Link>(
+      new Link(std::move(socket), welcome, std::move(ring), std::move(given[0]), std::move(given[2])));
 }
 
-Link::Link(FileDescriptor socket, const wire::Welcome& welcome, int arena, Mapping ring)
+Link::Link(FileDescriptor socket, const wire::Welcome& welcome, Mapping ring, FileDescriptor arena, FileDescriptor life)
     : socket_(std::move(socket)),
       welcome_(welcome),
-      arena_(arena),
+      arena_(std::move(arena)),
+      life_(std::move(life)),
       ring_(std::move(ring)),
       book_(welcome.kept_chains, welcome.kept_hashes),
       pace_(processors()) {}
 
 Link::~Link() {
   if (::getpid() == process_) (void)::shutdown(socket_.get(), SHUT_RDWR);  // a forked child may hold it open
-  if (arena_ >= 0) ::close(arena_);
 }
 
 void Link::fail() noexcept {
@@ -128,21 +136,32 @@ void Link::add_frame(Builder& builder, std::uint64_t id, const Body& body) {
   builder.Clear();
 }
 
-Status Link::send_out(std::uint64_t deadline_ns) {
+/// What the socket takes now. kTimeout: the rest has to wait.
+Status Link::send_some() {
   while (!out_.empty()) {
     const auto bytes = out_.pending();
     const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent >= 0) {
       out_.sent(static_cast<std::size_t>(sent));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      if (deadline_ns == 0 || !wait_for(socket_.get(), POLLOUT, deadline_ns)) {
-        return tiercel::fail(ErrorCode::kTimeout, "the service takes nothing");
-      }
+      return tiercel::fail(ErrorCode::kTimeout, "the service takes nothing");
     } else if (errno != EINTR) {
       return went_away();
     }
   }
   return {};
+}
+
+/// All, by the deadline. While it waits others may write, and post what they give back.
+Status Link::send_out(std::uint64_t deadline_ns) {
+  for (;;) {
+    Status sent;
+    {
+      const MutexLock out(out_mutex_);
+      sent = send_some();
+    }
+    if (sent || sent.error().code != ErrorCode::kTimeout || !wait_for(socket_.get(), POLLOUT, deadline_ns)) return sent;
+  }
 }
 
 Result<Link::TicketPtr> Link::start_with(const Write& write, std::uint64_t deadline_ns) {
@@ -169,11 +188,12 @@ Result<Link::TicketPtr> Link::start_with(const Write& write, std::uint64_t deadl
       tickets_.emplace(ticket->id_, ticket);
     }
     add_frame(builder_, ticket->id_, body);
-    sent = send_out(deadline_ns);
+    sent = send_some();
   } catch (const std::bad_alloc&) {
     fail();  // what the service was told of chains and what the book says may differ
     throw;
   }
+  if (!sent && sent.error().code == ErrorCode::kTimeout) sent = send_out(deadline_ns);
   if (!sent && sent.error().code == ErrorCode::kClosed) fail();
   if (broken()) {
     fail();  // also what was added after the first
@@ -194,7 +214,7 @@ void Link::flush() {
   bool unread = false;
   {
     const MutexLock out(out_mutex_);
-    sent = send_out(0);
+    sent = send_some();
     unread = out_.pending().size() > kMostUnsent;
   }
   if (unread || (!sent && sent.error().code == ErrorCode::kClosed)) fail();

@@ -62,9 +62,15 @@ class Link final : private LinkWriter {
   };
   using TicketPtr = std::shared_ptr<Ticket>;
 
-  /// Connects and greets until the deadline. Errors as Client::connect.
-  [[nodiscard]] static Result<std::shared_ptr<Link>> open(const std::string& path, const wire::Hello& hello,
-                                                          std::uint64_t deadline_ns);
+  /// What a caller shows.
+  struct Greeting {
+    wire::Hello hello{};
+    int arena = -1;  ///< memfd of the arena that it has from an earlier connection
+  };
+  /// Connects and greets until the deadline. Errors as Client::connect; `let_go` (may be null) is set where the service
+  /// says with its refusal that it will not use the arena that was shown.
+  [[nodiscard]] static Result<std::shared_ptr<Link>> open(const std::string& path, const Greeting& greeting,
+                                                          std::uint64_t deadline_ns, bool* let_go = nullptr);
   ~Link() override;
 
   /// Sends a request; `write` makes its body. kClosed: the link is broken; kTimeout: the service has not answered an
@@ -97,8 +103,10 @@ class Link final : private LinkWriter {
   [[nodiscard]] bool has_orphans() const;
   [[nodiscard]] int socket() const noexcept { return socket_.get(); }
   [[nodiscard]] const wire::Welcome& welcome() const noexcept { return welcome_; }
-  /// The arena's memfd, once.
-  [[nodiscard]] int take_arena() noexcept { return std::exchange(arena_, -1); }
+  /// The arena's memfd, once: it keeps the memory, so whoever does not map it drops it.
+  [[nodiscard]] FileDescriptor take_arena() noexcept { return std::exchange(arena_, {}); }
+  /// The member's life descriptor, once.
+  [[nodiscard]] FileDescriptor take_life() noexcept { return std::exchange(life_, {}); }
 
  private:
   struct Body {
@@ -111,7 +119,7 @@ class Link final : private LinkWriter {
   }
   using Write = std::function<Body(LinkWriter&)>;
 
-  Link(FileDescriptor socket, const wire::Welcome& welcome, int arena, Mapping ring);
+  Link(FileDescriptor socket, const wire::Welcome& welcome, Mapping ring, FileDescriptor arena, FileDescriptor life);
   [[nodiscard]] Result<TicketPtr> start_with(const Write& write, std::uint64_t deadline_ns);
   void post_with(const Write& write);
   [[nodiscard]] Builder& builder() noexcept override { return builder_; }
@@ -122,7 +130,8 @@ class Link final : private LinkWriter {
   [[nodiscard]] bool keep_in_ring(std::uint32_t handle, std::size_t known, std::span<const BlockHash> hashes)
       TIERCEL_REQUIRES(out_mutex_);
   void add_frame(Builder& builder, std::uint64_t id, const Body& body) TIERCEL_REQUIRES(out_mutex_);
-  [[nodiscard]] Status send_out(std::uint64_t deadline_ns) TIERCEL_REQUIRES(out_mutex_);
+  [[nodiscard]] Status send_some() TIERCEL_REQUIRES(out_mutex_);
+  [[nodiscard]] Status send_out(std::uint64_t deadline_ns);
   [[nodiscard]] bool read_some(std::uint64_t deadline_ns) noexcept;
   [[nodiscard]] bool read_or_throw(std::uint64_t deadline_ns);
   void dispatch(std::span<const std::byte> payload);
@@ -130,7 +139,8 @@ class Link final : private LinkWriter {
   const FileDescriptor socket_;
   const pid_t process_ = ::getpid();  // a forked child leaves the stream alone
   const wire::Welcome welcome_;
-  int arena_;
+  FileDescriptor arena_;
+  FileDescriptor life_;
   const Mapping ring_;
   std::atomic<bool> broken_{false};  // fail() (release) pairs with broken() (acquire)
   std::atomic<std::uint64_t> next_id_{1};

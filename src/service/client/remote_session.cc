@@ -12,20 +12,23 @@
 namespace tiercel::service {
 namespace {
 
+/// Keeps its connection alone, not the arena: a pin holds no slot.
 class RemotePin final : public detail::PinBackend {
  public:
-  RemotePin(std::shared_ptr<Line> line, Line::Use use, std::uint64_t pin)
-      : line_(std::move(line)), use_(std::move(use)), pin_(pin) {}
+  RemotePin(std::shared_ptr<Line> line, std::shared_ptr<Link> link, std::uint64_t pin)
+      : line_(std::move(line)), link_(std::move(link)), pin_(pin) {}
   ~RemotePin() override {
     try {
-      use_.link->post([this](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin_); });
-      use_.link->flush();
+      link_->post([this](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin_); });
+      link_->flush();
     } catch (const std::bad_alloc&) {  // it ends with its time, or with the session
     }
   }
   [[nodiscard]] std::size_t blocks() const override {
+    const auto use = line_->use();
+    if (!use || use->link != link_) return 0;  // it has ended with its connection
     const auto ticket =
-        line_->ask(use_, [this](LinkWriter& writer) { return wire::CreatePinnedBlocks(writer.builder(), pin_); });
+        line_->ask(*use, [this](LinkWriter& writer) { return wire::CreatePinnedBlocks(writer.builder(), pin_); });
     if (!ticket) return 0;
     const auto* pinned = Link::reply(*ticket).body_as_Pinned();
     return pinned == nullptr ? 0 : static_cast<std::size_t>(pinned->blocks());
@@ -33,7 +36,7 @@ class RemotePin final : public detail::PinBackend {
 
  private:
   const std::shared_ptr<Line> line_;
-  const Line::Use use_;
+  const std::shared_ptr<Link> link_;
   const std::uint64_t pin_;
 };
 
@@ -214,7 +217,7 @@ Result<std::unique_ptr<detail::PinBackend>> RemoteSession::pin(const detail::Cha
   }));
   const auto* taken = Link::reply(ticket).body_as_PinTaken();
   if (taken == nullptr) return error_of(Link::reply(ticket));
-  return std::make_unique<RemotePin>(line_, use, taken->pin());
+  return std::make_unique<RemotePin>(line_, use.link, taken->pin());
 }
 
 Result<Dropped> RemoteSession::drop(const detail::ChainRef& chain, std::size_t first) {

@@ -182,20 +182,21 @@ void Front::answer_stream(const httplib::Request&, httplib::Response& response) 
 }
 
 void Front::answer_metrics(httplib::Response& response) const {
-  const Health health = health_of(view_->closing(), view_->disks());
+  const Health health = health_of(view_->closing(), view_->disks(), view_->arena());
   response.set_content(service_metrics_text({.facts = view_->facts(),
                                              .health = health.state,
                                              .http = figures(),
                                              .engines = view_->engines(),
                                              .socket = view_->socket(),
                                              .tenants = view_->tenants(),
-                                             .mode = view_->mode()}) +
+                                             .mode = view_->mode(),
+                                             .arena = view_->arena()}) +
                            prometheus_text(view_->stats()),
                        "text/plain; version=0.0.4; charset=utf-8");
 }
 
 void Front::answer_health(httplib::Response& response) const {
-  const Health health = health_of(view_->closing(), view_->disks());
+  const Health health = health_of(view_->closing(), view_->disks(), view_->arena());
   response.status = health.state == HealthState::kClosing ? 503 : 200;
   std::string text(health_name(health.state));
   for (const std::string& cause : health.causes) text += "\n" + cause;

@@ -1,6 +1,7 @@
 #include "service/http/health.h"
 
 #include <array>
+#include <utility>
 
 namespace tiercel::service {
 
@@ -10,7 +11,7 @@ std::string_view health_name(HealthState state) noexcept {
   return index < kNames.size() ? kNames[index] : "unknown";
 }
 
-Health health_of(bool closing, const std::vector<DiskReport>& disks) {
+Health health_of(bool closing, const std::vector<DiskReport>& disks, const ArenaReport& arena) {
   Health health;
   for (const DiskReport& disk : disks) {
     const bool starting = disk.state == DiskDirectoryState::kStarting && disk.cause.empty();
@@ -18,6 +19,18 @@ Health health_of(bool closing, const std::vector<DiskReport>& disks) {
     health.state = HealthState::kDegraded;
     health.causes.push_back(disk.directory + " is " + std::string(disk_state_name(disk.state)) +
                             (disk.cause.empty() ? "" : ": " + disk.cause));
+  }
+  if (arena.stage != ArenaStage::kServing) {
+    std::string cause = "the arena of an earlier run is " + std::string(arena_stage_name(arena.stage));
+    if (!arena.cause.empty()) cause += " (" + arena.cause + ")";
+    std::string_view separator = "; it waits for process ";
+    for (const std::int64_t pid : arena.waits_for) {
+      cause += separator;
+      cause += std::to_string(pid);
+      separator = ", ";
+    }
+    health.state = HealthState::kDegraded;
+    health.causes.push_back(std::move(cause));
   }
   if (closing) health.state = HealthState::kClosing;
   return health;

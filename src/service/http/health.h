@@ -25,6 +25,6 @@ struct Health {
 /// "ok", "degraded", "closing"
 [[nodiscard]] std::string_view health_name(HealthState state) noexcept;
 
-[[nodiscard]] Health health_of(bool closing, const std::vector<DiskReport>& disks);
+[[nodiscard]] Health health_of(bool closing, const std::vector<DiskReport>& disks, const ArenaReport& arena = {});
 
 }  // namespace tiercel::service

@@ -73,6 +73,9 @@ TEST(Health, names_what_is_off) {
       false, {{.directory = "/a", .state = DiskDirectoryState::kOff, .cause = "reads stall"}, {.directory = "/b"}});
   EXPECT_EQ(off.state, HealthState::kDegraded);
   EXPECT_THAT(off.causes, ElementsAre("/a is off: reads stall"));
+  const Health waiting = health_of(false, {}, {.stage = ArenaStage::kWithheld, .epoch = 2, .waits_for = {12, 13}});
+  EXPECT_EQ(waiting.state, HealthState::kDegraded);
+  EXPECT_EQ(waiting.causes[0], "the arena of an earlier run is withheld; it waits for process 12, 13");
   EXPECT_EQ(health_of(true, {}).state, HealthState::kClosing);
 }
 

@@ -50,7 +50,8 @@ void Sampler::tick() {
                     .disks = view_.disks(),
                     .engines = view_.engines(),
                     .tenants = view_.tenants(),
-                    .mode = view_.mode()};
+                    .mode = view_.mode(),
+                    .arena = view_.arena()};
   recent_.emplace_back(clock_.now_ns(), input.stats);
   if (recent_.size() > kWindow + 1) recent_.pop_front();
   const auto& [now_ns, stats] = recent_.back();

@@ -153,6 +153,16 @@ Samples health(const ServiceFigures& figures) {
   return samples;
 }
 
+Samples arena_stages(const ServiceFigures& figures) {
+  Samples samples;
+  for (std::size_t i = 0; i < kArenaStages; ++i) {
+    const auto stage = static_cast<ArenaStage>(i);
+    samples.push_back({.value = stage == figures.arena.stage ? 1.0 : 0.0,
+                       .labels = {{.name = "stage", .value = std::string(arena_stage_name(stage))}}});
+  }
+  return samples;
+}
+
 /// One sample for each mode; what else `labels` says stands before the mode.
 void add_modes(Samples& samples, Mode held, const std::vector<ClientMetric::Label>& labels) {
   for (std::size_t i = 0; i < kModes; ++i) {
@@ -189,6 +199,12 @@ constexpr std::array kMetrics = {
                   "1 for the state that /healthz answers, 0 for the others", health},
     ServiceMetric{"tiercel_mode", Type::kGauge, "`mode`: on, store_only, load_only, off",
                   "1 for the mode that is set for all engines, 0 for the others", service_mode},
+    ServiceMetric{"tiercel_arena_stage", Type::kGauge, "`stage`: serving, withheld, awaited, refused",
+                  "1 for what stands between the arena and its use after a restart, 0 for the others", arena_stages},
+    ServiceMetric{"tiercel_arena_waiting_processes", Type::kGauge, "",
+                  "processes of an earlier run that may still write into the arena; no slot is handed out before they "
+                  "have let go, come back or ended",
+                  [](const ServiceFigures& f) { return Samples{{.value = as_double(f.arena.waits_for.size())}}; }},
     ServiceMetric{"tiercel_http_connections", Type::kGauge, "`listener`: page, metrics", "open connections",
                   listeners<&ListenerFigures::connections>},
     ServiceMetric{"tiercel_http_refused_connections_total", Type::kCounter, "`listener`: page, metrics",

@@ -34,6 +34,7 @@ struct ServiceFigures {
   std::optional<SocketFigures> socket = std::nullopt;  ///< without them their metrics have no series
   std::vector<TenantReport> tenants;
   Mode mode = Mode::kOn;  ///< of all
+  ArenaReport arena;
 };
 
 /// Series with an engine's name are bounded: engines beyond so many are left out, and tiercel_engines still counts

@@ -78,6 +78,13 @@ Json counters_of(const Stats& stats) {
   return json;
 }
 
+Json json_of(const ArenaReport& arena) {
+  return {{"stage", arena_stage_name(arena.stage)},
+          {"epoch", arena.epoch},
+          {"waits_for", arena.waits_for},
+          {"cause", arena.cause}};
+}
+
 Json json_of(const DiskReport& disk) {
   return {{"directory", disk.directory},
           {"state", disk_state_name(disk.state)},
@@ -157,7 +164,7 @@ std::optional<double> seconds_saved(const std::vector<EngineReport>& engines) {
 }
 
 std::string status_json(const StatusInput& input) {
-  const Health health = health_of(input.closing, input.disks);
+  const Health health = health_of(input.closing, input.disks, input.arena);
   const std::optional<double> saved = seconds_saved(input.engines);
   const Json json = {
       {"tick", input.tick},
@@ -167,6 +174,7 @@ std::string status_json(const StatusInput& input) {
       {"now", json_of(input.now)},
       {"last", json_of(input.last)},
       {"tiers", tiers_of(input.stats)},
+      {"arena", json_of(input.arena)},
       {"disks", list_of(input.disks)},
       {"mode", mode_name(input.mode)},
       {"engines", list_of(input.engines, input.mode)},

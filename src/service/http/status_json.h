@@ -20,6 +20,7 @@ struct StatusInput {
   std::vector<EngineReport> engines;
   std::vector<TenantReport> tenants;
   Mode mode = Mode::kOn;      ///< of all
+  ArenaReport arena;
   Sample now{};               ///< over the last `window_seconds`
   Sample last{};              ///< of the last tick: the newest point of the history
   double window_seconds = 0;  ///< 0: there is nothing to compare with yet

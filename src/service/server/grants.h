@@ -29,6 +29,8 @@ class GrantTable {
     core_->retain(slot);
     return true;
   }
+  /// Of `count` copy pins that are there and nobody's yet. May throw, and then they are never released.
+  void adopt(SlotId slot, std::uint32_t count) { counts_[slot] += count; }
   /// False: there are not so many.
   [[nodiscard]] bool release(SlotId slot, std::uint32_t count) noexcept {
     const auto found = counts_.find(slot);
@@ -61,9 +63,9 @@ class GrantTable {
     for (const auto& [slot, count] : counts_) visit(slot, count);
   }
 
- private:
-  static constexpr std::uint32_t kMostOfOne = 1U << 16U;  // of all members together they fit into a slot's count
+  static constexpr std::uint32_t kMostOfOne = 1U << 16U;  ///< of all members together they fit into a slot's count
 
+ private:
   std::shared_ptr<detail::CacheCore> core_;
   std::unordered_map<SlotId, std::uint32_t> counts_;
 };

@@ -34,10 +34,11 @@ std::string engine_name(std::string_view engine_id, std::string_view model, pid_
 }
 
 Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
-               std::span<const std::byte> ring, Slow slow)
+               std::span<const std::byte> ring, Slow slow, MemberWord word)
     : core_(std::move(core)),
       limits_(limits),
       slow_(std::move(slow)),
+      word_(std::move(word)),
       chains_(limits.chains, ring),
       grants_(core_),
       own_blocks_(limits.open_blocks),
@@ -134,7 +135,7 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       break;
     }
     case Body::Hold:
-      hold(*request.body_as_Hold());
+      TIERCEL_TRY(hold(*request.body_as_Hold()));
       break;
     case Body::Close:
       if (session_) session_->close();
@@ -162,7 +163,7 @@ Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer
   }
   options_ = std::move(*options);
   session_ = std::move(*session);
-  reply(id, wire::CreateOpened(builder_, session_->block_bytes()), out);
+  reply(id, wire::CreateOpened(builder_, session_->block_bytes(), session_->slot_bytes()), out);
   return {};
 }
 
@@ -382,18 +383,6 @@ Status Member::release(const wire::Release& message) {
     if (!grants_.release(grant->slot(), grant->count())) return broken("release: a grant that was not given");
   }
   return {};
-}
-
-void Member::hold(const wire::Hold& message) {
-  for (const wire::Grants* grant : *message.grants()) claimed_[grant->slot()] += grant->count();
-  if (!message.last()) return;
-  std::vector<std::pair<SlotId, std::uint32_t>> keep;
-  grants_.visit([&](SlotId slot, std::uint32_t) {
-    const auto claim = claimed_.find(slot);
-    keep.emplace_back(slot, claim == claimed_.end() ? 0 : claim->second);
-  });
-  for (const auto& [slot, count] : keep) grants_.shrink_to(slot, count);
-  claimed_.clear();
 }
 
 // ---- pins and deletes

@@ -53,6 +53,11 @@ struct MemberFigures {
 
 /// By which name people know the engine of a session: a session without an engine id is an engine of its own.
 [[nodiscard]] std::string engine_name(std::string_view engine_id, std::string_view model, pid_t pid);
+/// What a member's word means beyond its connection.
+struct MemberWord {
+  bool claims = false;         ///< of an earlier run: its Hold claims slots, once
+  std::function<void()> said;  ///< it has claimed all that it holds
+};
 
 class Member {
  public:
@@ -61,7 +66,7 @@ class Member {
 
   /// `open_blocks`: of all members together, over each one's own limit; it must outlive them.
   Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
-         std::span<const std::byte> ring, Slow slow);
+         std::span<const std::byte> ring, Slow slow, MemberWord word = {});
   ~Member();
 
   /// Whose connection it is; before anything is handled.
@@ -119,7 +124,8 @@ class Member {
   [[nodiscard]] Status drop(std::uint64_t id, const wire::DropChain& message, wire::OutBuffer& out);
   [[nodiscard]] Status drop(std::uint64_t id, const wire::DropSpace& message, wire::OutBuffer& out);
   [[nodiscard]] Status release(const wire::Release& message);
-  void hold(const wire::Hold& message);
+  [[nodiscard]] Status hold(const wire::Hold& message);
+  [[nodiscard]] Status claim(std::uint64_t slot_bytes);
   void answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out);
   void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
 
@@ -134,6 +140,7 @@ class Member {
   const MemberLimits limits_;
   const Slow slow_;
   pid_t pid_ = 0;
+  MemberWord word_;
   ChainTable chains_;
   GrantTable grants_;
   const std::shared_ptr<MemberFigures> figures_ = std::make_shared<MemberFigures>();

@@ -60,6 +60,19 @@ class SocketDoor final : public EngineDoor {
     return reports;
   }
 
+  [[nodiscard]] std::optional<SocketFigures> figures() const override {
+    const SocketStats stats = server_->stats();
+    return SocketFigures{.connections = stats.connections,
+                         .accepted_connections = stats.accepted,
+                         .refused_connections = stats.refused,
+                         .protocol_errors = stats.protocol_errors,
+                         .taken_up_connections = stats.taken_up,
+                         .departed_members = stats.departed_members,
+                         .departed_slots = stats.departed_slots};
+  }
+
+  [[nodiscard]] ArenaReport arena() const override { return server_->arena(); }
+
   /// At once: who is inside sees its connection end, and goes on without the cache.
   Status close(std::chrono::nanoseconds) override {
     server_->stop();
@@ -79,15 +92,26 @@ std::string socket_path(const Config& config) {
 
 std::string admin_path(const std::string& socket) { return socket + ".admin"; }
 
-MakeDoor socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_end) {
-  return [config, idle_end = std::move(idle_end)](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
-    TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, {.path = socket_path(config),
-                                                                .group = config.service.group,
-                                                                .threads = threads_of(config.service),
-                                                                .connections = config.service.connections,
-                                                                .idle_end = idle_end}));
+Door socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_end) {
+  const SocketOptions options{.path = socket_path(config),
+                              .group = config.service.group,
+                              .threads = threads_of(config.service),
+                              .connections = config.service.connections,
+                              .idle_end = std::move(idle_end)};
+  auto path = std::make_shared<SocketServer::TakenPath>();
+  const auto take_place = [options, path, host = config.host]() -> Result<ArenaPlan> {
+    TIERCEL_TRY_ASSIGN(*path, SocketServer::take_path(options, host));
+    ArenaPlan plan{.later = path->earlier.has_value(), .place = path->lock.get()};
+    if (plan.later && path->earlier->list && path->earlier->refusal.empty()) {
+      plan.capacity = path->earlier->list->facts().bytes;
+    }
+    return plan;
+  };
+  const auto make = [options, path](Cache& cache) -> Result<std::unique_ptr<EngineDoor>> {
+    TIERCEL_TRY_ASSIGN(auto server, SocketServer::start(cache, options, std::move(*path)));
     return std::make_unique<SocketDoor>(cache, std::move(server));
   };
+  return {take_place, make};
 }
 
 }  // namespace tiercel::service

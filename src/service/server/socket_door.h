@@ -13,8 +13,7 @@
 namespace tiercel::service {
 
 /// For Service::open, with its `service.*` settings. With `idle_end` nobody comes in any more after its grace time.
-[[nodiscard]] TIERCEL_API MakeDoor socket_door(const Config& config,
-                                               std::shared_ptr<start::IdleEnd> idle_end = nullptr);
+[[nodiscard]] TIERCEL_API Door socket_door(const Config& config, std::shared_ptr<start::IdleEnd> idle_end = nullptr);
 /// Where that door is.
 [[nodiscard]] TIERCEL_API std::string socket_path(const Config& config);
 /// Where people operate the service that listens at `socket`: beside it.

@@ -30,6 +30,11 @@ void SocketServer::note_departed(std::uint64_t member, const Departed& departed)
   note.since_ns = departed.caller.since_ns;
 }
 
+ArenaReport SocketServer::arena() const {
+  const MutexLock lock(mutex_);
+  return arena_report_;
+}
+
 SocketStats SocketServer::stats() const {
   SocketStats stats{.connections = connected_.load(std::memory_order_relaxed),
                     .accepted = accepted_.load(std::memory_order_relaxed),

@@ -20,7 +20,7 @@
 namespace tiercel::service {
 namespace {
 
-constexpr std::uint64_t kAcceptPauseNs = 100'000'000;
+constexpr const char* kListSuffix = ".arena";
 constexpr std::uint64_t kLookAgainNs = 20'000'000;  // where somebody is about to come
 
 std::uint64_t random_number() {
@@ -37,19 +37,36 @@ bool is_gone(const FileDescriptor& pidfd) {
 
 // ---- life
 
-SocketServer::SocketServer(const Cache& cache, const SocketOptions& options)
+SocketServer::SocketServer(const Cache& cache, const SocketOptions& options, std::optional<EarlierArena> earlier)
     : core_(detail::CacheAccess::core(cache)),
       options_(options),
       service_(random_number()),
-      open_blocks_(options.open_blocks) {}
+      open_blocks_(options.open_blocks),
+      adoption_(
+          core_,
+          {.list_path = options.path + kListSuffix, .settle_ns = static_cast<std::uint64_t>(options.settle.count())},
+          std::move(earlier)) {}
+
+Result<SocketServer::TakenPath> SocketServer::take_path(const SocketOptions& options, const HostConfig& host) {
+  TakenPath taken;
+  TIERCEL_TRY_ASSIGN(taken.lock, wire::take_path({.path = options.path, .group = options.group}));
+  TIERCEL_TRY_ASSIGN(taken.earlier, look_for_earlier_arena(options.path + kListSuffix, host));
+  return taken;
+}
 
 Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, const SocketOptions& options) {
-  std::unique_ptr<SocketServer> server(new SocketServer(cache, options));
-  if (server->core_->arena().mapping().fd() < 0) {
+  TIERCEL_TRY_ASSIGN(TakenPath path, take_path(options, detail::CacheAccess::core(cache)->config().host));
+  return start(cache, options, std::move(path));
+}
+
+Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, const SocketOptions& options,
+                                                          TakenPath path) {
+  std::unique_ptr<SocketServer> server(new SocketServer(cache, options, std::move(path.earlier)));
+  if (server->core_->config().host.arena != ArenaKind::kMemfd) {
     return fail(ErrorCode::kInvalidArgument, "host.arena: \"anonymous\"; a service shares its arena: set \"memfd\"");
   }
   try {
-    TIERCEL_TRY(server->listen());
+    TIERCEL_TRY(server->listen(std::move(path.lock)));
   } catch (const std::system_error& error) {
     return fail(ErrorCode::kIo, fmt::format("service.threads: the system gives no more threads: {}", error.what()),
                 error.code().value());
@@ -57,8 +74,10 @@ Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, co
   return server;
 }
 
-Status SocketServer::listen() {
-  TIERCEL_TRY_ASSIGN(listening_, wire::listen_at({.path = options_.path, .group = options_.group}));
+Status SocketServer::listen(FileDescriptor lock) {
+  TIERCEL_TRY(adoption_.start());
+  arena_report_ = adoption_.report();
+  TIERCEL_TRY_ASSIGN(listening_, wire::listen_at({.path = options_.path, .group = options_.group}, std::move(lock)));
   for (std::uint32_t i = 0; i < std::max(options_.threads, 1U); ++i) {
     auto lane = std::make_unique<Lane>();
     TIERCEL_TRY_ASSIGN(lane->reactor, Reactor::create(fmt::format("tiercel-io-{}", i), core_->clock()));
@@ -107,181 +126,16 @@ void SocketServer::stop() noexcept {
   greetings_.clear();
 }
 
-// ---- callers
-
-void SocketServer::accept_callers() {
-  for (;;) {
-    FileDescriptor socket(accept4(listening_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket) {
-      if (errno == EMFILE || errno == ENFILE) {
-        log_line(LogLevel::kError, "service_descriptors",
-                 fmt::format("a caller was not accepted: {} (raise the limit of open files, LimitNOFILE of the unit)",
-                             strerror(errno)));
-        accept_again_ns_ = deadline_after(core_->clock().now_ns(), kAcceptPauseNs);
-        lanes_[0]->reactor->unwatch(listening_.socket.get());
-      }
-      return;
-    }
-    const int fd = socket.get();
-    const std::uint64_t until =
-        deadline_after(core_->clock().now_ns(), static_cast<std::uint64_t>(options_.greeting.count()));
-    greetings_.emplace(fd, Greeting{.socket = std::move(socket), .until_ns = until, .hello = {}, .pidfd = {}});
-    if (connected_.load(std::memory_order_relaxed) + greetings_.size() > options_.connections) {
-      refuse(fd, {.code = ErrorCode::kLimit,
-                  .message = fmt::format("service.connections: {} processes are connected, which is the limit",
-                                         options_.connections)});
-      continue;
-    }
-    const Status watched =
-        lanes_[0]->reactor->watch(fd, EPOLLIN, [this, fd](std::uint32_t events) { hear(fd, events); });
-    if (!watched) greetings_.erase(fd);
-  }
-}
-
-void SocketServer::refuse(int socket, const Error& error) {
-  refused_.fetch_add(1, std::memory_order_relaxed);
-  const wire::Welcome no = wire::refusal(error);
-  (void)wire::send_with_descriptors(socket, std::as_bytes(std::span(&no, 1)), {});
-  lanes_[0]->reactor->unwatch(socket);
-  greetings_.erase(socket);
-  log_line(LogLevel::kWarn, "service_refused", fmt::format("a caller was refused: {}", error.message));
-}
-
-void SocketServer::hear(int socket, std::uint32_t) {
-  const auto found = greetings_.find(socket);
-  if (found == greetings_.end()) return;
-  Greeting& greeting = found->second;
-  wire::Hello hello;
-  auto received = wire::receive_with_descriptors(socket, std::as_writable_bytes(std::span(&hello, 1)));
-  if (received && !*received) return;                            // nothing yet
-  if (!received || (*received)->bytes == 0 || greeting.hello) {  // gone, or it speaks out of turn
-    lanes_[0]->reactor->unwatch(socket);
-    greetings_.erase(found);
-    return;
-  }
-  if ((*received)->bytes != sizeof(hello)) {
-    protocol_errors_.fetch_add(1, std::memory_order_relaxed);
-    return refuse(socket,
-                  {.code = ErrorCode::kInvalidArgument, .message = "the caller does not speak Tiercel's protocol"});
-  }
-  if (const auto version = wire::common_version(hello); !version) return refuse(socket, version.error());
-  if ((*received)->descriptors.size() != 1) {
-    return refuse(socket, {.code = ErrorCode::kInvalidArgument, .message = "a caller must show its own pidfd"});
-  }
-  greeting.hello = hello;
-  greeting.pidfd = std::move((*received)->descriptors[0]);
-  greet(socket);
-}
-
-/// Who is it? The kernel says, and what it shows must agree.
-Status SocketServer::check_caller(const Greeting& greeting, Caller& caller) const {
-  TIERCEL_TRY_ASSIGN(caller.peer, wire::peer_of(greeting.socket.get()));
-  const uid_t self = geteuid();
-  if (options_.group.empty() && caller.peer.uid != self && caller.peer.uid != 0) {
-    return fail(
-        ErrorCode::kInvalidArgument,
-        fmt::format("user {} may not use the cache of user {} (service.group admits a group)", caller.peer.uid, self));
-  }
-  const auto pid = wire::process_of(greeting.pidfd.get());
-  if (!pid) return fail(ErrorCode::kInvalidArgument, "what the caller shows is no pidfd");
-  if (*pid > 0 && caller.peer.pid > 0 && *pid != caller.peer.pid) {
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("process {} shows the pidfd of process {}", caller.peer.pid, *pid));
-  }
-  return {};
-}
-
-void SocketServer::greet(int socket) {
-  const auto found = greetings_.find(socket);
-  if (found == greetings_.end()) return;
-  Greeting& greeting = found->second;
-  Caller caller;
-  if (const Status known = check_caller(greeting, caller); !known) return refuse(socket, known.error());
-
-  // It takes up an earlier connection: that one ends first, and this caller waits for it.
-  std::shared_ptr<Departed> earlier;
-  const wire::Hello& hello = *greeting.hello;
-  if (hello.service == service_ && hello.member != 0) {
-    const auto connected = connected_members_.find(hello.member);
-    if (connected != connected_members_.end() && connected->second == hello.token) {
-      Lane& lane = lane_of(hello.member);
-      lane.reactor->post([this, &lane, member = hello.member] {
-        end(lane, member, fail(ErrorCode::kClosed, "its process has connected anew"));
-      });
-      return;  // send_off() calls again; if nothing comes, the greeting's time ends
-    }
-    const auto at = departed_.find(hello.member);
-    if (at != departed_.end() && at->second->caller.token == hello.token) earlier = at->second;
-  }
-  if (!earlier && departed_.size() >= options_.connections) {
-    return refuse(socket, {.code = ErrorCode::kLimit,
-                           .message = fmt::format("service.connections: {} members have gone and left slots that their "
-                                                  "processes may still use, which is the limit",
-                                                  departed_.size())});
-  }
-
-  // Who comes back keeps its number: it may have to come back again.
-  caller.member = earlier ? earlier->caller.member : next_member_++;
-  caller.token = earlier ? earlier->caller.token : random_number();
-  caller.since_ns = core_->clock().now_ns();
-  auto ring = Mapping::share(
-      {.bytes = options_.ring_bytes, .huge_pages = HugePages::kOff, .kind = ArenaKind::kMemfd, .name = "tiercel-ring"});
-  if (!ring) return refuse(socket, ring.error());
-  Lane& lane = lane_of(caller.member);
-  auto member = std::make_unique<Member>(
-      core_, options_.member, open_blocks_, std::span<const std::byte>((*ring)->data(), (*ring)->bytes()),
-      [this, &lane, number = caller.member](std::uint64_t request, std::function<Result<Dropped>()> work) {
-        return slow_.submit([this, &lane, number, request, work = std::move(work)] {
-          auto dropped = std::make_shared<Result<Dropped>>(work());
-          lane.reactor->post([this, &lane, number, request, dropped] {
-            const auto at = lane.connections.find(number);
-            if (at == lane.connections.end()) return;
-            at->second->member().done_slow(request, *dropped, at->second->out());
-            settle(lane, *at->second, at->second->flush());
-          });
-        });
-      });
-  member->set_process(caller.peer.pid);
-  const Mapping& arena = core_->arena().mapping();
-  wire::Welcome welcome{.version = *wire::common_version(hello),
-                        .service = service_,
-                        .member = caller.member,
-                        .token = caller.token,
-                        .arena_bytes = arena.bytes(),
-                        .ring_bytes = (*ring)->bytes(),
-                        .slots = core_->slot_ids(),
-                        .max_payload = wire::kMaxRequestBytes,
-                        .max_chain = options_.member.chains.max_chain,
-                        .kept_chains = options_.member.chains.handles,
-                        .kept_hashes = options_.member.chains.kept_hashes,
-                        .adopted = earlier ? 1U : 0U};
-  const int descriptors[] = {arena.fd(), (*ring)->fd()};
-  const Status sent = wire::send_with_descriptors(socket, std::as_bytes(std::span(&welcome, 1)), descriptors);
-  caller.pidfd = std::move(greeting.pidfd);
-  auto connection = std::make_shared<std::unique_ptr<Connection>>(
-      std::make_unique<Connection>(std::move(greeting.socket), std::move(caller), *ring, std::move(member)));
-  // From here on nothing may fail but for memory, and then what was granted is lost, not used twice.
-  connected_members_.insert_or_assign((*connection)->caller().member, (*connection)->caller().token);
-  lanes_[0]->reactor->unwatch(socket);
-  greetings_.erase(found);
-  if (earlier) {
-    lanes_[0]->reactor->unwatch(earlier->caller.pidfd.get());
-    departed_.erase((*connection)->caller().member);
-    (*connection)->member().grants().merge(std::move(earlier->grants));
-    taken_up_.fetch_add(1, std::memory_order_relaxed);
-  }
-  // Also where the Welcome did not arrive: the connection's end takes care of the grants.
-  accepted_.fetch_add(1, std::memory_order_relaxed);
-  connected_.fetch_add(1, std::memory_order_relaxed);
-  note_connected(**connection);
-  lane.reactor->post([this, &lane, connection] { adopt(lane, std::move(*connection)); });
-  if (!sent) log_line(LogLevel::kWarn, "service_welcome", sent.error().message);
-}
+// ---- members that have departed
 
 /// A connection has ended; its grants wait for its process.
 void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> departed) {
   connected_members_.erase(member);
-  if (!departed->grants.empty()) {
+  if (adoption_.survivors().is_here(member)) {  // it has not said what it holds
+    adoption_.survivors().left(member);
+  } else if (departed->grants.empty()) {
+    adoption_.list().remove(member);
+  } else {
     const int pidfd = departed->caller.pidfd.get();
     departed_.emplace(member, departed);
     note_departed(member, *departed);
@@ -301,41 +155,59 @@ void SocketServer::send_off(std::uint64_t member, std::shared_ptr<Departed> depa
   }
 }
 
+/// What it held has ended.
+void SocketServer::forget_departed(std::uint64_t member) {
+  const auto at = departed_.find(member);
+  lanes_[0]->reactor->unwatch(at->second->caller.pidfd.get());
+  {
+    const MutexLock lock(mutex_);
+    reports_.erase(member);
+  }
+  at->second->grants.clear();
+  departed_.erase(at);
+  adoption_.list().remove(member);
+}
+
+/// A member of the earlier run has claimed what it still holds.
+void SocketServer::has_said(std::uint64_t member) {
+  adoption_.survivors().said(member);
+  (void)step_adoption(core_->clock().now_ns());
+}
+
+std::uint64_t SocketServer::step_adoption(std::uint64_t now) {
+  if (adoption_.stage() == ArenaStage::kServing) return UINT64_MAX;
+  const bool waited = !adoption_.has_memory();
+  const std::uint64_t next = adoption_.step(now);
+  {
+    ArenaReport report = adoption_.report();
+    const MutexLock lock(mutex_);
+    arena_report_ = std::move(report);
+  }
+  if (waited && adoption_.has_memory()) greet_waiting();
+  return next;
+}
+
 /// The first lane's turn: greetings that take too long, processes that are gone. Answers when to look again.
 std::uint64_t SocketServer::housekeep() {
   const std::uint64_t now = core_->clock().now_ns();
-  std::uint64_t next = UINT64_MAX;
+  std::uint64_t next = step_adoption(now);
   if (accept_again_ns_ != 0 && now >= accept_again_ns_) {
     accept_again_ns_ = 0;
     (void)lanes_[0]->reactor->watch(listening_.socket.get(), EPOLLIN, [this](std::uint32_t) { accept_callers(); });
   }
-  if (accept_again_ns_ != 0) next = accept_again_ns_;
-  for (auto at = greetings_.begin(); at != greetings_.end();) {
-    if (at->second.until_ns <= now) {
-      const int socket = at->first;
-      ++at;
-      refuse(socket, {.code = ErrorCode::kTimeout, .message = "the caller said nothing in time"});
-    } else {
-      next = std::min(next, at->second.until_ns);
-      ++at;
-    }
-  }
+  if (accept_again_ns_ != 0) next = std::min(next, accept_again_ns_);
+  next = std::min(next, drop_silent_callers(now));
   const auto settle_ns = static_cast<std::uint64_t>(options_.settle.count());
   for (auto at = departed_.begin(); at != departed_.end();) {
     Departed& departed = *at->second;
-    if (departed.gone_ns == 0 && is_gone(departed.caller.pidfd)) departed.gone_ns = now;
+    const bool over = is_gone(departed.caller.pidfd) || !adoption_.list().lives(at->first);
+    if (departed.gone_ns == 0 && over) departed.gone_ns = now;
     const std::uint64_t free_ns = departed.gone_ns == 0 ? UINT64_MAX : deadline_after(departed.gone_ns, settle_ns);
+    const std::uint64_t member = (at++)->first;
     if (free_ns <= now) {
-      lanes_[0]->reactor->unwatch(departed.caller.pidfd.get());
-      {
-        const MutexLock lock(mutex_);
-        reports_.erase(at->first);
-      }
-      departed.grants.clear();
-      at = departed_.erase(at);
+      forget_departed(member);
     } else {
       next = std::min({next, free_ns, deadline_after(now, 1'000'000'000)});
-      ++at;
     }
   }
   return std::min(next, watch_idleness(now));
@@ -344,7 +216,8 @@ std::uint64_t SocketServer::housekeep() {
 /// Ends the listening once nobody has been there for the grace time (idle_end.h). Answers when to look again.
 std::uint64_t SocketServer::watch_idleness(std::uint64_t now) {
   if (!options_.idle_end || !listening_.socket) return UINT64_MAX;
-  if (!connected_members_.empty() || !greetings_.empty() || !departed_.empty()) {
+  const bool adopting = adoption_.stage() != ArenaStage::kServing;  // members of an earlier run are waited for
+  if (adopting || !connected_members_.empty() || !greetings_.empty() || !departed_.empty()) {
     idle_since_ns_ = 0;  // whatever ends that runs this again
     return UINT64_MAX;
   }

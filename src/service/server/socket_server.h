@@ -2,11 +2,13 @@
 //
 // start() listens; connections are spread over a few threads (reactor.h), each of which serves its own without locks.
 // A client that goes away ends its session at once; what had been granted to it waits until its process is proved gone,
-// or until it comes back and says what it still holds. Thread-safe. stop() (and destruction) ends every connection and
+// or until it comes back and says what it still holds. So it is across runs: the arena of an earlier run that its
+// clients still map is adopted (adoption.h). Thread-safe. stop() (and destruction) ends every connection and
 // joins the threads; the cache must be alive until then, and may be closed before or after.
 #pragma once
 
 #include "base/mutex.h"
+#include "service/server/adoption.h"
 #include "service/server/connection.h"
 #include "service/server/slow_lane.h"
 #include "service/start/idle_end.h"
@@ -69,6 +71,15 @@ class SocketServer {
  public:
   /// `cache`'s arena must be a memfd (host.arena = "memfd"). Errors name the key.
   [[nodiscard]] static Result<std::unique_ptr<SocketServer>> start(const Cache& cache, const SocketOptions& options);
+  /// The path, before there is a cache: nobody else can take it. With an earlier arena the cache is made with
+  /// Environment::arena_later.
+  struct TakenPath {
+    FileDescriptor lock;
+    std::optional<EarlierArena> earlier;
+  };
+  [[nodiscard]] static Result<TakenPath> take_path(const SocketOptions& options, const HostConfig& host);
+  [[nodiscard]] static Result<std::unique_ptr<SocketServer>> start(const Cache& cache, const SocketOptions& options,
+                                                                   TakenPath path);
   ~SocketServer();
 
   void stop() noexcept;
@@ -76,6 +87,7 @@ class SocketServer {
   void disconnect(std::uint64_t member);
   [[nodiscard]] SocketStats stats() const;
   [[nodiscard]] std::vector<MemberReport> members() const;
+  [[nodiscard]] ArenaReport arena() const;
   [[nodiscard]] const std::string& path() const noexcept { return options_.path; }
 
  private:
@@ -86,28 +98,41 @@ class SocketServer {
     std::atomic<std::uint32_t> with_loads{0};  // seq_cst with the fence in progressed(): no progress is missed
     std::atomic<bool> progressed{false};
   };
-  struct Greeting {  // a caller that has not said Hello, or waits for its earlier connection to end
+  struct Greeting {  // a caller that has not said Hello, or waits for its earlier connection to end, or for an arena
     FileDescriptor socket;
     std::uint64_t until_ns = 0;
     std::optional<wire::Hello> hello;
     FileDescriptor pidfd;
+    FileDescriptor arena;  // that it shows
   };
   struct Departed {
     Caller caller;
     GrantTable grants;
-    std::uint64_t gone_ns = 0;  // when its process was seen to be gone; 0: it lives
+    std::uint64_t gone_ns = 0;  // when it was seen that its process is gone or has let go; 0: not yet
   };
 
-  SocketServer(const Cache& cache, const SocketOptions& options);
-  [[nodiscard]] Status listen();
+  SocketServer(const Cache& cache, const SocketOptions& options, std::optional<EarlierArena> earlier);
+  [[nodiscard]] Status listen(FileDescriptor lock);
 
-  // On the first lane's thread.
+  // On the first lane's thread; of callers, in socket_greeting.cc.
   void accept_callers();
   void hear(int socket, std::uint32_t events);
-  void refuse(int socket, const Error& error);
+  void refuse(int socket, const Error& error, bool let_go = false);
   [[nodiscard]] Status check_caller(const Greeting& greeting, Caller& caller) const;
+  [[nodiscard]] bool needs_arena(Greeting& greeting);
   void greet(int socket);
+  void greet_waiting();
+  struct Earlier {  // the connection that a caller takes up
+    std::shared_ptr<Departed> departed;
+    bool survivor = false;  // of an earlier run
+  };
+  void welcome(int socket, Caller caller, const Earlier& earlier);
+  [[nodiscard]] std::unique_ptr<Member> make_member(const Caller& caller, const Mapping& ring, bool claims);
   void send_off(std::uint64_t member, std::shared_ptr<Departed> departed);
+  void forget_departed(std::uint64_t member);
+  void has_said(std::uint64_t member);
+  std::uint64_t step_adoption(std::uint64_t now_ns);
+  std::uint64_t drop_silent_callers(std::uint64_t now_ns);
   std::uint64_t housekeep();
   std::uint64_t watch_idleness(std::uint64_t now_ns);
 
@@ -143,8 +168,9 @@ class SocketServer {
   std::map<std::uint64_t, std::uint64_t> connected_members_;  // and their tokens, until send_off()
   std::map<std::uint64_t, std::shared_ptr<Departed>> departed_;
   std::uint64_t accept_again_ns_ = 0;  // no more descriptors: accepting pauses
-  std::uint64_t next_member_ = 1;
-  std::uint64_t idle_since_ns_ = 0;  // 0: somebody is there
+  std::uint64_t next_member_ = 0;      // of this epoch
+  std::uint64_t idle_since_ns_ = 0;    // 0: somebody is there
+  Adoption adoption_;
 
   std::atomic<std::uint64_t> accepted_{0};  // relaxed: figures, like the next ones
   std::atomic<std::uint64_t> refused_{0};
@@ -153,6 +179,7 @@ class SocketServer {
   std::atomic<std::uint32_t> connected_{0};
   mutable Mutex mutex_;  // a leaf
   std::map<std::uint64_t, Note> reports_ TIERCEL_GUARDED_BY(mutex_);
+  ArenaReport arena_report_ TIERCEL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tiercel::service

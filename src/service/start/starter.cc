@@ -79,18 +79,20 @@ std::string end_of_log(int log, off_t from) {
 struct Starter::Turn {
   explicit Turn(const std::string& socket) : lock(socket) {}
   StartLock lock;
-  wire::Hello hello;
+  Link::Greeting greeting;
   Attempt attempt;
   std::uint64_t until_ns = 0;
   std::string earlier_failure;
 };
 
-Result<std::shared_ptr<Link>> Starter::open(const wire::Hello& hello, const Attempt& attempt) const {
+Result<std::shared_ptr<Link>> Starter::open(const Link::Greeting& greeting, const Attempt& attempt) const {
   TIERCEL_TRY(prepare_directory(socket_));  // before anything that lies in it is believed
-  const auto try_link = [&] { return Link::open(socket_, hello, deadline_after(now_ns(), attempt.answer_ns)); };
+  const auto try_link = [&] {
+    return Link::open(socket_, greeting, deadline_after(now_ns(), attempt.answer_ns), attempt.let_go);
+  };
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.deadline).count());
   Turn turn(socket_);
-  turn.hello = hello;
+  turn.greeting = greeting;
   turn.attempt = attempt;
   turn.until_ns = deadline_after(now_ns(), patience);
   const auto earlier = last_failure(socket_);
@@ -133,7 +135,8 @@ Result<std::shared_ptr<Link>> Starter::start(Turn& turn) const {
   log_line(LogLevel::kInfo, "service_started",
            fmt::format("started a private service (process {}): {}; socket {}, log {}", pid, *said, socket_,
                        log_path(socket_)));
-  return Link::open(socket_, turn.hello, std::max(turn.until_ns, deadline_after(now_ns(), turn.attempt.answer_ns)));
+  const std::uint64_t until = std::max(turn.until_ns, deadline_after(now_ns(), turn.attempt.answer_ns));
+  return Link::open(socket_, turn.greeting, until, turn.attempt.let_go);
 }
 
 Result<std::string> Starter::start_and_wait(Turn& turn, pid_t& pid) const {

@@ -43,8 +43,9 @@ class Starter {
     Occasion occasion = Occasion::kCall;
     std::uint64_t answer_ns = 0;                   ///< how long a service that is there may take to answer
     const std::atomic<bool>* cancelled = nullptr;  ///< ends it soon, with kClosed
+    bool* let_go = nullptr;                        ///< as of Link::open
   };
-  [[nodiscard]] Result<std::shared_ptr<Link>> open(const wire::Hello& hello, const Attempt& attempt) const;
+  [[nodiscard]] Result<std::shared_ptr<Link>> open(const Link::Greeting& greeting, const Attempt& attempt) const;
 
  private:
   struct Turn;

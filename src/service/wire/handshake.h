@@ -1,8 +1,9 @@
 // The handshake: the first message of each side, of a fixed form that no version of the protocol changes, so that a
 // refusal can always be read. Then messages follow as frames (frame.h).
 //
-// The client sends a Hello with its own pidfd; the service answers with a Welcome, and where it accepts, with the
-// arena's memfd and the connection's ring (a memfd for lists of hashes). Little-endian, no padding.
+// The client sends a Hello with its own pidfd and, where it maps the arena of an earlier connection, that arena's
+// memfd; the service answers with a Welcome, and where it accepts, with the arena's memfd, the connection's ring (a
+// memfd for lists of hashes) and the member's life descriptor (server/member_list.h). Little-endian, no padding.
 #pragma once
 
 #include <tiercel/result.h>
@@ -42,8 +43,11 @@ struct Welcome {
   std::uint32_t max_chain = 0;    ///< hashes of one chain
   std::uint32_t kept_chains = 0;  ///< handles lie below it
   std::uint32_t kept_hashes = 0;  ///< in all of them
-  std::uint32_t adopted = 0;      ///< 1: the grants of the earlier connection belong to this one now
-  char text[184] = {};            ///< zero-terminated
+  std::uint32_t adopted = 0;      ///< 1: what the earlier connection held belongs to this one now
+  std::uint64_t arena = 0;        ///< random, of the arena: the same after a restart that has adopted it
+  std::uint32_t let_go = 0;       ///< of a refusal: 1: the arena that was shown will not be used again
+  std::uint32_t reserved = 0;
+  char text[168] = {};  ///< zero-terminated
 };
 static_assert(sizeof(Welcome) == 256);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -69,19 +71,41 @@ Status make_directory_of(const std::string& path, std::optional<gid_t> group) {
   return {};
 }
 
+/// The process id in a lock file: 0 where there is none.
+pid_t holder_of(const std::string& name) {
+  std::string text;
+  std::getline(std::ifstream(name), text);
+  return static_cast<pid_t>(std::strtol(text.c_str(), nullptr, 10));
+}
+
+bool has_ended(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+
+/// A process that was killed keeps the lock until its disks have ended what it asked of them (io/system_file_system.h):
+/// so long they may still write into its arena. Waited for, within bounds.
 Result<FileDescriptor> take_lock(const std::string& path) {
+  constexpr int kLookMs = 10;
+  constexpr int kMostLooks = 1000;
   const std::string name = path + ".lock";
   FileDescriptor lock(open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (lock.get() < 0) return failed(fmt::format("service.socket: {}", name), errno);
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+  for (int look = 0; flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++look) {
     const int error = errno;
-    std::string holder;
-    std::getline(std::ifstream(name), holder);
+    if (error == EINTR) continue;
     if (error != EWOULDBLOCK) return failed(fmt::format("service.socket: {}", name), error);
-    return fail(ErrorCode::kLimit,
-                fmt::format("service.socket: another service listens on {} (process {}); stop it, or "
-                            "choose another path",
-                            path, holder.empty() ? "unknown" : holder));
+    const pid_t holder = holder_of(name);
+    if (holder <= 0 || !has_ended(holder)) {
+      return fail(ErrorCode::kLimit,
+                  fmt::format("service.socket: another service listens on {} (process {}); stop it, or choose another "
+                              "path",
+                              path, holder <= 0 ? "unknown" : fmt::format("{}", holder)));
+    }
+    if (look >= kMostLooks) {
+      return fail(ErrorCode::kTimeout,
+                  fmt::format("service.socket: the service of {} has ended (process {}), but not what it asked of its "
+                              "disks; try again when they answer",
+                              path, holder));
+    }
+    (void)poll(nullptr, 0, kLookMs);
   }
   const std::string pid = fmt::format("{}\n", getpid());
   if (ftruncate(lock.get(), 0) != 0 || pwrite(lock.get(), pid.data(), pid.size(), 0) < 0) {
@@ -108,11 +132,21 @@ Status remove_stale(const std::string& path) {
 }  // namespace
 
 Result<Listening> listen_at(const ListenOptions& options) {
-  TIERCEL_TRY_ASSIGN(const sockaddr_un address, address_of(options.path));
+  TIERCEL_TRY_ASSIGN(FileDescriptor lock, take_path(options));
+  return listen_at(options, std::move(lock));
+}
+
+Result<FileDescriptor> take_path(const ListenOptions& options) {
+  TIERCEL_TRY(address_of(options.path));
   TIERCEL_TRY_ASSIGN(const auto group, group_id(options.group));
   TIERCEL_TRY(make_directory_of(options.path, group));
-  Listening listening;
-  TIERCEL_TRY_ASSIGN(listening.lock, take_lock(options.path));
+  return take_lock(options.path);
+}
+
+Result<Listening> listen_at(const ListenOptions& options, FileDescriptor lock) {
+  TIERCEL_TRY_ASSIGN(const sockaddr_un address, address_of(options.path));
+  TIERCEL_TRY_ASSIGN(const auto group, group_id(options.group));
+  Listening listening{.socket = {}, .lock = std::move(lock)};
   TIERCEL_TRY(remove_stale(options.path));
   listening.socket = FileDescriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (listening.socket.get() < 0) return failed("service.socket: a Unix socket", errno);

@@ -32,6 +32,10 @@ struct ListenOptions {
 /// service left at the path. kInvalidArgument: too long a path, or something that is no socket lies there; kLimit:
 /// another service listens there (its process id is in the sentence).
 [[nodiscard]] Result<Listening> listen_at(const ListenOptions& options);
+/// The first half: the directory and the lock. Whoever has it is the one service of this path.
+[[nodiscard]] Result<FileDescriptor> take_path(const ListenOptions& options);
+/// The second half.
+[[nodiscard]] Result<Listening> listen_at(const ListenOptions& options, FileDescriptor lock);
 
 /// Does somebody hold PATH.lock: a service that listens, or that has stopped listening and not ended yet?
 [[nodiscard]] bool is_taken(const std::string& path);

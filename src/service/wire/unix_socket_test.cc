@@ -7,16 +7,19 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 namespace tiercel::wire {
 namespace {
@@ -80,6 +83,28 @@ TEST_F(UnixSocket, a_second_service_is_told_who_listens) {
   EXPECT_EQ(second.error().code, ErrorCode::kLimit);
   EXPECT_THAT(second.error().message, HasSubstr("process " + std::to_string(getpid())));
   EXPECT_TRUE(connect_to(path_)) << "the first goes on";
+}
+
+TEST_F(UnixSocket, the_lock_of_a_process_that_is_gone_is_waited_for) {
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(gone, nullptr, 0), gone);
+  std::filesystem::create_directory(directory_ / "kv");
+  const std::string name = path_ + ".lock";
+  const int held = ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);  // as a ring of it would
+  ASSERT_EQ(::flock(held, LOCK_EX | LOCK_NB), 0);
+  const std::string text = std::to_string(gone) + "\n";
+  ASSERT_EQ(::write(held, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  std::atomic<bool> ended{false};
+  std::thread disk([&] {
+    (void)::poll(nullptr, 0, 50);
+    ended = true;
+    ::close(held);
+  });
+  const auto lock = take_path({.path = path_});
+  EXPECT_TRUE(ended);
+  disk.join();
+  EXPECT_TRUE(lock) << lock.error().message;
 }
 
 TEST_F(UnixSocket, what_a_dead_service_left_is_replaced) {

@@ -1,0 +1,258 @@
+// Goal: what becomes of handles, replies and versions when connections end and begin again, over a real socket in one
+// process.
+#include "base/clock.h"
+#include "cache/cache_access.h"
+#include "service/server/socket_server.h"
+#include "tests/crash/crash_blocks.h"
+#include "tests/service/arena_memory.h"
+
+#include <tiercel/client.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace tiercel {
+namespace {
+
+using namespace std::chrono_literals;
+using service::SocketServer;
+using testing::HasSubstr;
+
+bool comes(const std::function<bool()>& what) {
+  for (const auto end = std::chrono::steady_clock::now() + 20s; std::chrono::steady_clock::now() < end;) {
+    if (what()) return true;
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
+class SocketLife : public testing::Test {
+ protected:
+  SocketLife() {
+    std::string name = (std::filesystem::temp_directory_path() / "tiercel-life-XXXXXX").string();
+    EXPECT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    start();
+  }
+  ~SocketLife() override {
+    end();
+    std::filesystem::remove_all(directory_);
+  }
+  void start() {
+    const Config config{.host = {.capacity = 4_MiB,
+                                 .arena = ArenaKind::kMemfd,
+                                 .prefault = false,
+                                 .extent_bytes = 2_MiB,
+                                 .min_slot_bytes = 16_KiB},
+                        .workers = {.threads = 1}};
+    const service::SocketOptions options{.path = path(), .settle = 1ms};
+    auto taken = SocketServer::take_path(options, config.host);
+    ASSERT_TRUE(taken) << taken.error().message;
+    auto cache = detail::CacheAccess::open(config, taken->earlier.has_value());
+    ASSERT_TRUE(cache) << cache.error().message;
+    cache_.emplace(std::move(*cache));
+    auto server = SocketServer::start(*cache_, options, std::move(*taken));
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = std::move(*server);
+  }
+  void end() {
+    server_.reset();
+    cache_.reset();
+  }
+  [[nodiscard]] std::string path() const { return directory_ + "/s"; }
+  Client connect() {
+    auto client = Client::connect({.socket = path(), .call_deadline = 5s, .reconnect_pause = 1ms});
+    EXPECT_TRUE(client) << client.error().message;
+    return std::move(*client);
+  }
+  static BlockChain store(Session& session, std::uint64_t number) {
+    const BlockChain chain = crash::chain(session.space(), number);
+    Reservation room = session.reserve(chain, 0);
+    for (std::size_t i = 0; i < room.size(); ++i) {
+      if (room.outcome(i) != Reserved::kYes) continue;
+      crash::fill(room.writer(i).bytes(), chain[i]);
+      EXPECT_TRUE(room.writer(i).commit());
+    }
+    return chain;
+  }
+  bool nothing_is_held() {
+    return comes([this] { return cache_->stats().copy_pins == 0; });
+  }
+
+  std::string directory_;
+  std::optional<Cache> cache_;
+  std::unique_ptr<SocketServer> server_;
+};
+
+TEST_F(SocketLife, a_handle_outlives_its_session_and_its_client) {
+  std::vector<BlockRef> kept;
+  BlockHash name;
+  {
+    Client client = connect();
+    Session session = *client.open_session(crash::options());
+    const BlockChain chain = store(session, 1);
+    name = chain[0];
+    kept = session.load(chain, 1, 5s).take();
+    ASSERT_EQ(kept.size(), 1U);
+  }
+  EXPECT_TRUE(comes([this] { return cache_->stats().sessions == 0; }));
+  EXPECT_EQ(cache_->stats().copy_pins, 1U) << "the slot is not used for anything else";
+  EXPECT_TRUE(crash::is_whole(kept[0].bytes(), name));
+  kept.clear();
+  EXPECT_TRUE(nothing_is_held());
+}
+
+TEST_F(SocketLife, a_handle_of_a_session_that_was_closed_while_the_service_was_away_is_let_go) {
+  Client client = connect();
+  std::vector<BlockRef> kept;
+  {
+    Session session = *client.open_session(crash::options());
+    kept = session.load(store(session, 1), 1, 5s).take();
+    for (const service::MemberReport& member : server_->members()) server_->disconnect(member.member);
+    kept.clear();  // perhaps on the connection that has just broken, perhaps on the next one
+  }
+  EXPECT_TRUE(nothing_is_held()) << "its life descriptor tells, without its process' end";
+}
+
+TEST_F(SocketLife, a_reply_that_was_not_looked_at_before_a_reconnection_grants_nothing) {
+  Client client = connect();
+  Session session = *client.open_session(crash::options());
+  const BlockChain chain = store(session, 1);
+  ASSERT_TRUE(client.sync());
+  const std::uint64_t taken_up = server_->stats().taken_up;
+  Load load = session.load(chain, chain.size(), 5s);
+  ASSERT_TRUE(comes([&] { return cache_->stats().copy_pins == chain.size(); })) << "the service has answered";
+  for (const service::MemberReport& member : server_->members()) server_->disconnect(member.member);
+  ASSERT_TRUE(comes([&] { return server_->stats().taken_up == taken_up + 1; }));
+  ASSERT_TRUE(nothing_is_held()) << "it has said that it holds nothing";
+  EXPECT_TRUE(load.wait().empty()) << "the service may have given these slots to others";
+  EXPECT_EQ(load.outcome(), LoadOutcome::kClosed);
+  ASSERT_TRUE(comes([&] { return session.match(chain).blocks() == chain.size(); }));
+  EXPECT_EQ(session.load(chain, chain.size(), 5s).wait().size(), chain.size());
+}
+
+TEST_F(SocketLife, over_a_restart_there_is_one_mapping_and_what_is_held_stays_what_it_is) {
+  Client client = connect();
+  Session session = *client.open_session(crash::options());
+  const BlockChain chain = store(session, 1);
+  std::vector<BlockRef> kept = session.load(chain, 2, 5s).take();
+  Reservation room = session.reserve(crash::chain(session.space(), 2), 0);
+  ASSERT_EQ(room.outcome(0), Reserved::kYes);
+  const std::byte* const held = kept[0].bytes().data();
+  end();
+  EXPECT_TRUE(crash::is_whole(kept[0].bytes(), chain[0])) << "while there is no service";
+  start();
+  ASSERT_TRUE(comes([this] { return server_->arena().stage == service::ArenaStage::kServing; }));
+  EXPECT_EQ(server_->arena().epoch, 2U);
+  EXPECT_EQ(kept[0].bytes().data(), held);
+  EXPECT_EQ(cache_->stats().copy_pins, 2 + crash::kChainBlocks);
+  EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kClosed) << "the reservation was the earlier run's";
+  ASSERT_TRUE(comes([&] { return cache_->stats().sessions == 1; }));
+  EXPECT_EQ(session.match(chain).blocks(), 0U) << "an empty index";
+  const BlockChain again = store(session, 3);
+  const auto loaded = session.load(again, again.size(), 5s).take();
+  ASSERT_EQ(loaded.size(), again.size());
+  for (const BlockRef& block : loaded) {
+    const auto apart = [&](const BlockRef& other) {
+      return block.bytes().data() + block.bytes().size() <= other.bytes().data() ||
+             other.bytes().data() + other.bytes().size() <= block.bytes().data();
+    };
+    EXPECT_TRUE(std::ranges::all_of(kept, apart));
+  }
+  const pid_t self = ::getpid();
+  EXPECT_EQ(arena_memory(std::span(&self, 1)).arenas, 1U);
+  EXPECT_EQ(arena_mappings(self), 2U) << "the client's, and the service's in this same process";
+  EXPECT_TRUE(crash::is_whole(kept[0].bytes(), chain[0]));
+  EXPECT_TRUE(crash::is_whole(kept[1].bytes(), chain[1]));
+  room = {};
+  kept.clear();
+}
+
+TEST_F(SocketLife, a_pin_that_is_kept_keeps_no_memory_of_an_arena_that_is_over) {
+  Client client = connect();
+  Session session = *client.open_session(crash::options());
+  const BlockChain chain = store(session, 1);
+  auto pin = session.pin(chain, 2, 1min);
+  ASSERT_TRUE(pin) << pin.error().message;
+  EXPECT_EQ(pin->blocks(), 2U);
+  server_.reset();
+  cache_.reset();
+  std::filesystem::remove(path() + ".arena");  // whoever tidied up there: nobody can know of the arena any more
+  start();
+  ASSERT_TRUE(comes([&] { return cache_->stats().sessions == 1; }));
+  EXPECT_EQ(pin->blocks(), 0U);
+  const pid_t self = ::getpid();
+  EXPECT_TRUE(comes([&] { return arena_memory(std::span(&self, 1)).arenas == 1; }));
+}
+
+// ---- versions
+
+/// What the service answers to such a Hello.
+wire::Welcome answer_to(const std::string& path, const wire::Hello& hello, std::size_t bytes = sizeof(wire::Hello)) {
+  const FileDescriptor socket = std::move(*wire::connect_to(path));
+  const FileDescriptor pidfd = std::move(*wire::own_pidfd());
+  const int shown[] = {pidfd.get()};
+  EXPECT_TRUE(wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&hello, 1)).first(bytes), shown));
+  pollfd readable{.fd = socket.get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&readable, 1, 10'000), 1);
+  wire::Welcome welcome{.magic = 0};
+  const auto got = wire::receive_with_descriptors(socket.get(), std::as_writable_bytes(std::span(&welcome, 1)));
+  EXPECT_TRUE(got && *got && (*got)->bytes == sizeof(welcome));
+  return welcome;
+}
+
+TEST_F(SocketLife, a_client_of_another_version_is_told_both) {
+  constexpr std::uint16_t kNew = wire::kVersion + 5;
+  for (const wire::Hello& hello :
+       {wire::Hello{.newest = kNew, .oldest = kNew - 1}, wire::Hello{.newest = 0, .oldest = 0}}) {
+    for (const std::size_t bytes : {sizeof(hello), std::size_t{8}}) {  // however long that version's Hello is
+      const Status status = wire::check_welcome(answer_to(path(), hello, bytes));
+      ASSERT_FALSE(status);
+      EXPECT_EQ(status.error().code, ErrorCode::kUnsupported);
+      EXPECT_THAT(status.error().message, HasSubstr("the client speaks " + std::to_string(hello.oldest) + " to " +
+                                                    std::to_string(hello.newest)));
+      EXPECT_THAT(status.error().message, HasSubstr("the service " + std::to_string(wire::kOldestVersion) + " to " +
+                                                    std::to_string(wire::kVersion)));
+    }
+  }
+  EXPECT_TRUE(wire::check_welcome(answer_to(path(), {})));
+  EXPECT_EQ(wire::check_welcome(answer_to(path(), {.magic = 7})).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(SocketLife, a_service_of_another_version_is_named_by_connect) {
+  const std::string elsewhere = directory_ + "/other";
+  auto listening = wire::listen_at({.path = elsewhere});
+  ASSERT_TRUE(listening);
+  std::thread other([&] {
+    pollfd caller{.fd = listening->socket.get(), .events = POLLIN, .revents = 0};
+    (void)::poll(&caller, 1, 10'000);
+    const FileDescriptor client(::accept4(listening->socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    const wire::Welcome no = wire::refusal({.code = ErrorCode::kUnsupported,
+                                            .message = "protocol versions: the client speaks 1 to 1, the "
+                                                       "service 8 to 9"});
+    (void)wire::send_with_descriptors(client.get(), std::as_bytes(std::span(&no, 1)), {});
+  });
+  const auto client = Client::connect({.socket = elsewhere, .call_deadline = 10s});
+  other.join();
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(client.error().message, HasSubstr("the service 8 to 9"));
+}
+
+}  // namespace
+}  // namespace tiercel
