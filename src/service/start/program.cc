@@ -60,7 +60,7 @@ std::vector<std::string> folders_of_path() {
 }
 
 Result<std::string> named(const std::string& path, std::string_view by) {
-  const std::string whole = absolute(path);
+  std::string whole = absolute(path);
   if (can_run(whole)) return whole;
   return fail(ErrorCode::kNotFound, fmt::format("{}: {} is no program that can be run", by, whole));
 }
