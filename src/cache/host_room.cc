@@ -196,6 +196,7 @@ bool HostStore::evict_own(const RoomRequest& request, RoomSearch& room) {
 }
 
 std::optional<SlotId> HostStore::take_slot(const RoomRequest& request, RoomSearch& room) {
+  if (slots_.withheld()) return std::nullopt;  // of an arena that others may still write into
   const TenantNumber tenant = request.tenant;
   const std::uint64_t bytes = request.slot_bytes;
   const std::size_t size = lists_.size_of(bytes);

@@ -65,9 +65,11 @@ SlotTable::Claim SlotTable::claim(SlotId slot, std::uint64_t slot_bytes, std::ui
   extent.slots = extent.untouched = static_cast<std::uint32_t>(slots);
   ++extent.used;
   used_bytes_ += slot_bytes;
+  charged_bytes_[kNoTenant] += slot_bytes;
   ++quarantined_slots_;
   quarantined_bytes_ += slot_bytes;
   meta.state = State::kQuarantined;
+  meta.tenant = kNoTenant;
   meta.owner = UINT32_MAX;
   meta.pins.store(kQuarantined | pins, std::memory_order_release);
   return Claim::kClaimed;
@@ -271,6 +273,7 @@ void SlotTable::check_consistency() const {
       for (std::uint32_t i = 0; i < extent.slots; ++i) claimed += is_quarantined(slot_at(id, i)) ? 1U : 0U;
       TIERCEL_CHECK(claimed == extent.used && (claimed > 0) == (extent.slot_bytes != 0), "what is claimed is counted");
       used_bytes += claimed * extent.slot_bytes;
+      charged[kNoTenant] += claimed * extent.slot_bytes;
       quarantined += claimed;
       continue;
     }

@@ -172,14 +172,14 @@ Result<ReloadReport> Service::Parts::reload() {
 Result<std::unique_ptr<Service>> Service::open(const Config& config, const Door& door, const AdminOptions& admin) {
   TIERCEL_TRY(validate(config));
   auto parts = std::make_unique<Parts>(config, admin);
+  ArenaPlan plan;  // first: a second service on the same path must not touch what the first one has
+  if (door.take_place) {
+    TIERCEL_TRY_ASSIGN(plan, door.take_place());
+  }
   TIERCEL_TRY_ASSIGN(parts->admin_door, AdminDoor::bind({.socket = admin.socket,
                                                          .group = config.service.group,
                                                          .token_file = config.http.admin_token_file}));
   TIERCEL_TRY_ASSIGN(parts->front, Front::bind(config));
-  ArenaPlan plan;
-  if (door.take_place) {
-    TIERCEL_TRY_ASSIGN(plan, door.take_place());
-  }
   Config planned = config;
   if (planned.host.capacity == 0) planned.host.capacity = plan.capacity;
   TIERCEL_TRY_ASSIGN(parts->cache, detail::CacheAccess::open(planned, plan.later, plan.place));

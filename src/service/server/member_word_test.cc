@@ -39,7 +39,7 @@ class World {
     executor_.run_all();
   }
   std::unique_ptr<Member> member() {
-    return std::make_unique<Member>(core_, MemberLimits{}, std::span<const std::byte>(), Member::Slow(),
+    return std::make_unique<Member>(core_, MemberLimits{}, open_blocks_, std::span<const std::byte>(), Member::Slow(),
                                     MemberWord{.claims = true, .said = [this] { ++said_; }});
   }
   /// One message; false: the connection is to be closed.
@@ -80,6 +80,7 @@ class World {
   }
 
  private:
+  Budget open_blocks_{std::uint64_t{1} << 20U};
   ManualClock clock_;
   ManualExecutor executor_{clock_};
   HostCopyEngine copies_{executor_};
