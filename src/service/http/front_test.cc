@@ -54,7 +54,6 @@ class FakeView final : public ServiceView {
     const MutexLock lock(mutex_);
     return shown_.tenants;
   }
-  [[nodiscard]] ServiceFacts facts() const override { return {.version = "9.8.7", .instance = "one"}; }
   [[nodiscard]] Mode mode() const override { return of_all; }
   [[nodiscard]] bool closing() const noexcept override { return ending; }
 
