@@ -77,8 +77,7 @@ Result<std::unique_ptr<AdminDoor>> AdminDoor::bind(const Options& options) {
   return door;
 }
 
-AdminDoor::AdminDoor(std::optional<AdminToken> token, std::string socket)
-    : socket_(std::move(socket)), token_(token) {}
+AdminDoor::AdminDoor(std::optional<AdminToken> token, std::string socket) : socket_(std::move(socket)), token_(token) {}
 
 AdminDoor::~AdminDoor() { stop(); }
 
