@@ -55,8 +55,8 @@ void Absences::come_back(std::size_t disk) {
 
 void Absences::step() {
   for (std::size_t i = 0; i < left_.size(); ++i) {
-    if (files_.disk(i).is_there()) continue;
-    if (left_[i] != kNotInThisBoot && --left_[i] == 0) come_back(i);
+    if (files_.disk(i).is_there() || left_[i] == kNotInThisBoot) continue;
+    if (--left_[i] == 0) come_back(i);
   }
   if (profile_.leave_per_mille == 0 || random_.below(1000) >= profile_.leave_per_mille) return;
   const std::size_t disk = random_.below(left_.size());

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cache/testing/raw_file.h"
 #include "cache/testing/troubled_disk.h"
+#include "io/file.h"
 
 #include <gtest/gtest.h>
 

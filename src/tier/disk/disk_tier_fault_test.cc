@@ -105,7 +105,7 @@ TEST(DiskTierFaults, WhatWaitsIsAnsweredWhenTheBreakerOpens) {
   const Answer burial = rig.bury({other});
   rig.pass(1100 * kMs);
   EXPECT_TRUE(flying.failed(ErrorCode::kTimeout));
-  EXPECT_TRUE(waiting.failed(ErrorCode::kIo));
+  EXPECT_TRUE(waiting.failed(ErrorCode::kClosed));  // nothing is known of its block
   EXPECT_TRUE(failed(write, ErrorCode::kIo));
   EXPECT_TRUE(burial->has_value());
   EXPECT_FALSE(ok(burial));

@@ -111,10 +111,9 @@ void DiskTier::Engine::run_lanes() {
   if (volume_ == nullptr) return;
   volume_->expire();
   if (breaker_.reads_open()) {
-    // Not kIo: what has not been asked of the device is as good as it was.
-    const Error error{.code = ErrorCode::kClosed, .message = "the device is not used: " + breaker_.cause()};
-    volume_->fail_reads(error);
-    volume_->fail_writes(error);
+    const std::string cause = "the device is not used: " + breaker_.cause();
+    volume_->fail_reads({.code = ErrorCode::kClosed, .message = cause});  // not kIo: their blocks are as good as before
+    volume_->fail_writes({.code = ErrorCode::kIo, .message = cause});
   } else if (breaker_.writes_open()) {
     volume_->fail_writes({.code = ErrorCode::kIo, .message = "nothing can be written: " + breaker_.cause()});
   }
