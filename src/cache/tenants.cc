@@ -265,9 +265,11 @@ std::vector<TenantReport> CacheCore::tenants() {
       }
     }
   }
-  std::ranges::stable_sort(reports, [](const TenantReport& a, const TenantReport& b) {
+  std::ranges::sort(reports, [](const TenantReport& a, const TenantReport& b) {
     if (a.configured != b.configured) return a.configured;
-    return a.configured ? a.name < b.name : held(a) > held(b);
+    const std::uint64_t of_a = a.configured ? 0 : held(a);
+    const std::uint64_t of_b = b.configured ? 0 : held(b);
+    return of_a != of_b ? of_a > of_b : a.name < b.name;
   });
   for (TenantReport& report : others) {
     if (held(report) > 0) reports.push_back(std::move(report));
