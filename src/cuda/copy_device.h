@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace tiercel::gpu {
@@ -53,7 +54,8 @@ class CopyDevice {
   /// kStore: pages into the stage; kLoad: the stage into pages. In the direction's kernel queue.
   [[nodiscard]] virtual Status run_stage(CopyDirection direction, const StageParams& params) = 0;
   /// kStore: device to host; kLoad: host to device.
-  [[nodiscard]] virtual Status copy(Queue queue, CopyDirection direction, const Dma& dma) = 0;
+  /// The copies of a chunk, in any order among themselves.
+  [[nodiscard]] virtual Status copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) = 0;
   [[nodiscard]] virtual Result<Ticket> mark(Queue queue) = 0;
   [[nodiscard]] virtual Status wait(Queue queue, Ticket ticket) = 0;
   [[nodiscard]] virtual Result<bool> reached(Ticket ticket) = 0;

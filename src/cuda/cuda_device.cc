@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace tiercel::gpu {
 namespace {
 
@@ -126,12 +128,37 @@ std::byte* CudaDevice::stage(CopyDirection direction, std::uint32_t number) noex
 }
 
 Status CudaDevice::run_stage(CopyDirection direction, const StageParams& params) {
-  return cuda_check(launch_stage(direction, params, options_.kernel_blocks, queues_[kernel_queue(direction)].get()),
+  const StageFlow flow = direction == CopyDirection::kStore ? StageFlow::kGather : StageFlow::kScatter;
+  return cuda_check(launch_stage(flow, params, options_.kernel_blocks, queues_[kernel_queue(direction)].get()),
                     "cudaLaunchKernel");
 }
 
-Status CudaDevice::copy(Queue queue, CopyDirection direction, const Dma& dma) {
+Status CudaDevice::copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) {
   cudaStream_t stream = queues_[queue].get();
+  const bool flat = std::ranges::all_of(chunk, [](const Dma& dma) { return dma.rows == 1; });
+  if (!options_.batches || !flat || chunk.size() < 2) {
+    for (const Dma& dma : chunk) TIERCEL_TRY(copy_one(stream, direction, dma));
+    return {};
+  }
+  // In one call the copies need not wait for each other's end, which costs the bus 2 to 6 us a copy.
+  batch_to_.clear();
+  batch_from_.clear();
+  batch_bytes_.clear();
+  const bool store = direction == CopyDirection::kStore;
+  for (const Dma& dma : chunk) {
+    batch_to_.push_back(store ? dma.host : dma.device);
+    batch_from_.push_back(store ? dma.device : dma.host);
+    batch_bytes_.push_back(dma.bytes);
+  }
+  cudaMemcpyAttributes attributes{};
+  attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+  std::size_t first = 0;
+  TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(batch_to_.data(), batch_from_.data(), batch_bytes_.data(), chunk.size(),
+                                        &attributes, &first, 1, stream));
+  return {};
+}
+
+Status CudaDevice::copy_one(cudaStream_t stream, CopyDirection direction, const Dma& dma) {
   const bool store = direction == CopyDirection::kStore;
   std::byte* to = store ? dma.host : dma.device;
   const std::byte* from = store ? dma.device : dma.host;

@@ -31,7 +31,7 @@ class CudaDevice final : public CopyDevice {
   void forget(const PieceEntry* pieces) noexcept override;
   std::byte* stage(CopyDirection direction, std::uint32_t number) noexcept override;
   Status run_stage(CopyDirection direction, const StageParams& params) override;
-  Status copy(Queue queue, CopyDirection direction, const Dma& dma) override;
+  Status copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) override;
   Result<Ticket> mark(Queue queue) override;
   Status wait(Queue queue, Ticket ticket) override;
   Result<bool> reached(Ticket ticket) override;
@@ -43,6 +43,7 @@ class CudaDevice final : public CopyDevice {
 
  private:
   explicit CudaDevice(const GpuCopyOptions& options) : options_(options) {}
+  Status copy_one(cudaStream_t stream, CopyDirection direction, const Dma& dma);
   Status take_streams();
   Status take_memory();
   /// A ticket and its event.
@@ -57,6 +58,9 @@ class CudaDevice final : public CopyDevice {
   DeviceMemory stages_;
   DeviceMemory tables_;
   std::vector<std::uint32_t> free_tables_;
+  std::vector<void*> batch_to_;  // of copy()
+  std::vector<const void*> batch_from_;
+  std::vector<std::size_t> batch_bytes_;
 
   mutable Mutex mutex_;
   std::vector<CudaEvent> events_ TIERCEL_GUARDED_BY(mutex_);

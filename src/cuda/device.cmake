@@ -39,6 +39,10 @@ tiercel_test(cuda_gpu_test
   DEPS cuda_device
   LIBS tiercel_cuda_writer
   LABELS gpu TIMEOUT 600)
+tiercel_test(cuda_gpu_dead_context_test
+  SOURCES gpu_dead_context_test.cc
+  DEPS cuda_device
+  LABELS gpu)
 if(TIERCEL_TESTS)
   add_dependencies(cuda_gpu_test tiercel_cuda_library)
 endif()

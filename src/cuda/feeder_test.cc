@@ -19,6 +19,7 @@ GpuCopyOptions small_options(Random& random) {
           .stages = static_cast<std::uint32_t>(1 + random.below(3)),
           .chunk_bytes = 64 * (1 + random.below(60)),
           .depth = static_cast<std::uint32_t>(1 + random.below(3)),
+          .dma_queues = static_cast<std::uint32_t>(1 + random.below(2)),
           .store_bytes_per_second = random.below(2) * 1'000'000'000,
           .merge_bytes = 2048,
           .path = static_cast<CopyPath>(random.below(3))};
@@ -63,7 +64,7 @@ TEST_F(FeederTest, overlapping_stores_and_loads_move_what_the_host_engine_does) 
     for (const FinishedJob& job : finished) ASSERT_TRUE(job.status.has_value());
     ASSERT_EQ(device.pending(), 0U) << "reported before its last copy";
     ASSERT_EQ(device.tickets(), 0) << "tickets leaked, seed " << seed;
-    ASSERT_LE(device.longest_copy(), std::max<std::uint64_t>(options.chunk_bytes, 1));
+    ASSERT_LE(device.longest_chunk(), std::max<std::uint64_t>(options.chunk_bytes, 1));
     const auto arena_after = world.arena_bytes();
     const auto storage_after = world.storage();
     world.restore(arena_before, storage_before);

@@ -18,6 +18,7 @@ class CudaGpu {
   CudaGpu() {
     if (gpu_missing().empty()) gpu_.emplace(kOptions);
   }
+  static std::string missing() { return gpu_missing(); }
   CopyEngine& engine() { return gpu_->engine(); }
   void drop_engine() { gpu_->drop_engine(); }
   bool settle(const std::function<bool()>& ready) { return gpu_->settle(ready); }

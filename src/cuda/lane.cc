@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 namespace tiercel::gpu {
 namespace {
 
 /// DMA operations of one chunk: slots that lie apart are short copies, and a chunk is also what the feeder spends at once.
-constexpr std::uint32_t kMaxChunkCopies = 64;
+constexpr std::size_t kMaxChunkCopies = 64;
 /// Merged jobs on the way beside each other: enough to keep the queues full where jobs are small.
 constexpr std::size_t kMaxOpenStages = 8;
 
@@ -177,7 +179,7 @@ StageRun* Lane::next_to_feed() noexcept {
 std::uint32_t Lane::quieter_dma_queue() const noexcept {
   std::array<std::uint32_t, kDmaQueues> queued{};
   for (const Chunk& chunk : chunks_) ++queued[chunk.dma_queue];
-  return static_cast<std::uint32_t>(std::ranges::min_element(queued) - queued.begin());
+  return options_.dma_queues == 1 || queued[0] <= queued[1] ? 0 : 1;
 }
 
 Status Lane::feed(std::uint64_t now_ns) {
@@ -202,14 +204,15 @@ Status Lane::order_dma(StageRun& stage, std::uint32_t number) {
 Status Lane::queue_chunk(StageRun& stage, std::uint64_t now_ns) {
   const std::uint32_t number = quieter_dma_queue();
   TIERCEL_TRY(order_dma(stage, number));
+  std::array<Dma, kMaxChunkCopies> copies;
+  std::size_t count = 0;
   std::uint64_t bytes = 0;
-  Dma dma;
-  for (std::uint32_t copies = 0; copies < kMaxChunkCopies && bytes < options_.chunk_bytes; ++copies) {
-    if (!stage.dma.next(dma, options_.chunk_bytes - bytes)) break;
-    TIERCEL_TRY(device_.copy(dma_queue(direction_, number), direction_, dma));
-    bytes += dma.total_bytes();
-    ++counts_.copies;
+  while (count < copies.size() && bytes < options_.chunk_bytes &&
+         stage.dma.next(copies[count], options_.chunk_bytes - bytes)) {
+    bytes += copies[count++].total_bytes();
   }
+  TIERCEL_TRY(device_.copy(dma_queue(direction_, number), direction_, std::span(copies).first(count)));
+  counts_.copies += count;
   TIERCEL_TRY_ASSIGN(const Ticket ticket, device_.mark(dma_queue(direction_, number)));
   chunks_.push_back({.ticket = ticket, .stage = &stage, .dma_queue = number, .bytes = bytes});
   stage.last[number] = ticket;

@@ -1,7 +1,5 @@
 #include "cuda/piece_table.h"
 
-#include "cuda/stage_move.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -7,7 +7,7 @@
 // A value; reading it from several threads is safe.
 #pragma once
 
-#include "cuda/divisor.h"
+#include "cuda/stage_move.h"
 #include "model/copy_geometry.h"
 
 #include <tiercel/result.h>
@@ -16,19 +16,6 @@
 #include <vector>
 
 namespace tiercel::gpu {
-
-inline constexpr std::uint32_t kVectorBytes = 16;
-
-/// Of a piece, in device memory. Level 0 is the outermost; a level of one step has a divisor that no offset reaches.
-struct PieceEntry {
-  std::uint64_t engine = 0;  ///< address of the piece in page 0
-  std::uint64_t engine_stride_bytes[3] = {};
-  Divisor block_stride[3];
-  std::uint32_t page_level = 0;  ///< at which the step is a page id
-  std::uint32_t first_byte = 0;
-  std::uint32_t end_byte = 0;
-  std::uint32_t access_bytes = 1;  ///< the widest that is aligned on both sides: 1, 2, 4, 8 or 16
-};
 
 /// A contiguous range of a slot, as long as the packed offsets it holds; `rows` of the same length follow at one pitch.
 struct SlotSpan {

@@ -52,12 +52,12 @@ __global__ void __launch_bounds__(kThreads) move_stage(const __grid_constant__ S
 
 }  // namespace
 
-cudaError_t launch_stage(CopyDirection direction, const StageParams& params, std::uint32_t blocks,
+cudaError_t launch_stage(StageFlow flow, const StageParams& params, std::uint32_t blocks,
                          cudaStream_t stream) noexcept {
   const std::uint32_t vectors = params.bytes / kVectorBytes;
   const std::uint32_t needed = (vectors + kThreads * kInFlight - 1) / (kThreads * kInFlight);
   void* arguments[] = {const_cast<StageParams*>(&params)};
-  const void* kernel = direction == CopyDirection::kStore ? reinterpret_cast<const void*>(&move_stage<true>)
+  const void* kernel = flow == StageFlow::kGather ? reinterpret_cast<const void*>(&move_stage<true>)
                                                           : reinterpret_cast<const void*>(&move_stage<false>);
   return cudaLaunchKernel(kernel, dim3(std::min(blocks, needed)), dim3(kThreads), arguments, 0, stream);
 }

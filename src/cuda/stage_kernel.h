@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cuda/stage_move.h"
-#include "transfer/copy_plan.h"
 
 #include <cuda_runtime_api.h>
 
@@ -10,8 +9,13 @@
 
 namespace tiercel::gpu {
 
+enum class StageFlow : std::uint8_t {
+  kGather = 0,   ///< pages into the stage
+  kScatter = 1,  ///< the stage into pages
+};
+
 /// `blocks`: at most so many thread blocks.
-[[nodiscard]] cudaError_t launch_stage(CopyDirection direction, const StageParams& params, std::uint32_t blocks,
+[[nodiscard]] cudaError_t launch_stage(StageFlow flow, const StageParams& params, std::uint32_t blocks,
                                        cudaStream_t stream) noexcept;
 
 }  // namespace tiercel::gpu

@@ -1,17 +1,30 @@
 // What a stage kernel does, one 16-byte vector of the stage at a time: the same code on the GPU and on the CPU.
 //
-// A stage holds the range [begin, begin + bytes) of the plan's blocks, each PieceTable::block_bytes() long, in the order
+// Kernels see this header and none of the model's. A stage holds the range [begin, begin + bytes) of the plan's blocks, each PieceTable::block_bytes() long, in the order
 // of the slots' bytes. Vectors are independent. The page ids travel in the launch's parameters, so that nothing has to
 // live until the kernel has run but the table of pieces. Pure functions on memory of the caller.
 #pragma once
 
 #include "base/check.h"
-#include "cuda/piece_table.h"
+#include "cuda/divisor.h"
 
 #include <cstdint>
 #include <cstring>
 
 namespace tiercel::gpu {
+
+inline constexpr std::uint32_t kVectorBytes = 16;
+
+/// Of a piece, in device memory. Level 0 is the outermost; a level of one step has a divisor that no offset reaches.
+struct PieceEntry {
+  std::uint64_t engine = 0;  ///< address of the piece in page 0
+  std::uint64_t engine_stride_bytes[3] = {};
+  Divisor block_stride[3];
+  std::uint32_t page_level = 0;  ///< at which the step is a page id
+  std::uint32_t first_byte = 0;
+  std::uint32_t end_byte = 0;
+  std::uint32_t access_bytes = 1;  ///< the widest that is aligned on both sides: 1, 2, 4, 8 or 16
+};
 
 /// Of one launch: its parameters may take 4 KiB.
 inline constexpr std::uint32_t kMaxStagePages = 960;
@@ -64,7 +77,7 @@ struct VectorPlace {
                                                           std::uint32_t offset) noexcept {
   std::uint32_t left = offset - piece.first_byte;
   std::uint64_t address = piece.engine;
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll
 #endif
   for (std::uint32_t level = 0; level < 3; ++level) {

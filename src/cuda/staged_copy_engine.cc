@@ -37,6 +37,9 @@ Status check_options(const GpuCopyOptions& options) {
   }
   if (options.chunk_bytes < 4096) return out_of_range("chunk_bytes", options.chunk_bytes, "4 KiB and more");
   if (options.depth == 0 || options.depth > 64) return out_of_range("depth", options.depth, "1 to 64");
+  if (options.dma_queues == 0 || options.dma_queues > kDmaQueues) {
+    return out_of_range("dma_queues", options.dma_queues, "1 or 2");
+  }
   if (options.kernel_blocks == 0) return out_of_range("kernel_blocks", 0, "1 and more");
   if (!std::has_single_bit(options.register_piece_bytes) || options.register_piece_bytes < 65'536) {
     return out_of_range("register_piece_bytes", options.register_piece_bytes, "a power of two from 64 KiB on");
@@ -207,6 +210,11 @@ void StagedCopyEngine::wait_for_work(std::uint64_t next_event_ns) {
     return;
   }
   if (next_event_ns <= now_ns) return;
+  const std::uint64_t linger_end_ns = std::min(next_event_ns, deadline_after(now_ns, options_.linger_ns));
+  while (options_.linger_ns > 0 && clock_.now_ns() < linger_end_ns) {
+    const MutexLock lock(mutex_);
+    if (!inbox_.empty() || stopping_) return;
+  }
   MutexLock lock(mutex_);
   sleeping_ = true;
   const auto ready = [this]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return !inbox_.empty() || stopping_; };

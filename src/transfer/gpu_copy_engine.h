@@ -36,12 +36,15 @@ struct GpuCopyOptions {
   std::uint32_t stages = 3;               ///< a direction; all stages together take at most 64 MiB of GPU memory
   std::uint64_t chunk_bytes = 2U << 20U;  ///< of DMA, at most: what a foreign copy may have to wait for
   std::uint32_t depth = 2;                ///< chunks queued a direction
+  std::uint32_t dma_queues = 1;           ///< streams a direction that chunks alternate between: 1 or 2
+  bool batches = true;                    ///< the copies of a chunk go to the driver in one call
   std::uint64_t store_bytes_per_second = 12'000'000'000;  ///< pace of stores; 0: none
   std::uint64_t link_bytes_per_second = 55'000'000'000;   ///< of which stores keep their floor beside loads
   std::uint32_t store_floor_percent = 10;                 ///< beside loads; 100: loads do not hold stores back
   std::uint64_t merge_bytes = 1U << 20U;                  ///< mean run from which kAuto merges
   std::uint32_t kernel_blocks = 16;                       ///< thread blocks of a stage kernel
-  std::uint64_t poll_ns = 0;  ///< between looks at what is in flight; 0: without pause, while anything is
+  std::uint64_t poll_ns = 0;    ///< between looks at what is in flight; 0: without pause, while anything is
+  std::uint64_t linger_ns = 0;  ///< how long the engine's thread looks for another job before it sleeps
   std::uint64_t register_piece_bytes = 64U << 20U;        ///< of memory, at once (register_memory); a power of two
   CopyPath path = CopyPath::kAuto;
 };

@@ -32,9 +32,9 @@ class FailingDevice final : public CopyDevice {
     if (fails()) return error();
     return inner_->run_stage(direction, params);
   }
-  Status copy(Queue queue, CopyDirection direction, const Dma& dma) override {
+  Status copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) override {
     if (fails()) return error();
-    return inner_->copy(queue, direction, dma);
+    return inner_->copy(queue, direction, chunk);
   }
   Result<Ticket> mark(Queue queue) override {
     if (fails()) return error();

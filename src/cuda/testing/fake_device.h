@@ -63,10 +63,14 @@ class FakeDevice final : public CopyDevice {
     queues_[kernel_queue(direction)].operations.emplace_back(StageOperation{direction, params});
     return {};
   }
-  Status copy(Queue queue, CopyDirection direction, const Dma& dma) override {
+  Status copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) override {
     const MutexLock lock(mutex_);
-    queues_[queue].operations.emplace_back(DmaOperation{direction, dma});
-    longest_ = std::max(longest_, dma.total_bytes());
+    std::uint64_t bytes = 0;
+    for (const Dma& dma : chunk) {
+      queues_[queue].operations.emplace_back(DmaOperation{direction, dma});
+      bytes += dma.total_bytes();
+    }
+    longest_ = std::max(longest_, bytes);
     return {};
   }
   Result<Ticket> mark(Queue queue) override {
@@ -123,7 +127,7 @@ class FakeDevice final : public CopyDevice {
     const MutexLock lock(mutex_);
     return tickets_;
   }
-  [[nodiscard]] std::uint64_t longest_copy() const {
+  [[nodiscard]] std::uint64_t longest_chunk() const {
     const MutexLock lock(mutex_);
     return longest_;
   }

@@ -2,7 +2,8 @@
 //
 // An implementation adds an environment: it makes an engine with room for kMaxJobs jobs, and settle() lets time pass
 // until a condition holds. `Memory` puts an engine's tensors where the implementation finds them: push() takes what the
-// test wrote there, pull() brings it back. kStands: nothing moves before settle() is called.
+// test wrote there, pull() brings it back. kStands: nothing moves before settle() is called. An environment that is not
+// to be had everywhere says in missing() why, and may then be made but not used.
 #pragma once
 
 #include "model/testing/paged_engine.h"
@@ -13,6 +14,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -37,6 +39,11 @@ class HostMemory {
 template <class Env>
 class CopyEngineContract : public testing::Test {
  protected:
+  void SetUp() override {
+    if constexpr (requires { Env::missing(); }) {
+      if (const std::string missing = Env::missing(); !missing.empty()) GTEST_SKIP() << missing;
+    }
+  }
   CopyEngine& engine() { return env_->engine(); }
   bool settle(const std::function<bool()>& ready) { return env_->settle(ready); }
   bool settle_all() {
