@@ -235,7 +235,8 @@ int run_bench_gpu(std::span<const std::string> words) {
     pointers.push_back(nullptr);
     execv(pointers[0], pointers.data());
   }
-  return complain({.message = fmt::format("{} is not in {}; it is built with -DTIERCEL_CUDA=ON", kGpuBench, folder.string())}, 1);
+  return complain(
+      {.message = fmt::format("{} is not in {}; it is built with -DTIERCEL_CUDA=ON", kGpuBench, folder.string())}, 1);
 }
 
 }  // namespace
@@ -250,7 +251,9 @@ int run_bench(std::span<const std::string> arguments) {
     return 0;
   }
   if (arguments.empty()) {
-    return complain({.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier, `tiercel bench gpu` the copies to and from a GPU"}, kUsageStatus);
+    return complain({.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier, `tiercel bench "
+                                "gpu` the copies to and from a GPU"},
+                    kUsageStatus);
   }
   return complain(
       {.message = fmt::format("unknown benchmark {}{}", arguments.front(), did_you_mean(arguments.front(), subjects))},

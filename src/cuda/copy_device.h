@@ -9,6 +9,7 @@
 #include "cuda/piece_table.h"
 #include "cuda/stage_move.h"
 #include "transfer/copy_plan.h"
+#include "transfer/gpu_copy_engine.h"
 
 #include <tiercel/result.h>
 
@@ -18,6 +19,16 @@
 #include <string>
 
 namespace tiercel::gpu {
+
+/// The stages of a direction.
+struct StageRing {
+  std::uint64_t stage_bytes = 0;
+  std::uint32_t count = 0;
+};
+[[nodiscard]] constexpr StageRing stages_of(CopyDirection direction, const GpuCopyOptions& options) noexcept {
+  if (direction == CopyDirection::kStore) return {options.store_stage_bytes, options.store_stages};
+  return {options.load_stage_bytes, options.load_stages};
+}
 
 /// Of a direction: the queue of its kernels and two of its DMA, so that one copy can be set up while another moves.
 inline constexpr std::uint32_t kDmaQueues = 2;
@@ -45,7 +56,8 @@ class CopyDevice {
 
   /// Once, at the start of each thread of the engine.
   [[nodiscard]] virtual Status begin_thread() = 0;
-  /// Puts a table where kernels read it. kOutOfMemory: no room, try when tables were forgotten; kUnsupported: too large.
+  /// Puts a table where kernels read it. kOutOfMemory: no room, try when tables were forgotten; kUnsupported: too
+  /// large.
   [[nodiscard]] virtual Result<const PieceEntry*> upload(const PieceTable& table) = 0;
   /// Nothing in flight reads it.
   virtual void forget(const PieceEntry* pieces) noexcept = 0;

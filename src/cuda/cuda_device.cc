@@ -12,6 +12,10 @@ namespace {
 constexpr std::uint32_t kTables = 16;
 constexpr std::uint64_t kTableBytes = 128U << 10U;
 
+std::uint64_t stages_bytes(const GpuCopyOptions& options) {
+  return options.store_stages * options.store_stage_bytes + options.load_stages * options.load_stage_bytes;
+}
+
 /// Calls that CUDA forbids while another thread captures a graph in global mode are allowed to this thread.
 Status relax_capture_mode() {
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -31,7 +35,8 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(GpuCopyOptions& options) {
   device->name_ = properties.name;
   TIERCEL_TRY(device->take_streams());
   TIERCEL_TRY(device->take_memory());
-  options.stages = device->options_.stages;
+  options.store_stages = device->options_.store_stages;
+  options.load_stages = device->options_.load_stages;
   TIERCEL_CUDA_TRY(cudaSetDevice(before));
   return device;
 }
@@ -49,11 +54,12 @@ Status CudaDevice::take_streams() {
 }
 
 Status CudaDevice::take_memory() {
-  if (options_.stages == 0) return {};
-  auto stages = DeviceMemory::make(2 * options_.stages * options_.stage_bytes);
+  if (stages_bytes(options_) == 0) return {};
+  auto stages = DeviceMemory::make(stages_bytes(options_));
   auto tables = DeviceMemory::make(kTables * kTableBytes);
   if (!stages || !tables) {  // the engine has taken all: merged copies need none
-    options_.stages = 0;
+    options_.store_stages = 0;
+    options_.load_stages = 0;
     return {};
   }
   stages_ = std::move(*stages);
@@ -123,8 +129,9 @@ void CudaDevice::forget(const PieceEntry* pieces) noexcept {
 }
 
 std::byte* CudaDevice::stage(CopyDirection direction, std::uint32_t number) noexcept {
-  const std::uint64_t index = (direction == CopyDirection::kLoad ? options_.stages : 0) + number;
-  return stages_.data() + index * options_.stage_bytes;
+  const std::uint64_t before =
+      direction == CopyDirection::kLoad ? options_.store_stages * options_.store_stage_bytes : 0;
+  return stages_.data() + before + number * stages_of(direction, options_).stage_bytes;
 }
 
 Status CudaDevice::run_stage(CopyDirection direction, const StageParams& params) {
@@ -136,7 +143,7 @@ Status CudaDevice::run_stage(CopyDirection direction, const StageParams& params)
 Status CudaDevice::copy(Queue queue, CopyDirection direction, std::span<const Dma> chunk) {
   cudaStream_t stream = queues_[queue].get();
   const bool flat = std::ranges::all_of(chunk, [](const Dma& dma) { return dma.rows == 1; });
-  if (!options_.batches || !flat || chunk.size() < 2) {
+  if (!flat || chunk.size() < 2) {
     for (const Dma& dma : chunk) TIERCEL_TRY(copy_one(stream, direction, dma));
     return {};
   }
@@ -207,9 +214,11 @@ Status CudaDevice::pin(std::byte* begin, std::uint64_t bytes) {
 void CudaDevice::unpin(std::byte* begin) noexcept { (void)cudaHostUnregister(begin); }
 
 std::string CudaDevice::describe() const {
-  if (options_.stages == 0) return fmt::format("{}, device {}, no memory for stages: merged copies alone", name_, options_.device);
-  return fmt::format("{}, device {}, {} MiB in {} stages", name_, options_.device,
-                     (2 * options_.stages * options_.stage_bytes) >> 20U, 2 * options_.stages);
+  if (stages_bytes(options_) == 0) {
+    return fmt::format("{}, device {}, no memory for stages: merged copies alone", name_, options_.device);
+  }
+  return fmt::format("{}, device {}, {} MiB in {} stages for stores and {} for loads", name_, options_.device,
+                     stages_bytes(options_) >> 20U, options_.store_stages, options_.load_stages);
 }
 
 }  // namespace tiercel::gpu

@@ -1,9 +1,9 @@
 // CudaDevice: the CopyDevice of one NVIDIA GPU.
 //
-// Owns six streams and two more for gates, a pool of events, the stages and the room for tables in GPU memory, all taken
-// in open(). Where the stages cannot be had it has none, and the engine merges. Kernel queues have high priority, so that
-// a stage's few thread blocks do not wait behind a model's many. Threads that end up here by begin_thread() are in
-// relaxed capture mode: a graph that the engine captures meanwhile is not disturbed. See copy_device.h for threads.
+// Owns six streams and two more for gates, a pool of events, the stages and the room for tables in GPU memory, all
+// taken in open(). Where the stages cannot be had it has none, and the engine merges. Kernel queues have high priority,
+// so that a stage's few thread blocks do not wait behind a model's many. Threads that end up here by begin_thread() are
+// in relaxed capture mode: a graph that the engine captures meanwhile is not disturbed. See copy_device.h for threads.
 #pragma once
 
 #include "base/mutex.h"
@@ -21,7 +21,7 @@ namespace tiercel::gpu {
 
 class CudaDevice final : public CopyDevice {
  public:
-  /// `options.stages` becomes 0 where there is no memory for them.
+  /// `options`' stages become 0 where there is no memory for them.
   [[nodiscard]] static Result<std::unique_ptr<CudaDevice>> open(GpuCopyOptions& options);
 
   [[nodiscard]] bool owns(const void* address) const noexcept override;

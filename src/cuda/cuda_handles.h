@@ -44,7 +44,8 @@ enum class StreamPriority : std::uint8_t { kNormal, kHigh };
 class CudaStream : public CudaOwner<cudaStream_t, cudaStreamDestroy> {
  public:
   using CudaOwner::CudaOwner;
-  /// Does not wait for the legacy default stream. kHigh: its kernels get a multiprocessor before waiting blocks of others.
+  /// Does not wait for the legacy default stream. kHigh: its kernels get a multiprocessor before waiting blocks of
+  /// others.
   [[nodiscard]] static Result<CudaStream> make(StreamPriority priority) {
     int low = 0;
     int high = 0;
@@ -63,7 +64,8 @@ class CudaEvent : public CudaOwner<cudaEvent_t, cudaEventDestroy> {
   using CudaOwner::CudaOwner;
   [[nodiscard]] static Result<CudaEvent> make(EventTiming timing = EventTiming::kOff) {
     cudaEvent_t event = nullptr;
-    TIERCEL_CUDA_TRY(cudaEventCreateWithFlags(&event, timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming));
+    TIERCEL_CUDA_TRY(
+        cudaEventCreateWithFlags(&event, timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming));
     return CudaEvent(event);
   }
 };

@@ -155,7 +155,9 @@ bool DmaWalker::next(Dma& dma, std::uint64_t limit_bytes) {
     left_.rows = 1;
   }
   dma = take_bytes(limit_bytes);
-  const auto on_boundary = [this](const std::byte* host) { return boundary_ != 0 && until_boundary(host, boundary_) == boundary_; };
+  const auto on_boundary = [this](const std::byte* host) {
+    return boundary_ != 0 && until_boundary(host, boundary_) == boundary_;
+  };
   while (dma.bytes < limit_bytes && refill() && joins(dma, left_) && !on_boundary(left_.host)) {
     dma.bytes += take_bytes(limit_bytes - dma.bytes).bytes;
   }

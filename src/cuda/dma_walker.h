@@ -1,7 +1,7 @@
 // DmaWalker: the DMA operations of a stage, of a plan without a stage, or of a plain range, one after another.
 //
-// Of a stage: ranges of slots, joined where blocks and slots follow each other, and rows at one pitch where a rank has a
-// part of each run. Without a stage: the tiles of PlanWalker between pages and slots. No operation is longer than the
+// Of a stage: ranges of slots, joined where blocks and slots follow each other, and rows at one pitch where a rank has
+// a part of each run. Without a stage: the tiles of PlanWalker between pages and slots. No operation is longer than the
 // caller allows, and none crosses an address that is a multiple of the boundary on the host's side: memory that was
 // registered apart must not meet in one copy. Reads the plan; owns nothing; one thread.
 #pragma once

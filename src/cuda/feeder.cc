@@ -56,24 +56,26 @@ Result<std::shared_ptr<const LoadedTable>> Feeder::table_of(const CopyPlan& plan
   return table;
 }
 
-Status Feeder::choose_path(RunningJob& job) {
+Status Feeder::choose_path(RunningJob& job, TensorPlace place) {
   const CopyPlan* plan = job.plan();
-  const bool merged = plan == nullptr || options_.path == CopyPath::kMerged || options_.stages == 0 ||
+  const StageRing ring = stages_of(job.job.direction, options_);
+  const bool merged = plan == nullptr || place == TensorPlace::kHost || options_.path == CopyPath::kMerged ||
+                      ring.count == 0 ||
                       (options_.path == CopyPath::kAuto && mean_run_bytes(*plan) >= options_.merge_bytes);
   if (!merged) {
     TIERCEL_TRY_ASSIGN(job.table, table_of(*plan));
   }
-  if (job.table != nullptr) job.cutter.emplace(job.table->table, plan->blocks(), options_.stage_bytes);
+  if (job.table != nullptr) job.cutter.emplace(job.table->table, plan->blocks(), ring.stage_bytes);
   ++(job.table != nullptr ? staged_jobs_ : merged_jobs_);
   return {};
 }
 
-void Feeder::take(CopyJob&& job, std::optional<Ticket> gate) {
+void Feeder::take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place) {
   auto running = std::make_unique<RunningJob>();
   running->job = std::move(job);
   running->gate = gate;
   if (!error_) {
-    if (Status status = choose_path(*running); !status) error_ = std::move(status).error();
+    if (Status status = choose_path(*running, place); !status) error_ = std::move(status).error();
   }
   (running->job.direction == CopyDirection::kLoad ? loads_ : stores_).add(std::move(running));
 }

@@ -20,12 +20,14 @@
 
 namespace tiercel::gpu {
 
+enum class TensorPlace : std::uint8_t { kGpu, kHost };
+
 class Feeder {
  public:
   Feeder(CopyDevice& device, const GpuCopyOptions& options);
 
-  /// `gate`: of the job's event, if it has one.
-  void take(CopyJob&& job, std::optional<Ticket> gate);
+  /// `gate`: of the job's event, if it has one. A job whose tensors no kernel can reach is merged.
+  void take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place = TensorPlace::kGpu);
   /// As if the device had said so.
   void fail_with(Error error) { error_ = std::move(error); }
   void pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
@@ -45,7 +47,7 @@ class Feeder {
   Result<std::shared_ptr<const LoadedTable>> table_of(const CopyPlan& plan);
   Result<std::shared_ptr<const LoadedTable>> load_table(const CopyGeometry& geometry);
   bool forget_one();
-  Status choose_path(RunningJob& job);
+  Status choose_path(RunningJob& job, TensorPlace place);
   void fail_all(std::vector<FinishedJob>& finished);
 
   CopyDevice& device_;

@@ -1,10 +1,11 @@
-// Goal: whatever the order in which a device runs what it may, overlapping stores and loads move the right bytes; events
-// and deadlines hold; after an error at any call every job ends once and nothing moves afterwards.
+// Goal: whatever the order in which a device runs what it may, overlapping stores and loads move the right bytes;
+// events and deadlines hold; after an error at any call every job ends once and nothing moves afterwards.
 #include "cuda/feeder.h"
 
 #include "cuda/testing/failing_device.h"
 #include "cuda/testing/fake_device.h"
 #include "cuda/testing/plan_world.h"
+#include "cuda/testing/stage_options.h"
 #include "transfer/testing/copy_engine_contract.h"
 
 #include <gtest/gtest.h>
@@ -15,14 +16,17 @@ namespace {
 using transfer_contract::HostMemory;
 
 GpuCopyOptions small_options(Random& random) {
-  return {.stage_bytes = 4096 * (1 + random.below(4)),
-          .stages = static_cast<std::uint32_t>(1 + random.below(3)),
-          .chunk_bytes = 64 * (1 + random.below(60)),
-          .depth = static_cast<std::uint32_t>(1 + random.below(3)),
-          .dma_queues = static_cast<std::uint32_t>(1 + random.below(2)),
-          .store_bytes_per_second = random.below(2) * 1'000'000'000,
-          .merge_bytes = 2048,
-          .path = static_cast<CopyPath>(random.below(3))};
+  GpuCopyOptions options = with_stages({.stage_bytes = 4096 * (1 + random.below(4)),
+                                        .stages = static_cast<std::uint32_t>(1 + random.below(3)),
+                                        .chunk_bytes = 64 * (1 + random.below(60))},
+                                       {.depth = static_cast<std::uint32_t>(1 + random.below(3)),
+                                        .store_queues = static_cast<std::uint32_t>(1 + random.below(2)),
+                                        .load_queues = static_cast<std::uint32_t>(1 + random.below(2)),
+                                        .store_bytes_per_second = random.below(2) * 1'000'000'000,
+                                        .merge_bytes = 2048,
+                                        .path = static_cast<CopyPath>(random.below(3))});
+  options.load_chunk_bytes = 64 * (1 + random.below(60));
+  return options;
 }
 
 class FeederTest : public testing::Test {
@@ -64,11 +68,12 @@ TEST_F(FeederTest, overlapping_stores_and_loads_move_what_the_host_engine_does) 
     for (const FinishedJob& job : finished) ASSERT_TRUE(job.status.has_value());
     ASSERT_EQ(device.pending(), 0U) << "reported before its last copy";
     ASSERT_EQ(device.tickets(), 0) << "tickets leaked, seed " << seed;
-    ASSERT_LE(device.longest_chunk(), std::max<std::uint64_t>(options.chunk_bytes, 1));
+    ASSERT_LE(device.longest_chunk(), std::max(options.store_chunk_bytes, options.load_chunk_bytes) * 5 / 4);
     const auto arena_after = world.arena_bytes();
     const auto storage_after = world.storage();
     world.restore(arena_before, storage_before);
-    for (const auto& [begin, end, direction] : jobs) world.run_on_host(begin, end, static_cast<CopyDirection>(direction));
+    for (const auto& [begin, end, direction] : jobs)
+      world.run_on_host(begin, end, static_cast<CopyDirection>(direction));
     ASSERT_TRUE(arena_after == world.arena_bytes()) << "seed " << seed;
     ASSERT_TRUE(storage_after == world.storage()) << "seed " << seed;
   }
@@ -86,7 +91,8 @@ TEST_F(FeederTest, pages_are_touched_behind_the_event_alone) {
     std::vector<FinishedJob> finished;
     const auto arena_before = world.arena_bytes();
     const auto storage_before = world.storage();
-    feeder.take({.work = world.plan(0, world.blocks()), .direction = direction}, device.gate(direction, &event).value());
+    feeder.take({.work = world.plan(0, world.blocks()), .direction = direction},
+                device.gate(direction, &event).value());
     event.record();  // again, for something else: the copy waits for the first
     for (int i = 0; i < 3000; ++i) feeder.pass(now_ns_ += 1000, finished);
     ASSERT_TRUE(finished.empty());
@@ -102,7 +108,8 @@ TEST_F(FeederTest, pages_are_touched_behind_the_event_alone) {
 
 TEST_F(FeederTest, a_deadline_acts_before_a_job_begins_and_not_after) {
   PlanWorld<HostMemory> world(5, arena_.data(), arena_.size());
-  const GpuCopyOptions options{.stage_bytes = 4096, .stages = 1, .chunk_bytes = 4096, .store_bytes_per_second = 0, .path = CopyPath::kStaged};
+  const GpuCopyOptions options = with_stages({.stage_bytes = 4096, .stages = 1, .chunk_bytes = 4096},
+                                             {.store_bytes_per_second = 0, .path = CopyPath::kStaged});
   FakeDevice device(options, 1);
   Feeder feeder(device, options);
   FakeEvent event;
@@ -131,7 +138,8 @@ TEST_F(FeederTest, an_error_at_any_call_ends_every_job_once_and_nothing_moves_af
   std::uint64_t failures = 0;
   for (std::uint64_t fail_at = 0; fail_at < 400; ++fail_at) {
     PlanWorld<HostMemory> world(fail_at % 13, arena_.data(), arena_.size());
-    const GpuCopyOptions options{.stage_bytes = 4096, .stages = 2, .chunk_bytes = 2048, .store_bytes_per_second = 0, .path = CopyPath::kStaged};
+    const GpuCopyOptions options = with_stages({.stage_bytes = 4096, .stages = 2, .chunk_bytes = 2048},
+                                               {.store_bytes_per_second = 0, .path = CopyPath::kStaged});
     auto inner = std::make_unique<FakeDevice>(options, fail_at);
     FakeDevice& fake = *inner;
     FailingDevice device(std::move(inner), fail_at);
@@ -157,7 +165,8 @@ TEST_F(FeederTest, an_error_at_any_call_ends_every_job_once_and_nothing_moves_af
 }
 
 TEST_F(FeederTest, tables_of_geometries_that_are_gone_make_room) {
-  const GpuCopyOptions options{.stage_bytes = 65'536, .path = CopyPath::kStaged};
+  const GpuCopyOptions options =
+      with_stages({.stage_bytes = 65'536, .chunk_bytes = 65'536}, {.path = CopyPath::kStaged});
   FakeDevice device(options, 1);
   Feeder feeder(device, options);
   std::vector<FinishedJob> finished;

@@ -2,6 +2,7 @@
 #include "cuda/testing/failing_device.h"
 #include "cuda/testing/gpu_memory.h"
 #include "cuda/testing/plan_world.h"
+#include "cuda/testing/stage_options.h"
 #include "transfer/testing/copy_engine_contract.h"
 
 #include <gtest/gtest.h>
@@ -9,7 +10,9 @@
 namespace tiercel::gpu {
 namespace {
 
-constexpr GpuCopyOptions kOptions{.max_jobs = transfer_contract::kMaxJobs, .stage_bytes = 65'536, .chunk_bytes = 65'536, .store_bytes_per_second = 0, .merge_bytes = 65'536};
+constexpr GpuCopyOptions kOptions =
+    with_stages({.stage_bytes = 65'536, .chunk_bytes = 65'536},
+                {.max_jobs = transfer_contract::kMaxJobs, .store_bytes_per_second = 0, .merge_bytes = 65'536});
 
 class CudaGpu {
  public:
@@ -51,9 +54,11 @@ TEST_F(GpuPlans, of_every_layout_move_what_the_host_engine_does) {
   std::vector<std::unique_ptr<GpuEngine>> engines;
   for (const GpuCopyOptions& options :
        {GpuCopyOptions{.store_bytes_per_second = 0, .store_floor_percent = 100, .path = CopyPath::kStaged},
-        GpuCopyOptions{.stage_bytes = 65'536, .stages = 2, .chunk_bytes = 4096, .depth = 4, .kernel_blocks = 3, .path = CopyPath::kStaged},
-        GpuCopyOptions{.stage_bytes = 65'536, .chunk_bytes = 50'000, .merge_bytes = 4096},
-        GpuCopyOptions{.chunk_bytes = 65'536, .store_bytes_per_second = 0, .path = CopyPath::kMerged}}) {
+        with_stages({.stage_bytes = 65'536, .stages = 2, .chunk_bytes = 4096},
+                    {.depth = 4, .load_queues = 2, .kernel_blocks = 3, .path = CopyPath::kStaged}),
+        with_stages({.stage_bytes = 65'536, .chunk_bytes = 50'000}, {.store_queues = 1, .merge_bytes = 4096}),
+        with_stages({.stage_bytes = 65'536, .chunk_bytes = 65'536},
+                    {.store_bytes_per_second = 0, .path = CopyPath::kMerged})}) {
     engines.push_back(std::make_unique<GpuEngine>(options));
   }
   const std::uint64_t plans = how_many("TIERCEL_GPU_PLANS", 400);
@@ -68,7 +73,9 @@ TEST_F(GpuPlans, of_every_layout_move_what_the_host_engine_does) {
     for (std::size_t begin = 0; begin < world.blocks();) {
       const std::size_t end = begin + 1 + world.random().below(world.blocks() - begin);
       jobs.push_back({begin, end, world.random().below(2)});
-      ASSERT_TRUE(gpu.engine().submit({.work = world.plan(begin, end), .direction = static_cast<CopyDirection>(jobs.back()[2]), .done = [&](const Status& status) { failed += status ? 0 : 1; }}));
+      ASSERT_TRUE(gpu.engine().submit({.work = world.plan(begin, end),
+                                       .direction = static_cast<CopyDirection>(jobs.back()[2]),
+                                       .done = [&](const Status& status) { failed += status ? 0 : 1; }}));
       begin = end;
     }
     ASSERT_TRUE(gpu.settle_all());
@@ -77,7 +84,8 @@ TEST_F(GpuPlans, of_every_layout_move_what_the_host_engine_does) {
     const auto arena_after = world.arena_bytes();
     const auto storage_after = world.storage();
     world.restore(arena_before, storage_before);
-    for (const auto& [begin, end, direction] : jobs) world.run_on_host(begin, end, static_cast<CopyDirection>(direction));
+    for (const auto& [begin, end, direction] : jobs)
+      world.run_on_host(begin, end, static_cast<CopyDirection>(direction));
     ASSERT_TRUE(arena_after == world.arena_bytes()) << "seed " << seed;
     ASSERT_TRUE(storage_after == world.storage()) << "seed " << seed;
     done += jobs.size();
@@ -90,8 +98,8 @@ TEST_F(GpuPlans, of_every_layout_move_what_the_host_engine_does) {
     all.kernels += stats.kernels;
     all.copies += stats.copies;
   }
-  std::printf("random plans: %lu, staged %lu, merged %lu, kernels %lu, copies %lu, all bytes as the host engine's\n", done,
-              all.staged_jobs, all.merged_jobs, all.kernels, all.copies);
+  std::printf("random plans: %lu, staged %lu, merged %lu, kernels %lu, copies %lu, all bytes as the host engine's\n",
+              done, all.staged_jobs, all.merged_jobs, all.kernels, all.copies);
 }
 
 TEST_F(GpuPlans, an_error_at_any_call_ends_every_job_once) {
@@ -100,7 +108,8 @@ TEST_F(GpuPlans, an_error_at_any_call_ends_every_job_once) {
   for (std::uint64_t fail_at = 0; fail_at < 60; ++fail_at) {
     PlanWorld<GpuMemory> world(fail_at % 11, arena.data(), kArenaBytes);
     FailingDevice* failing = nullptr;
-    GpuEngine gpu({.stage_bytes = 65'536, .chunk_bytes = 4096, .store_bytes_per_second = 0, .path = CopyPath::kStaged},
+    GpuEngine gpu(with_stages({.stage_bytes = 65'536, .chunk_bytes = 4096},
+                              {.store_bytes_per_second = 0, .path = CopyPath::kStaged}),
                   [&](std::unique_ptr<CopyDevice> inner) {
                     auto device = std::make_unique<FailingDevice>(std::move(inner), fail_at);
                     failing = device.get();
@@ -113,8 +122,12 @@ TEST_F(GpuPlans, an_error_at_any_call_ends_every_job_once) {
       failed += status ? 0 : 1;
     };
     const std::size_t middle = world.blocks() / 2;
-    int taken = gpu.engine().submit({.work = world.plan(0, middle), .direction = CopyDirection::kStore, .done = done}) ? 1 : 0;
-    taken += gpu.engine().submit({.work = world.plan(middle, world.blocks()), .direction = CopyDirection::kLoad, .done = done}) ? 1 : 0;
+    int taken =
+        gpu.engine().submit({.work = world.plan(0, middle), .direction = CopyDirection::kStore, .done = done}) ? 1 : 0;
+    taken += gpu.engine().submit(
+                 {.work = world.plan(middle, world.blocks()), .direction = CopyDirection::kLoad, .done = done})
+                 ? 1
+                 : 0;
     ASSERT_TRUE(gpu.settle_all());
     ASSERT_EQ(ended.load(), taken);
     if (!failing->failed()) continue;
@@ -131,7 +144,8 @@ TEST_F(GpuPlans, the_library_that_is_loaded_at_run_time_does_the_same) {
   std::printf("%s\n", (*engine)->describe().c_str());
   std::vector<std::byte> arena(1U << 20U);  // pageable, then registered
   (*engine)->register_memory(arena.data(), arena.size());
-  ASSERT_TRUE(executor.wait_until([&] { return (*engine)->registered_bytes() == arena.size(); }, deadline_after(clock.now_ns(), 10'000'000'000)));
+  ASSERT_TRUE(executor.wait_until([&] { return (*engine)->registered_bytes() == arena.size(); },
+                                  deadline_after(clock.now_ns(), 10'000'000'000)));
   PlanWorld<GpuMemory> world(3, arena.data(), arena.size());
   const auto before = world.storage();
   const auto run = [&](CopyDirection direction) {

@@ -2,6 +2,7 @@
 // capture of graphs beside both is not disturbed, random traffic has no wrong byte, and a dead context is survived.
 #include "base/random.h"
 #include "cuda/testing/gpu_memory.h"
+#include "cuda/testing/stage_options.h"
 #include "cuda/testing/writer_kernel.h"
 #include "model/run_table.h"
 
@@ -32,11 +33,17 @@ class Pool {
     std::vector<EngineTensor> tensors;
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
       group.runs.push_back({.layer = layer, .kind = StateKind::kKeyValue, .heads = 2, .bytes_per_head_token = 256});
-      tensors.push_back({.name = "t", .base = page(layer, 0), .storage_bytes = pages * kPieceBytes,
-                         .axes = {{Axis::kPage, pages, kPieceBytes}, {Axis::kHead, 2, 16 * 256}, {Axis::kToken, 16, 256}, {Axis::kInner, 256, 1}},
+      tensors.push_back({.name = "t",
+                         .base = page(layer, 0),
+                         .storage_bytes = pages * kPieceBytes,
+                         .axes = {{Axis::kPage, pages, kPieceBytes},
+                                  {Axis::kHead, 2, 16 * 256},
+                                  {Axis::kToken, 16, 256},
+                                  {Axis::kInner, 256, 1}},
                          .first_layer = layer});
     }
-    geometry_ = std::make_shared<const CopyGeometry>(CopyGeometry::make(RunTable::make(group, 16).value(), tensors).value());
+    geometry_ =
+        std::make_shared<const CopyGeometry>(CopyGeometry::make(RunTable::make(group, 16).value(), tensors).value());
     must(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking));
     must(cudaMemset(gpu_.data(), 0, kLayers * pages * kPieceBytes));
     std::memset(arena_.data(), 0, slots * kBlockBytes);
@@ -55,13 +62,15 @@ class Pool {
   /// One writer for each layer: word i of the block's layer l is written_word(version + l, i).
   void write(std::uint64_t number, std::uint32_t version, std::uint64_t delay_cycles = 0) const {
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
-      must(launch_writer(reinterpret_cast<std::uint32_t*>(page(layer, number)), kPieceWords, version + layer, delay_cycles, compute_));
+      must(launch_writer(reinterpret_cast<std::uint32_t*>(page(layer, number)), kPieceWords, version + layer,
+                         delay_cycles, compute_));
       delay_cycles = 0;
     }
   }
   void check(std::uint64_t number, std::uint32_t version, unsigned long long* wrong) const {
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
-      must(launch_checker(reinterpret_cast<const std::uint32_t*>(page(layer, number)), kPieceWords, version + layer, wrong, compute_));
+      must(launch_checker(reinterpret_cast<const std::uint32_t*>(page(layer, number)), kPieceWords, version + layer,
+                          wrong, compute_));
     }
   }
   [[nodiscard]] bool slot_holds(std::uint64_t number, std::uint32_t version) const {
@@ -96,7 +105,8 @@ class GpuOrder : public testing::TestWithParam<CopyPath> {
  protected:
   void SetUp() override {
     if (const std::string missing = gpu_missing(); !missing.empty()) GTEST_SKIP() << missing;
-    gpu_.emplace(GpuCopyOptions{.stage_bytes = 1U << 20U, .chunk_bytes = 65'536, .store_bytes_per_second = 0, .merge_bytes = 4096, .path = GetParam()});
+    gpu_.emplace(with_stages({.stage_bytes = 1U << 20U, .chunk_bytes = 65'536},
+                             {.store_bytes_per_second = 0, .merge_bytes = 4096, .path = GetParam()}));
     pool_.emplace(64, 64);
   }
   std::optional<GpuEngine> gpu_;
@@ -108,10 +118,13 @@ TEST_P(GpuOrder, a_store_reads_what_was_written_before_its_event) {
   for (const bool behind_event : {false, true}) {
     pool_->write(3, 100, kDelayCycles);
     must(cudaEventRecord(event_.get(), pool_->compute()));
-    ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({3}, {5}), .direction = CopyDirection::kStore, .after_event = behind_event ? event_.get() : nullptr}));
+    ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({3}, {5}),
+                                       .direction = CopyDirection::kStore,
+                                       .after_event = behind_event ? event_.get() : nullptr}));
     must(cudaEventRecord(event_.get(), nullptr));  // recorded again at once, for something else
     ASSERT_TRUE(gpu_->settle_all());
-    EXPECT_EQ(pool_->slot_holds(5, 100), behind_event) << "without the event the store must have come too early, or this test sees nothing";
+    EXPECT_EQ(pool_->slot_holds(5, 100), behind_event)
+        << "without the event the store must have come too early, or this test sees nothing";
     must(cudaDeviceSynchronize());
     pool_->write(3, 7);
     must(cudaDeviceSynchronize());
@@ -123,7 +136,9 @@ TEST_P(GpuOrder, a_load_waits_for_the_last_step_that_used_its_pages) {
     pool_->fill_slot(9, 500);
     pool_->write(4, 200, kDelayCycles);  // the step before: it still writes the page
     must(cudaEventRecord(event_.get(), pool_->compute()));
-    ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({4}, {9}), .direction = CopyDirection::kLoad, .after_event = behind_event ? event_.get() : nullptr}));
+    ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({4}, {9}),
+                                       .direction = CopyDirection::kLoad,
+                                       .after_event = behind_event ? event_.get() : nullptr}));
     ASSERT_TRUE(gpu_->settle_all());
     must(cudaStreamSynchronize(pool_->compute()));
     const DeviceMemory wrong = DeviceMemory::make(8).value();
@@ -143,8 +158,13 @@ TEST_P(GpuOrder, loads_do_not_wait_behind_a_store_that_waits) {
   std::atomic<int> order{0};
   std::atomic<int> load_was{0};
   std::atomic<int> store_was{0};
-  ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({2}, {2}), .direction = CopyDirection::kStore, .done = [&](const Status&) { store_was = ++order; }, .after_event = event_.get()}));
-  ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({10}, {1}), .direction = CopyDirection::kLoad, .done = [&](const Status&) { load_was = ++order; }}));
+  ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({2}, {2}),
+                                     .direction = CopyDirection::kStore,
+                                     .done = [&](const Status&) { store_was = ++order; },
+                                     .after_event = event_.get()}));
+  ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan({10}, {1}),
+                                     .direction = CopyDirection::kLoad,
+                                     .done = [&](const Status&) { load_was = ++order; }}));
   ASSERT_TRUE(gpu_->settle_all());
   EXPECT_EQ(load_was.load(), 1);
   EXPECT_EQ(store_was.load(), 2);
@@ -156,7 +176,8 @@ TEST_P(GpuOrder, a_capture_beside_it_is_not_disturbed) {
   must(cudaStreamBeginCapture(pool_->compute(), cudaStreamCaptureModeGlobal));
   std::thread other([&] {
     gpu_->engine().register_memory(memory.data(), memory.size());
-    for (int i = 0; i < 20; ++i) EXPECT_TRUE(gpu_->engine().submit({.work = pool_->plan({20}, {20}), .direction = CopyDirection::kStore}));
+    for (int i = 0; i < 20; ++i)
+      EXPECT_TRUE(gpu_->engine().submit({.work = pool_->plan({20}, {20}), .direction = CopyDirection::kStore}));
     EXPECT_TRUE(gpu_->settle_all());
     EXPECT_TRUE(gpu_->settle([&] { return gpu_->engine().registered_bytes() == memory.size(); }));
   });
@@ -212,7 +233,8 @@ TEST_P(GpuOrder, random_traffic_has_no_wrong_byte) {
       }
       Traffic& t = **it;
       if (t.direction == CopyDirection::kLoad) {
-        for (std::size_t i = 0; i < t.pages.size(); ++i) pool.check(t.pages[i], version_of[t.slots[i]], static_cast<unsigned long long*>(wrong.get()));
+        for (std::size_t i = 0; i < t.pages.size(); ++i)
+          pool.check(t.pages[i], version_of[t.slots[i]], static_cast<unsigned long long*>(wrong.get()));
       }
       auto& slots = t.direction == CopyDirection::kLoad ? empty_slots : full_slots;
       slots.insert(slots.end(), t.slots.begin(), t.slots.end());
@@ -225,7 +247,8 @@ TEST_P(GpuOrder, random_traffic_has_no_wrong_byte) {
     }
     const auto direction = static_cast<CopyDirection>(random.below(2));
     const bool store = direction == CopyDirection::kStore;
-    const std::size_t room = std::min({free_pages.size(), store ? empty_slots.size() : full_slots.size(), std::size_t{64}});
+    const std::size_t room =
+        std::min({free_pages.size(), store ? empty_slots.size() : full_slots.size(), std::size_t{64}});
     if (room == 0) continue;
     auto t = std::make_unique<Traffic>();
     const std::size_t count = 1 + random.below(room);
@@ -240,10 +263,14 @@ TEST_P(GpuOrder, random_traffic_has_no_wrong_byte) {
       if (store) version_of[t->slots[i]] = version;
     }
     must(cudaEventRecord(t->event.get(), pool.compute()));
-    ASSERT_TRUE(gpu_->engine().submit({.work = pool.plan(t->pages, t->slots), .direction = direction, .done = [&failed, traffic = t.get()](const Status& status) {
-                                         failed += status ? 0 : 1;
-                                         traffic->ended.store(true);
-                                       }, .after_event = t->event.get()}));
+    ASSERT_TRUE(gpu_->engine().submit({.work = pool.plan(t->pages, t->slots),
+                                       .direction = direction,
+                                       .done =
+                                           [&failed, traffic = t.get()](const Status& status) {
+                                             failed += status ? 0 : 1;
+                                             traffic->ended.store(true);
+                                           },
+                                       .after_event = t->event.get()}));
     blocks += count;
     traffic.push_back(std::move(t));
   }

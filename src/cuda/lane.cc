@@ -11,7 +11,8 @@
 namespace tiercel::gpu {
 namespace {
 
-/// DMA operations of one chunk: slots that lie apart are short copies, and a chunk is also what the feeder spends at once.
+/// DMA operations of one chunk: slots that lie apart are short copies, and a chunk is also what the feeder spends at
+/// once.
 constexpr std::size_t kMaxChunkCopies = 64;
 /// Merged jobs on the way beside each other: enough to keep the queues full where jobs are small.
 constexpr std::size_t kMaxOpenStages = 8;
@@ -19,8 +20,13 @@ constexpr std::size_t kMaxOpenStages = 8;
 }  // namespace
 
 Lane::Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, const GpuCopyOptions& options)
-    : direction_(direction), device_(device), scheduler_(scheduler), options_(options) {
-  for (std::uint32_t i = options.stages; i-- > 0;) free_stages_.push_back(i);
+    : direction_(direction),
+      device_(device),
+      scheduler_(scheduler),
+      options_(options),
+      chunk_bytes_(direction == CopyDirection::kLoad ? options.load_chunk_bytes : options.store_chunk_bytes),
+      queues_(direction == CopyDirection::kLoad ? options.load_queues : options.store_queues) {
+  for (std::uint32_t i = stages_of(direction, options).count; i-- > 0;) free_stages_.push_back(i);
 }
 
 Status Lane::pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
@@ -90,8 +96,8 @@ void Lane::expire(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   std::erase_if(jobs_, [&](std::unique_ptr<RunningJob>& job) {
     if (job->begun || now_ns < job->job.deadline_ns) return false;
     if (job->gate) device_.give_back(*job->gate);
-    finished.push_back({std::move(job->job),
-                        fail(ErrorCode::kTimeout, "the copy had not begun when its deadline passed")});
+    finished.push_back(
+        {std::move(job->job), fail(ErrorCode::kTimeout, "the copy had not begun when its deadline passed")});
     ++counts_.timed_out;
     return true;
   });
@@ -179,7 +185,7 @@ StageRun* Lane::next_to_feed() noexcept {
 std::uint32_t Lane::quieter_dma_queue() const noexcept {
   std::array<std::uint32_t, kDmaQueues> queued{};
   for (const Chunk& chunk : chunks_) ++queued[chunk.dma_queue];
-  return options_.dma_queues == 1 || queued[0] <= queued[1] ? 0 : 1;
+  return queues_ == 1 || queued[0] <= queued[1] ? 0 : 1;
 }
 
 Status Lane::feed(std::uint64_t now_ns) {
@@ -201,16 +207,24 @@ Status Lane::order_dma(StageRun& stage, std::uint32_t number) {
   return direction_ == CopyDirection::kStore ? device_.wait(queue, *stage.kernel) : Status{};
 }
 
+/// A short rest goes with the chunk before it: a chunk of its own costs the bus as much as 100 KiB and more.
+std::uint64_t Lane::next_chunk_bytes(const StageRun& stage) const noexcept {
+  const std::uint64_t all = stage.stage ? stage.range.bytes() : stage.job->job.bytes();
+  const std::uint64_t left = all - std::min(all, stage.queued_bytes);
+  return left <= chunk_bytes_ + chunk_bytes_ / 4 ? std::max<std::uint64_t>(left, 1) : chunk_bytes_;
+}
+
 Status Lane::queue_chunk(StageRun& stage, std::uint64_t now_ns) {
   const std::uint32_t number = quieter_dma_queue();
   TIERCEL_TRY(order_dma(stage, number));
   std::array<Dma, kMaxChunkCopies> copies;
   std::size_t count = 0;
   std::uint64_t bytes = 0;
-  while (count < copies.size() && bytes < options_.chunk_bytes &&
-         stage.dma.next(copies[count], options_.chunk_bytes - bytes)) {
+  const std::uint64_t limit = next_chunk_bytes(stage);
+  while (count < copies.size() && bytes < limit && stage.dma.next(copies[count], limit - bytes)) {
     bytes += copies[count++].total_bytes();
   }
+  stage.queued_bytes += bytes;
   TIERCEL_TRY(device_.copy(dma_queue(direction_, number), direction_, std::span(copies).first(count)));
   counts_.copies += count;
   TIERCEL_TRY_ASSIGN(const Ticket ticket, device_.mark(dma_queue(direction_, number)));

@@ -3,9 +3,10 @@
 //   store:  [gate] kernel: pages -> stage    ~> DMA chunks: stage -> slots             stage free when all have ended
 //   load:   DMA chunks: slots -> stage       ~> [gate] kernel: stage -> pages          stage free when it has ended
 //   merged: [gate] DMA chunks: pages <-> slots
-// (~> : a wait queued on the device.) Stages run ahead of each other as far as the ring goes, also across jobs; how many
-// chunks are queued is the scheduler's word. A job is finished when its last chunk (store, merged) or kernel (load) was
-// seen to end. Allocates a StageRun a stage, nothing a block. The feeder's thread; an error of the device ends a pass.
+// (~> : a wait queued on the device.) Stages run ahead of each other as far as the ring goes, also across jobs; how
+// many chunks are queued is the scheduler's word. A job is finished when its last chunk (store, merged) or kernel
+// (load) was seen to end. Allocates a StageRun a stage, nothing a block. The feeder's thread; an error of the device
+// ends a pass.
 #pragma once
 
 #include "cuda/copy_device.h"
@@ -67,11 +68,14 @@ class Lane {
   Status run_kernel(StageRun& stage);
   [[nodiscard]] StageRun* next_to_feed() noexcept;
   [[nodiscard]] std::uint32_t quieter_dma_queue() const noexcept;
+  [[nodiscard]] std::uint64_t next_chunk_bytes(const StageRun& stage) const noexcept;
 
   const CopyDirection direction_;
   CopyDevice& device_;
   TransferScheduler& scheduler_;
   const GpuCopyOptions options_;
+  const std::uint64_t chunk_bytes_;
+  const std::uint32_t queues_;
   Jobs jobs_;  // in order of submission; the first ones may be cut and wait for their end
   std::deque<std::unique_ptr<StageRun>> stages_;
   std::deque<Chunk> chunks_;

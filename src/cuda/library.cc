@@ -22,5 +22,5 @@ const std::string& mark() {
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) const tiercel::CudaLibrary tiercel_cuda_library = {mark().c_str(),
-                                                                                                     &open_engine};
+extern "C" __attribute__((visibility("default")))
+const tiercel::CudaLibrary tiercel_cuda_library = {mark().c_str(), &open_engine};

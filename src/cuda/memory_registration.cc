@@ -56,9 +56,8 @@ bool MemoryRegistration::done() const {
 
 bool MemoryRegistration::take_piece(Range& piece) {
   MutexLock lock(mutex_);
-  changed_.wait(lock.native(), [this]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS {
-    return stopping_ || (pauses_ == 0 && !ranges_.empty());
-  });
+  changed_.wait(lock.native(),
+                [this]() TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || (pauses_ == 0 && !ranges_.empty()); });
   if (stopping_) return false;
   Range& range = ranges_.front();
   const std::uint64_t to_boundary = piece_bytes_ - (std::bit_cast<std::uintptr_t>(range.begin) & (piece_bytes_ - 1));

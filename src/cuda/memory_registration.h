@@ -1,9 +1,9 @@
 // MemoryRegistration: makes host memory known to the GPU's driver a piece at a time, beside everything else.
 //
-// One thread ("tiercel-pin-N") registers the pieces in address order; copies are right before, and fast from their piece
-// on. Pieces end at multiples of piece_bytes of the address space: DmaWalker cuts there, so no copy lies in two. The
-// engine pauses it while it captures graphs; a piece that has begun ends first. What the system refuses (the memlock
-// limit) stays as it is, with one line in the log. Destruction takes all back. Safe from any thread.
+// One thread ("tiercel-pin-N") registers the pieces in address order; copies are right before, and fast from their
+// piece on. Pieces end at multiples of piece_bytes of the address space: DmaWalker cuts there, so no copy lies in two.
+// The engine pauses it while it captures graphs; a piece that has begun ends first. What the system refuses (the
+// memlock limit) stays as it is, with one line in the log. Destruction takes all back. Safe from any thread.
 #pragma once
 
 #include "base/mutex.h"

@@ -1,4 +1,5 @@
-// Goal: all of the memory is registered, in pieces that end where copies are cut, not while it is paused, and given back.
+// Goal: all of the memory is registered, in pieces that end where copies are cut, not while it is paused, and given
+// back.
 #include "cuda/memory_registration.h"
 
 #include "cuda/testing/fake_device.h"
@@ -18,7 +19,7 @@ class RegistrationTest : public testing::Test {
   void wait_until_done(const MemoryRegistration& registration) {
     while (!registration.done()) std::this_thread::yield();
   }
-  FakeDevice device_{GpuCopyOptions{.stage_bytes = 65'536}, 1};
+  FakeDevice device_{GpuCopyOptions{}, 1};
   std::vector<std::byte> memory_ = std::vector<std::byte>(10 * kPiece);
 };
 

@@ -43,8 +43,8 @@ bool fill_levels(const RunPiece& piece, std::uint64_t pages, PieceEntry& entry) 
   }
   if (inside != bytes) return false;
   // A page level of one step still adds the page's address.
-  std::uint64_t bits = std::bit_cast<std::uintptr_t>(piece.engine) | piece.row_bytes | piece.first_byte |
-                       piece.engine_page_stride_bytes;
+  std::uint64_t bits =
+      std::bit_cast<std::uintptr_t>(piece.engine) | piece.row_bytes | piece.first_byte | piece.engine_page_stride_bytes;
   for (std::size_t i = 0; i < levels.size(); ++i) {
     entry.engine_stride_bytes[i] = levels[i].engine_stride_bytes;
     entry.block_stride[i] = Divisor::of(static_cast<std::uint32_t>(levels[i].block_stride_bytes));

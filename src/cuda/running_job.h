@@ -40,6 +40,7 @@ struct StageRun {
   std::optional<Ticket> kernel;
   std::array<bool, kDmaQueues> ordered{};                ///< this DMA queue waits for what it must
   std::array<std::optional<Ticket>, kDmaQueues> last{};  ///< chunk in this queue that has not been seen to end
+  std::uint64_t queued_bytes = 0;                        ///< of its DMA
   std::uint32_t chunks = 0;                              ///< queued and not seen to end
   bool fed = false;                                      ///< all chunks have been queued
 };

@@ -9,19 +9,15 @@ namespace tiercel::gpu {
 StageCutter::StageCutter(const PieceTable& table, std::size_t blocks, std::uint64_t stage_bytes)
     : block_bytes_(table.block_bytes()),
       stage_bytes_(stage_bytes / kVectorBytes * kVectorBytes),
-      blocks_a_stage_(std::min(stage_bytes_ / block_bytes_, std::uint64_t{kMaxStagePages / table.pages_per_block()})),
+      max_blocks_(kMaxStagePages / table.pages_per_block()),
       end_(blocks * block_bytes_) {
   TIERCEL_CHECK(stage_bytes_ > 0, "stages smaller than a vector");
 }
 
 StageRange StageCutter::next() noexcept {
   const std::uint64_t begin = position_;
-  if (blocks_a_stage_ > 0) {
-    position_ = std::min(end_, begin + blocks_a_stage_ * block_bytes_);
-  } else {
-    const std::uint64_t block_end = begin / block_bytes_ * block_bytes_ + block_bytes_;
-    position_ = std::min(block_end, begin + stage_bytes_);
-  }
+  const std::uint64_t last_block_end = (begin / block_bytes_ + max_blocks_) * block_bytes_;
+  position_ = std::min({end_, last_block_end, begin + stage_bytes_});
   return {begin, position_};
 }
 

@@ -1,7 +1,7 @@
 // StageCutter: cuts a plan into stages, each filled by one kernel launch.
 //
-// A stage is a range of whole blocks, as many as fit it and the launch's page ids; a block that is larger than a stage
-// takes several of its own. O(pages of the stage) for each. Reads plan and table; owns nothing; one thread.
+// Stages are full but for the last one, and for those whose blocks have more pages than a launch takes: a stage may begin
+// and end inside of a block. O(pages of the stage) for each. Reads plan and table; owns nothing; one thread.
 #pragma once
 
 #include "cuda/piece_table.h"
@@ -32,7 +32,7 @@ class StageCutter {
  private:
   std::uint64_t block_bytes_;
   std::uint64_t stage_bytes_;
-  std::uint64_t blocks_a_stage_;  // 0: a block takes several stages
+  std::uint64_t max_blocks_;  // whose pages fit a launch
   std::uint64_t position_ = 0;
   std::uint64_t end_;
 };

@@ -1,6 +1,6 @@
-// Each thread moves 16-byte vectors of the stage, kInFlight of them at a time, neighbours by neighbours: the stage's side
-// is coalesced, the pages' side as far as their rows go. Few blocks suffice: a stage is read and written in HBM at several
-// times the speed of the bus, and what runs beside it keeps its multiprocessors.
+// Each thread moves 16-byte vectors of the stage, kInFlight of them at a time, neighbours by neighbours: the stage's
+// side is coalesced, the pages' side as far as their rows go. Few blocks suffice: a stage is read and written in HBM at
+// several times the speed of the bus, and what runs beside it keeps its multiprocessors.
 #include "cuda/stage_kernel.h"
 
 #include <algorithm>
@@ -58,7 +58,7 @@ cudaError_t launch_stage(StageFlow flow, const StageParams& params, std::uint32_
   const std::uint32_t needed = (vectors + kThreads * kInFlight - 1) / (kThreads * kInFlight);
   void* arguments[] = {const_cast<StageParams*>(&params)};
   const void* kernel = flow == StageFlow::kGather ? reinterpret_cast<const void*>(&move_stage<true>)
-                                                          : reinterpret_cast<const void*>(&move_stage<false>);
+                                                  : reinterpret_cast<const void*>(&move_stage<false>);
   return cudaLaunchKernel(kernel, dim3(std::min(blocks, needed)), dim3(kThreads), arguments, 0, stream);
 }
 

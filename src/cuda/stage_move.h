@@ -1,8 +1,9 @@
 // What a stage kernel does, one 16-byte vector of the stage at a time: the same code on the GPU and on the CPU.
 //
-// Kernels see this header and none of the model's. A stage holds the range [begin, begin + bytes) of the plan's blocks, each PieceTable::block_bytes() long, in the order
-// of the slots' bytes. Vectors are independent. The page ids travel in the launch's parameters, so that nothing has to
-// live until the kernel has run but the table of pieces. Pure functions on memory of the caller.
+// Kernels see this header and none of the model's. A stage holds the range [begin, begin + bytes) of the plan's blocks,
+// each PieceTable::block_bytes() long, in the order of the slots' bytes. Vectors are independent. The page ids travel
+// in the launch's parameters, so that nothing has to live until the kernel has run but the table of pieces. Pure
+// functions on memory of the caller.
 #pragma once
 
 #include "base/check.h"

@@ -1,9 +1,9 @@
 // Goal: the arithmetic of the kernel: division is exact, every byte of a stage is found, each access is aligned.
+#include "cuda/stage_move.h"
 #include "cuda/divisor.h"
 #include "cuda/dma_walker.h"
 #include "cuda/piece_table.h"
 #include "cuda/stage_cutter.h"
-#include "cuda/stage_move.h"
 #include "cuda/testing/plan_world.h"
 #include "transfer/testing/copy_engine_contract.h"
 
@@ -16,8 +16,10 @@ using transfer_contract::HostMemory;
 
 TEST(Divisor, is_exact_at_every_edge) {
   Random random(3);
-  std::vector<std::uint32_t> values = {1, 2, 3, 5, 7, 16, 641, 65'535, 65'536, 65'537, (1U << 30U) + 1, (1U << 31U) - 1};
-  for (int i = 0; i < 500; ++i) values.push_back(static_cast<std::uint32_t>(1 + random.below(kMaxDividend >> random.below(31))));
+  std::vector<std::uint32_t> values = {
+      1, 2, 3, 5, 7, 16, 641, 65'535, 65'536, 65'537, (1U << 30U) + 1, (1U << 31U) - 1};
+  for (int i = 0; i < 500; ++i)
+    values.push_back(static_cast<std::uint32_t>(1 + random.below(kMaxDividend >> random.below(31))));
   for (const std::uint32_t value : values) {
     const Divisor divisor = Divisor::of(value);
     const auto check = [&](std::uint64_t n) {
@@ -39,7 +41,8 @@ TEST(Divisor, is_exact_at_every_edge) {
 void run_by_hand(const CopyPlan& plan, const PieceTable& table, CopyDirection direction, std::uint64_t stage_bytes,
                  std::uint64_t limit_bytes, std::uint64_t boundary_bytes) {
   std::vector<std::byte> memory(stage_bytes + kVectorBytes);
-  std::byte* stage = memory.data() + (kVectorBytes - std::bit_cast<std::uintptr_t>(memory.data()) % kVectorBytes) % kVectorBytes;
+  std::byte* stage =
+      memory.data() + (kVectorBytes - std::bit_cast<std::uintptr_t>(memory.data()) % kVectorBytes) % kVectorBytes;
   StageCutter cutter(table, plan.blocks(), stage_bytes);
   while (!cutter.ended()) {
     const StageRange range = cutter.next();
@@ -68,7 +71,8 @@ void run_by_hand(const CopyPlan& plan, const PieceTable& table, CopyDirection di
         std::byte* device = dma.device + row * dma.device_pitch_bytes;
         ASSERT_GE(device, stage);
         ASSERT_LE(device + dma.bytes, stage + range.bytes());
-        std::memcpy(direction == CopyDirection::kStore ? host : device, direction == CopyDirection::kStore ? device : host, dma.bytes);
+        std::memcpy(direction == CopyDirection::kStore ? host : device,
+                    direction == CopyDirection::kStore ? device : host, dma.bytes);
       }
     }
     ASSERT_TRUE(walker.ended());
@@ -108,17 +112,29 @@ class Geometries : public testing::Test {
  protected:
   /// 8 heads of 128 values of 2 bytes, K and V side by side, 36 layers: an 8B model, its arena's slots together.
   static EngineShape qwen(std::vector<Axis> order) {
-    return {.packing = Packing::kPacked, .order = std::move(order), .pages = 8, .page_tokens = 16, .inner_bytes = 512, .heads = 8, .layers = 4, .end_head = 8, .end_layer = 4};
+    return {.packing = Packing::kPacked,
+            .order = std::move(order),
+            .pages = 8,
+            .page_tokens = 16,
+            .inner_bytes = 512,
+            .heads = 8,
+            .layers = 4,
+            .end_head = 8,
+            .end_layer = 4};
   }
   static PieceTable table(const EngineShape& shape, std::uint32_t block_tokens) {
     PagedEngine engine(shape);
     const RunTable runs = RunTable::make(layout_of(shape, block_tokens).groups[0], block_tokens).value();
-    return PieceTable::make(CopyGeometry::make(runs, engine.tensors(), {.first_layer = shape.first_layer, .end_layer = shape.end_layer}).value()).value();
+    return PieceTable::make(CopyGeometry::make(runs, engine.tensors(),
+                                               {.first_layer = shape.first_layer, .end_layer = shape.end_layer})
+                                .value())
+        .value();
   }
 };
 
 TEST_F(Geometries, known_layouts_move_by_whole_vectors_and_one_span) {
-  for (const auto& order : {std::vector{Axis::kPage, Axis::kHead, Axis::kToken}, std::vector{Axis::kPage, Axis::kToken, Axis::kHead}}) {
+  for (const auto& order :
+       {std::vector{Axis::kPage, Axis::kHead, Axis::kToken}, std::vector{Axis::kPage, Axis::kToken, Axis::kHead}}) {
     const PieceTable t = table(qwen(order), 64);
     for (const PieceEntry& piece : t.pieces()) EXPECT_EQ(piece.access_bytes, 16U);
     EXPECT_EQ(t.piece_bytes(), 4U * 65'536);
@@ -150,16 +166,17 @@ TEST_F(Geometries, an_odd_address_narrows_the_accesses) {
   EXPECT_EQ(table(shape, 16).pieces()[0].access_bytes, 1U);
 }
 
-TEST(StageCutter, takes_whole_blocks_and_cuts_larger_ones) {
-  PagedEngine engine({.packing = Packing::kPacked, .order = {Axis::kPage, Axis::kHead, Axis::kToken}, .inner_bytes = 64});
+TEST(StageCutter, fills_stages_as_far_as_a_launch_takes_pages) {
+  PagedEngine engine(
+      {.packing = Packing::kPacked, .order = {Axis::kPage, Axis::kHead, Axis::kToken}, .inner_bytes = 64});
   const RunTable runs = RunTable::make(layout_of(engine.shape(), 16).groups[0], 16).value();
   const PieceTable table = PieceTable::make(CopyGeometry::make(runs, engine.tensors()).value()).value();
   ASSERT_EQ(table.block_bytes(), 8192U);
-  StageCutter whole(table, 5, 20'000);
-  EXPECT_EQ(whole.next().end, 16'384U);
-  EXPECT_EQ(whole.next().end, 32'768U);
-  EXPECT_EQ(whole.next().end, 40'960U);
-  EXPECT_TRUE(whole.ended());
+  StageCutter several(table, 5, 20'001);
+  EXPECT_EQ(several.next().end, 20'000U) << "whole vectors";
+  EXPECT_EQ(several.next().end, 40'000U);
+  EXPECT_EQ(several.next().end, 40'960U);
+  EXPECT_TRUE(several.ended());
   StageCutter part(table, 1, 5'000);
   EXPECT_EQ(part.next().end, 4'992U);
   EXPECT_EQ(part.next().end, 8'192U);

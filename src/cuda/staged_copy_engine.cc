@@ -16,6 +16,7 @@
 namespace tiercel::gpu {
 namespace {
 
+constexpr std::uint64_t kMinStageBytes = 64U << 10U;
 constexpr std::uint64_t kMaxStageBytes = 32U << 20U;
 constexpr std::uint64_t kMaxStagesBytes = 64U << 20U;
 /// Between offers of a completion to an executor whose queue is full.
@@ -29,16 +30,28 @@ Status out_of_range(const char* name, std::uint64_t value, const char* valid) {
 
 Status check_options(const GpuCopyOptions& options) {
   if (options.max_jobs == 0) return out_of_range("max_jobs", 0, "1 and more");
-  if (options.stage_bytes < 65'536 || options.stage_bytes > kMaxStageBytes) {
-    return out_of_range("stage_bytes", options.stage_bytes, "64 KiB to 32 MiB");
+  for (const auto& [name, bytes] : {std::pair{"store_stage_bytes", options.store_stage_bytes},
+                                    std::pair{"load_stage_bytes", options.load_stage_bytes}}) {
+    if (bytes < kMinStageBytes || bytes > kMaxStageBytes) return out_of_range(name, bytes, "64 KiB to 32 MiB");
   }
-  if (2 * options.stages * options.stage_bytes > kMaxStagesBytes) {
-    return out_of_range("stages", options.stages, "what keeps both directions' stages within 64 MiB");
+  // Counts first, so that the sum cannot wrap.
+  const std::uint64_t most = kMaxStagesBytes / kMinStageBytes;
+  if (options.store_stages > most || options.load_stages > most ||
+      options.store_stages * options.store_stage_bytes + options.load_stages * options.load_stage_bytes >
+          kMaxStagesBytes) {
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("GPU copies: store_stages is {} and load_stages {}; valid is what keeps all stages within 64 MiB",
+                    options.store_stages, options.load_stages));
   }
-  if (options.chunk_bytes < 4096) return out_of_range("chunk_bytes", options.chunk_bytes, "4 KiB and more");
+  for (const auto& [name, bytes] : {std::pair{"store_chunk_bytes", options.store_chunk_bytes},
+                                    std::pair{"load_chunk_bytes", options.load_chunk_bytes}}) {
+    if (bytes < 4096) return out_of_range(name, bytes, "4 KiB and more");
+  }
   if (options.depth == 0 || options.depth > 64) return out_of_range("depth", options.depth, "1 to 64");
-  if (options.dma_queues == 0 || options.dma_queues > kDmaQueues) {
-    return out_of_range("dma_queues", options.dma_queues, "1 or 2");
+  for (const auto& [name, queues] :
+       {std::pair{"store_queues", options.store_queues}, std::pair{"load_queues", options.load_queues}}) {
+    if (queues == 0 || queues > kDmaQueues) return out_of_range(name, queues, "1 or 2");
   }
   if (options.kernel_blocks == 0) return out_of_range("kernel_blocks", 0, "1 and more");
   if (!std::has_single_bit(options.register_piece_bytes) || options.register_piece_bytes < 65'536) {
@@ -141,7 +154,7 @@ bool StagedCopyEngine::submit_impl(CopyJob& job) {
       error_ = error_ ? error_ : std::move(error);
       return false;
     }
-    inbox_.push_back({std::move(job), gate});
+    inbox_.push_back({std::move(job), gate, on_gpu ? TensorPlace::kGpu : TensorPlace::kHost});
     wake = sleeping_;
   }
   if (wake) work_.notify_one();
@@ -163,7 +176,7 @@ void StagedCopyEngine::work() {
   if (!begun) feeder_.fail_with(std::move(begun).error());
   for (;;) {
     const bool stopping = take_jobs(jobs);
-    for (Intake& intake : jobs) feeder_.take(std::move(intake.job), intake.gate);
+    for (Intake& intake : jobs) feeder_.take(std::move(intake.job), intake.gate, intake.place);
     jobs.clear();
     feeder_.pass(clock_.now_ns(), finished);
     publish();

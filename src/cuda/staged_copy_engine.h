@@ -1,14 +1,14 @@
 // StagedCopyEngine: the GpuCopyEngine: a feeder with a thread of its own over a CopyDevice.
 //
-// Sketch: submit() on the caller's thread: one look at the addresses, at most two calls of the driver for the event, one
-// push under the mutex; O(1) but for the plan's own vectors, which move. The feeder's thread ("tiercel-gpu-N") does all
-// else: for each stage one launch, for each 2 MiB one or a few DMA calls, and looks at what has ended while anything is in
-// flight. Completions are tasks of the executor; one that it refuses is offered again at the next pass.
+// Sketch: submit() on the caller's thread: one look at the addresses, at most two calls of the driver for the event,
+// one push under the mutex; O(1) but for the plan's own vectors, which move. The feeder's thread ("tiercel-gpu-N") does
+// all else: for each stage one launch, for each 2 MiB one or a few DMA calls, and looks at what has ended while
+// anything is in flight. Completions are tasks of the executor; one that it refuses is offered again at the next pass.
 // Bytes: each byte of a staged plan is read and written once in GPU memory and crosses the bus once.
 // Locks: mutex_ guards the inbox, taken and left in well under a microsecond, never across a call of the device, the
-// executor or a completion. Owns the device, the thread and a HostCopyEngine for what lies in host memory on both sides.
-// Destruction waits until everything taken has ended and its completion was handed to the executor (or has run here,
-// where the executor takes no more).
+// executor or a completion. Owns the device, the thread and a HostCopyEngine for what lies in host memory on both
+// sides. Destruction waits until everything taken has ended and its completion was handed to the executor (or has run
+// here, where the executor takes no more).
 #pragma once
 
 #include "base/clock.h"
@@ -54,6 +54,7 @@ class StagedCopyEngine final : public GpuCopyEngine {
   struct Intake {
     CopyJob job;
     std::optional<Ticket> gate;
+    TensorPlace place = TensorPlace::kGpu;
   };
   /// What completions on the executor need; it outlives the engine.
   struct Completions;

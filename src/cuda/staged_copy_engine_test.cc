@@ -3,6 +3,7 @@
 
 #include "cuda/testing/failing_device.h"
 #include "cuda/testing/fake_device.h"
+#include "cuda/testing/stage_options.h"
 #include "transfer/testing/copy_engine_contract.h"
 
 #include <gmock/gmock.h>
@@ -13,7 +14,9 @@ namespace {
 
 using transfer_contract::kMaxJobs;
 
-constexpr GpuCopyOptions kOptions{.max_jobs = kMaxJobs, .stage_bytes = 65'536, .chunk_bytes = 16'384, .store_bytes_per_second = 0, .merge_bytes = 16'384};
+constexpr GpuCopyOptions kOptions =
+    with_stages({.stage_bytes = 65'536, .chunk_bytes = 16'384},
+                {.max_jobs = kMaxJobs, .store_bytes_per_second = 0, .merge_bytes = 16'384});
 
 class FakeGpu {
  public:
@@ -26,7 +29,8 @@ class FakeGpu {
  private:
   SteadyClock clock_;
   ThreadedExecutor executor_{{.threads = 2}, clock_};
-  std::optional<StagedCopyEngine> engine_{std::in_place, executor_, clock_, std::make_unique<FakeDevice>(kOptions, 7), kOptions};
+  std::optional<StagedCopyEngine> engine_{std::in_place, executor_, clock_, std::make_unique<FakeDevice>(kOptions, 7),
+                                          kOptions};
 };
 
 }  // namespace
@@ -42,7 +46,8 @@ namespace {
 TEST(StagedCopyEngine, a_dead_device_is_told_and_refuses) {
   SteadyClock clock;
   ThreadedExecutor executor({.threads = 1}, clock);
-  StagedCopyEngine engine(executor, clock, std::make_unique<FailingDevice>(std::make_unique<FakeDevice>(kOptions, 1), 2), kOptions);
+  StagedCopyEngine engine(executor, clock,
+                          std::make_unique<FailingDevice>(std::make_unique<FakeDevice>(kOptions, 1), 2), kOptions);
   EXPECT_TRUE(engine.health().has_value());
   std::vector<std::byte> from(100'000);
   std::vector<std::byte> to(100'000);
@@ -61,9 +66,9 @@ TEST(StagedCopyEngine, a_dead_device_is_told_and_refuses) {
 TEST(StagedCopyEngine, options_out_of_their_range_are_named) {
   const auto error = [](const GpuCopyOptions& options) { return check_options(options).error().message; };
   EXPECT_TRUE(check_options({}).has_value());
-  EXPECT_EQ(error({.stage_bytes = 1000}), "GPU copies: stage_bytes is 1000; valid is 64 KiB to 32 MiB");
-  EXPECT_THAT(error({.stage_bytes = 32U << 20U, .stages = 2}), testing::HasSubstr("within 64 MiB"));
-  EXPECT_THAT(error({.chunk_bytes = 100}), testing::HasSubstr("chunk_bytes is 100"));
+  EXPECT_EQ(error({.load_stage_bytes = 1000}), "GPU copies: load_stage_bytes is 1000; valid is 64 KiB to 32 MiB");
+  EXPECT_THAT(error({.store_stages = 9}), testing::HasSubstr("within 64 MiB"));
+  EXPECT_THAT(error({.store_chunk_bytes = 100}), testing::HasSubstr("store_chunk_bytes is 100"));
   EXPECT_THAT(error({.depth = 0}), testing::HasSubstr("depth is 0"));
 }
 

@@ -9,7 +9,8 @@ namespace tiercel::gpu {
 std::uint64_t TransferScheduler::store_rate() const noexcept {
   const std::uint64_t pace = limits_.store_bytes_per_second;
   if (!loads_active_ || limits_.store_floor_percent >= 100) return pace;
-  const std::uint64_t floor = std::max<std::uint64_t>(1, limits_.link_bytes_per_second / 100 * limits_.store_floor_percent);
+  const std::uint64_t floor =
+      std::max<std::uint64_t>(1, limits_.link_bytes_per_second / 100 * limits_.store_floor_percent);
   return pace == 0 ? floor : std::min(pace, floor);
 }
 

@@ -1,8 +1,9 @@
 // TransferScheduler: when the next chunk of DMA may be queued (DESIGN, rule 5). A plain object: time is an argument.
 //
-// Stream priorities do not order copy engines, so at most `depth` chunks a direction are queued at any time: a load that
-// comes, and a foreign copy, wait for those alone. Stores keep to their pace; while loads wait or move they keep to the
-// floor instead, a share of the link by time, so that a load that is stuck cannot starve them. One thread at a time.
+// Stream priorities do not order copy engines, so at most `depth` chunks a direction are queued at any time: a load
+// that comes, and a foreign copy, wait for those alone. Stores keep to their pace; while loads wait or move they keep
+// to the floor instead, a share of the link by time, so that a load that is stuck cannot starve them. One thread at a
+// time.
 #pragma once
 
 #include "transfer/copy_plan.h"

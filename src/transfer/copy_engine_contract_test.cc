@@ -1,8 +1,8 @@
 // Goal: the contract of CopyEngine, run by the host engine on both executors and by the decorator that holds back.
+#include "transfer/testing/copy_engine_contract.h"
 #include "base/executor.h"
 #include "transfer/held_copy_engine.h"
 #include "transfer/host_copy_engine.h"
-#include "transfer/testing/copy_engine_contract.h"
 
 #include <gtest/gtest.h>
 

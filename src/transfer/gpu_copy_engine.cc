@@ -40,8 +40,8 @@ Result<const CudaLibrary*> find_library(const std::string& library) {
       return fail(ErrorCode::kUnsupported, fmt::format("{} is not a GPU library of Tiercel", place));
     }
     if (found->build_mark != build_mark()) {
-      return fail(ErrorCode::kUnsupported, fmt::format("{} is of another build ({}; this is {})", place,
-                                                       found->build_mark, build_mark()));
+      return fail(ErrorCode::kUnsupported,
+                  fmt::format("{} is of another build ({}; this is {})", place, found->build_mark, build_mark()));
     }
     return found;
   }

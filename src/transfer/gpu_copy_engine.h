@@ -32,20 +32,27 @@ enum class CopyPath : std::uint8_t {
 struct GpuCopyOptions {
   int device = 0;
   std::size_t max_jobs = 256;
-  std::uint64_t stage_bytes = 8U << 20U;  ///< of one stage; one kernel launch fills it. At most 32 MiB
-  std::uint32_t stages = 3;               ///< a direction; all stages together take at most 64 MiB of GPU memory
-  std::uint64_t chunk_bytes = 2U << 20U;  ///< of DMA, at most: what a foreign copy may have to wait for
-  std::uint32_t depth = 2;                ///< chunks queued a direction
-  std::uint32_t dma_queues = 1;           ///< streams a direction that chunks alternate between: 1 or 2
-  bool batches = true;                    ///< the copies of a chunk go to the driver in one call
+  /// Of one stage, which one kernel launch fills or empties: 64 KiB to 32 MiB. All stages together take at most 64 MiB
+  /// of GPU memory. A long launch costs a model beside it more than a short one, a short load more of the bus.
+  std::uint64_t store_stage_bytes = 4U << 20U;
+  std::uint32_t store_stages = 8;
+  std::uint64_t load_stage_bytes = 16U << 20U;
+  std::uint32_t load_stages = 2;
+  /// DMA that is queued at once, in one call; the last chunk of a stage may be a quarter longer. Between chunks the bus
+  /// stands still for 2 us (out) to 3.5 us (in). Copies out wait for each other and copies in do not (docs/gpu.md).
+  std::uint64_t store_chunk_bytes = 4U << 20U;
+  std::uint64_t load_chunk_bytes = 16U << 20U;
+  std::uint32_t depth = 2;         ///< chunks queued a direction
+  std::uint32_t store_queues = 2;  ///< streams that chunks alternate between: 1 or 2
+  std::uint32_t load_queues = 1;
   std::uint64_t store_bytes_per_second = 12'000'000'000;  ///< pace of stores; 0: none
   std::uint64_t link_bytes_per_second = 55'000'000'000;   ///< of which stores keep their floor beside loads
   std::uint32_t store_floor_percent = 10;                 ///< beside loads; 100: loads do not hold stores back
   std::uint64_t merge_bytes = 1U << 20U;                  ///< mean run from which kAuto merges
-  std::uint32_t kernel_blocks = 16;                       ///< thread blocks of a stage kernel
-  std::uint64_t poll_ns = 0;    ///< between looks at what is in flight; 0: without pause, while anything is
-  std::uint64_t linger_ns = 0;  ///< how long the engine's thread looks for another job before it sleeps
-  std::uint64_t register_piece_bytes = 64U << 20U;        ///< of memory, at once (register_memory); a power of two
+  std::uint32_t kernel_blocks = 132;                      ///< thread blocks of a stage kernel
+  std::uint64_t poll_ns = 0;          ///< between looks at what is in flight; 0: without pause, while anything is
+  std::uint64_t linger_ns = 200'000;  ///< how long the engine's thread looks for another job before it sleeps
+  std::uint64_t register_piece_bytes = 64U << 20U;  ///< of memory, at once (register_memory); a power of two
   CopyPath path = CopyPath::kAuto;
 };
 

@@ -8,7 +8,8 @@ namespace {
 constexpr std::uint32_t kThreads = 512;
 constexpr std::uint32_t kInFlight = 4;
 
-__global__ void move_mapped(const std::uint64_t* to, const std::uint64_t* from, std::uint64_t count, std::uint64_t piece_bytes) {
+__global__ void move_mapped(const std::uint64_t* to, const std::uint64_t* from, std::uint64_t count,
+                            std::uint64_t piece_bytes) {
   const std::uint64_t vectors = piece_bytes / sizeof(uint4);
   for (std::uint64_t piece = blockIdx.x; piece < count; piece += gridDim.x) {
     const auto* in = reinterpret_cast<const uint4*>(from[piece]);

@@ -48,8 +48,8 @@ class Blas {
     constexpr int kDefaultAlgorithm = -1;
     const float one = 1;
     const float zero = 0;
-    const int status = gemm_(handle_, 0, 0, m, n, k, &one, a, CUDA_R_16BF, m, b, CUDA_R_16BF, k, &zero, c, CUDA_R_16BF, m,
-                             kCompute32F, kDefaultAlgorithm);
+    const int status = gemm_(handle_, 0, 0, m, n, k, &one, a, CUDA_R_16BF, m, b, CUDA_R_16BF, k, &zero, c, CUDA_R_16BF,
+                             m, kCompute32F, kDefaultAlgorithm);
     return status == 0 ? Status{} : Status(fail(ErrorCode::kIo, fmt::format("cublasGemmEx: {}", status)));
   }
 
@@ -145,7 +145,8 @@ class GraphModel final : public BusyModel {
     }
     for (int i = 0; i < 2; ++i) TIERCEL_TRY(take(std::uint64_t{kTokens} * 24576));
     for (int layer = 0; layer < kLayers; ++layer) {
-      for (const auto& [in, out] : kShapes) TIERCEL_TRY(take(static_cast<std::uint64_t>(in) * static_cast<std::uint64_t>(out)));
+      for (const auto& [in, out] : kShapes)
+        TIERCEL_TRY(take(static_cast<std::uint64_t>(in) * static_cast<std::uint64_t>(out)));
     }
     return {};
   }

@@ -28,8 +28,8 @@ Status copy_as_batch(PieceList& list, cudaStream_t stream) {
   cudaMemcpyAttributes attributes{};
   attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
   std::size_t first = 0;
-  TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(list.to.data(), list.from.data(), list.bytes.data(),
-                                        list.to.size(), &attributes, &first, 1, stream));
+  TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(list.to.data(), list.from.data(), list.bytes.data(), list.to.size(),
+                                        &attributes, &first, 1, stream));
   return {};
 }
 

@@ -1,5 +1,6 @@
-// Ways to move the pieces of a plan that others use, to compare with: a loop of copies, the driver's batch copy, a kernel
-// on mapped host memory, and the bound: one contiguous copy of as many bytes. Each only queues; the caller waits.
+// Ways to move the pieces of a plan that others use, to compare with: a loop of copies, the driver's batch copy, a
+// kernel on mapped host memory, and the bound: one contiguous copy of as many bytes. Each only queues; the caller
+// waits.
 #pragma once
 
 #include "cuda/cuda_handles.h"

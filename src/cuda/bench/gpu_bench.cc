@@ -13,9 +13,10 @@ namespace {
 
 constexpr const char* kHelp =
     "tiercel-gpu-bench [PART...] [--csv FILE] [--seconds S] [--gpu-gib N] [--arena-gib N] [--register-gib N]\n"
-    "  parts: settings, copies, beside, foreign, register; without one, copies, beside, foreign and register\n"
+    "  parts: settings, tuning, copies, beside, foreign, register; without one, copies, beside, foreign and register\n"
     "  --seconds: for each model beside each kind of traffic (1)\n"
-    "  --gpu-gib, --arena-gib: of the pool of pages (10) and of the arena (4); a plan is as large as the arena at most\n"
+    "  --gpu-gib, --arena-gib: of the pool of pages (10) and of the arena (4); a plan is as large as the arena at "
+    "most\n"
     "  --register-gib: of the memory whose registration is timed (8)\n";
 
 struct Arguments {
@@ -25,7 +26,9 @@ struct Arguments {
   std::uint64_t gpu_gib = 10;
   std::uint64_t arena_gib = 4;
   std::uint64_t register_gib = 8;
-  [[nodiscard]] bool wants(const char* part) const { return parts == " " || parts.find(fmt::format(" {} ", part)) != std::string::npos; }
+  [[nodiscard]] bool wants(const char* part) const {
+    return parts == " " || parts.find(fmt::format(" {} ", part)) != std::string::npos;
+  }
 };
 
 /// An exit status, or -1 to go on.
@@ -58,7 +61,8 @@ int parse(int argc, char** argv, Arguments& arguments) {
       known = number(arguments.arena_gib);
     } else if (word == "--register-gib") {
       known = number(arguments.register_gib);
-    } else if (word == "settings" || word == "copies" || word == "beside" || word == "foreign" || word == "register") {
+    } else if (word == "settings" || word == "tuning" || word == "copies" || word == "beside" || word == "foreign" ||
+               word == "register") {
       arguments.parts += fmt::format("{} ", word);
     } else {
       known = false;
@@ -96,6 +100,7 @@ int main(int argc, char** argv) {
     auto memory = PoolMemory::make(arguments.gpu_gib << 30U, arguments.arena_gib << 30U);
     bench_must(memory ? Status{} : Status(tl::unexpected<Error>(memory.error())));
     if (arguments.parts != " " && arguments.wants("settings")) measure_settings(*memory, output);
+    if (arguments.parts != " " && arguments.wants("tuning")) measure_tuning(*memory, output, arguments.seconds);
     if (arguments.wants("copies")) measure_copies(*memory, output);
     if (arguments.wants("foreign")) measure_foreign_copies(*memory, output);
     if (arguments.wants("beside")) measure_beside(*memory, output, arguments.seconds);

@@ -2,6 +2,7 @@
 #include "cuda/bench/copy_methods.h"
 #include "cuda/bench/measurements.h"
 #include "cuda/bench/stopwatch.h"
+#include "cuda/testing/stage_options.h"
 
 #include <fmt/format.h>
 
@@ -9,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 
 namespace tiercel::gpu {
 namespace {
@@ -25,19 +27,23 @@ struct Traffic {
 
 class Traffics {
  public:
-  explicit Traffics(const PoolMemory& memory) : pool_(memory, PoolLayout::kNhd), straight_(memory, PoolLayout::kHnd), memory_(memory) {
+  explicit Traffics(const PoolMemory& memory)
+      : pool_(memory, PoolLayout::kNhd), straight_(memory, PoolLayout::kHnd), memory_(memory) {
     stream_ = CudaStream::make(StreamPriority::kNormal).value();
     add_engine("tiercel store, paced 12 GB/s", {.path = CopyPath::kStaged}, true, false);
     const GpuCopyOptions full{.store_bytes_per_second = 0, .store_floor_percent = 100, .path = CopyPath::kStaged};
     add_engine("tiercel store, full speed", full, true, false);
+    add_engine("tiercel store, 16 MiB chunks",
+               with_stages({.stage_bytes = 16U << 20U, .stages = 2, .chunk_bytes = 16U << 20U}, full), true, false);
     add_engine("tiercel load, full speed", full, false, true);
     add_engine("tiercel both, full speed", full, true, true);
     GpuCopyOptions sleeping = full;
     sleeping.poll_ns = 5000;
-    add_engine("tiercel load, feeder sleeps 5 us", sleeping, false, true);
+    add_engine("tiercel load, thread sleeps 5 us", sleeping, false, true);
     const std::uint64_t bytes = straight_.plan(0, kBlocks).bytes();
     traffics_.push_back({"one contiguous copy out", bytes, [this, bytes] {
-                           bench_must(cudaMemcpyAsync(memory_.arena.data(), memory_.gpu.data(), bytes, cudaMemcpyDeviceToHost, stream_.get()));
+                           bench_must(cudaMemcpyAsync(memory_.arena.data(), memory_.gpu.data(), bytes,
+                                                      cudaMemcpyDeviceToHost, stream_.get()));
                            bench_must(cudaStreamSynchronize(stream_.get()));
                          }});
     for (const Direction direction : {Direction::kStore, Direction::kLoad}) {
@@ -84,11 +90,9 @@ class Beside {
   }
   /// Bytes a second since the constructor, to the nearest end of a round.
   double stop() {
-    const std::uint64_t here = rounds_.load();
     stopping_.store(true);
     thread_.join();
     const std::chrono::duration<double> passed = last_ - begin_;
-    (void)here;
     return static_cast<double>((rounds_.load() - first_) * traffic_.bytes) / passed.count();
   }
 
@@ -139,7 +143,8 @@ void measure_beside(const PoolMemory& memory, const BenchOutput& output, double 
     }
     (void)(*model)->replay(0.5);  // clocks settle
     ReplayTimes alone = (*model)->replay(seconds).value();
-    output.line(fmt::format("\nbeside {}: replays of {:.3f} ms (p50), {:.3f} (p99), {:.0f} a second alone", name, alone.percentile(0.5), alone.percentile(0.99), alone.per_second));
+    output.line(fmt::format("\nbeside {}: replays of {:.3f} ms (p50), {:.3f} (p99), {:.0f} a second alone", name,
+                            alone.percentile(0.5), alone.percentile(0.99), alone.per_second));
     for (const Traffic& traffic : traffics.all()) {
       Beside beside(traffic);
       const ReplayTimes times = (*model)->replay(seconds).value();
@@ -152,8 +157,12 @@ void measure_beside(const PoolMemory& memory, const BenchOutput& output, double 
       const double slower50 = (times.percentile(0.5) / base50 - 1) * 100;
       const double slower99 = (times.percentile(0.99) / base99 - 1) * 100;
       const double lost = (1 - times.per_second / base_rate) * 100;
-      output.line(fmt::format("  {:<34} slower by {:6.2f} % (p50) {:6.2f} % (p99), replays lost {:6.2f} %, copies {:6.2f} GB/s", traffic.name, slower50, slower99, lost, rate / 1e9));
-      output.row(fmt::format("{},{},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.3f}", name, traffic.name, times.percentile(0.5), times.percentile(0.99), slower50 / 100, slower99 / 100, lost / 100, rate / 1e9));
+      output.line(
+          fmt::format("  {:<34} slower by {:6.2f} % (p50) {:6.2f} % (p99), replays lost {:6.2f} %, copies {:6.2f} GB/s",
+                      traffic.name, slower50, slower99, lost, rate / 1e9));
+      output.row(fmt::format("{},{},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.3f}", name, traffic.name,
+                             times.percentile(0.5), times.percentile(0.99), slower50 / 100, slower99 / 100, lost / 100,
+                             rate / 1e9));
       alone = again;
     }
   }
@@ -168,8 +177,10 @@ void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output)
   const auto measure = [&](const std::string& name) {
     const auto out = small_copies(stream, gpu.data(), host.data(), kSeconds, true);
     const auto in = small_copies(stream, gpu.data(), host.data(), kSeconds, false);
-    output.line(fmt::format("  {:<34} out {:7.1f} / {:7.1f} us   in {:7.1f} / {:7.1f} us", name, median(out) * 1e6, percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
-    output.row(fmt::format("foreign,{},{:.2f},{:.2f},{:.2f},{:.2f}", name, median(out) * 1e6, percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
+    output.line(fmt::format("  {:<34} out {:7.1f} / {:7.1f} us   in {:7.1f} / {:7.1f} us", name, median(out) * 1e6,
+                            percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
+    output.row(fmt::format("foreign,{},{:.2f},{:.2f},{:.2f},{:.2f}", name, median(out) * 1e6,
+                           percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
   };
   output.line("\na foreign 4 KiB copy on a stream of its own (p50 / p99), beside");
   measure("nothing");
@@ -177,6 +188,81 @@ void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output)
     Beside beside(traffic);
     measure(traffic.name);
     (void)beside.stop();
+  }
+}
+
+/// Thread blocks and stages beside models, chunks and queues beside foreign copies: what the defaults are chosen by.
+void measure_tuning(const PoolMemory& memory, const BenchOutput& output, double seconds) {
+  const PagedPool pool(memory, PoolLayout::kNhd);
+  struct Setting {
+    std::string name;
+    GpuCopyOptions options{.store_bytes_per_second = 0, .store_floor_percent = 100, .path = CopyPath::kStaged};
+  };
+  const auto traffic = [&](GpuCopyOptions options, Direction direction, bool paced) {
+    if (paced) options.store_bytes_per_second = 12'000'000'000;
+    auto engine = std::make_shared<BenchEngine>(options);
+    return Traffic{"", pool.plan(0, kBlocks).bytes(),
+                   [&pool, engine, direction] { (void)engine->run({{direction, pool.plan(0, kBlocks)}}); }};
+  };
+  std::vector<Setting> settings;
+  for (const std::uint32_t blocks : {16U, 64U, 132U, 264U, 1024U}) {
+    for (const std::uint64_t mib : {4U, 8U, 16U}) {
+      if (blocks != 132 && mib != 16) continue;
+      Setting s{fmt::format("{} CTAs, {} MiB stages", blocks, mib)};
+      s.options = with_stages({.stage_bytes = mib << 20U,
+                               .stages = static_cast<std::uint32_t>(32 / mib),
+                               .chunk_bytes = std::min<std::uint64_t>(mib, 4) << 20U},
+                              s.options);
+      s.options.kernel_blocks = blocks;
+      settings.push_back(s);
+    }
+  }
+  for (const ModelKind kind : {ModelKind::kDecode, ModelKind::kPrefill}) {
+    auto model = BusyModel::make(kind);
+    if (!model) return output.line(model.error().message);
+    (void)(*model)->replay(0.5);
+    output.line(kind == ModelKind::kDecode ? "\ntuning beside decode: slower by % (p50, p99), GB/s"
+                                           : "\ntuning beside prefill: slower by % (p50, p99), GB/s");
+    for (const Setting& setting : settings) {
+      std::string text = fmt::format("  {:<24}", setting.name);
+      for (const auto& [name, direction, paced] :
+           {std::tuple{"paced", Direction::kStore, true}, std::tuple{"store", Direction::kStore, false},
+            std::tuple{"load", Direction::kLoad, false}}) {
+        const ReplayTimes alone = (*model)->replay(seconds / 2).value();
+        const Traffic moved = traffic(setting.options, direction, paced);
+        Beside beside(moved);
+        const ReplayTimes times = (*model)->replay(seconds).value();
+        const double rate = beside.stop();
+        text += fmt::format(" | {} {:5.2f} {:5.2f} {:5.1f}", name,
+                            (times.percentile(0.5) / alone.percentile(0.5) - 1) * 100,
+                            (times.percentile(0.99) / alone.percentile(0.99) - 1) * 100, rate / 1e9);
+      }
+      output.line(text);
+    }
+  }
+  const CudaStream stream = CudaStream::make(StreamPriority::kNormal).value();
+  const DeviceMemory gpu = DeviceMemory::make(4096).value();
+  const PinnedMemory host = PinnedMemory::make(4096).value();
+  output.line("\ntuning beside foreign 4 KiB copies of the same direction: p50 / p99 us");
+  for (const Direction direction : {Direction::kStore, Direction::kLoad}) {
+    for (const std::uint32_t queues : {1U, 2U}) {
+      for (const std::uint32_t depth : {1U, 2U, 3U}) {
+        for (const std::uint64_t mib : {1U, 2U, 4U, 16U}) {
+          if (depth != 2 && mib != 2) continue;
+          Setting s;
+          s.options = with_stages({.stage_bytes = 16U << 20U, .stages = 2, .chunk_bytes = mib << 20U}, s.options);
+          s.options.store_queues = s.options.load_queues = queues;
+          s.options.depth = depth;
+          const Traffic moved = traffic(s.options, direction, false);
+          Beside beside(moved);
+          const bool out = direction == Direction::kStore;
+          const auto times = small_copies(stream, gpu.data(), host.data(), 0.25, out);
+          output.line(fmt::format("  {} chunks of {:>2} MiB x {} in {} queues: {:8.1f} / {:8.1f}, {:5.1f} GB/s",
+                                  out ? "store" : "load ", mib, depth, queues, median(times) * 1e6,
+                                  percentile(times, 0.99) * 1e6, beside.stop() / 1e9));
+        }
+      }
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 #include "cuda/bench/copy_methods.h"
 #include "cuda/bench/measurements.h"
 #include "cuda/bench/stopwatch.h"
+#include "cuda/testing/stage_options.h"
 
 #include <fmt/format.h>
 
@@ -18,7 +19,9 @@ class Streams {
   Streams() {
     for (CudaStream& stream : streams_) stream = CudaStream::make(StreamPriority::kNormal).value();
   }
-  [[nodiscard]] cudaStream_t of(Direction direction) const { return streams_[static_cast<std::size_t>(direction)].get(); }
+  [[nodiscard]] cudaStream_t of(Direction direction) const {
+    return streams_[static_cast<std::size_t>(direction)].get();
+  }
   void wait() const {
     for (const CudaStream& stream : streams_) bench_must(cudaStreamSynchronize(stream.get()));
   }
@@ -28,16 +31,23 @@ class Streams {
 };
 
 /// One copy of so many bytes a direction; both at once where both are asked for.
-double contiguous_seconds(const PoolMemory& memory, const Streams& streams, std::uint64_t bytes, bool store, bool load) {
+double contiguous_seconds(const PoolMemory& memory, const Streams& streams, std::uint64_t bytes, bool store,
+                          bool load) {
   return seconds_of([&] {
-    // Loads use the upper halves, so that the two do not share memory.
-    if (store) bench_must(cudaMemcpyAsync(memory.arena.data(), memory.gpu.data(), bytes, cudaMemcpyDeviceToHost, streams.of(Direction::kStore)));
-    if (load) bench_must(cudaMemcpyAsync(memory.gpu.data() + memory.gpu_bytes / 2, memory.arena.data() + memory.arena_bytes / 2, bytes, cudaMemcpyHostToDevice, streams.of(Direction::kLoad)));
+    // Loads beside stores use the upper halves, so that the two do not share memory.
+    std::byte* gpu = memory.gpu.data() + (store ? memory.gpu_bytes / 2 : 0);
+    const std::byte* host = memory.arena.data() + (store ? memory.arena_bytes / 2 : 0);
+    if (store)
+      bench_must(cudaMemcpyAsync(memory.arena.data(), memory.gpu.data(), bytes, cudaMemcpyDeviceToHost,
+                                 streams.of(Direction::kStore)));
+    if (load) bench_must(cudaMemcpyAsync(gpu, host, bytes, cudaMemcpyHostToDevice, streams.of(Direction::kLoad)));
     streams.wait();
   });
 }
 
-int repetitions(std::uint64_t bytes) { return bytes > (std::uint64_t{1} << 30U) ? 3 : bytes > (64U << 20U) ? 5 : bytes > (4U << 20U) ? 15 : 60; }
+int repetitions(std::uint64_t bytes) {
+  return bytes > (std::uint64_t{1} << 30U) ? 3 : bytes > (64U << 20U) ? 5 : bytes > (4U << 20U) ? 15 : 60;
+}
 
 double median_of(int count, const std::function<double()>& measure) {
   (void)measure();
@@ -71,8 +81,9 @@ void measure_settings(const PoolMemory& memory, const BenchOutput& output) {
   const std::uint64_t bytes = pool.plan(0, kBlocks).bytes();
   const double bound_store = median_of(5, [&] { return contiguous_seconds(memory, streams, bytes, true, false); });
   const double bound_load = median_of(5, [&] { return contiguous_seconds(memory, streams, bytes, false, true); });
-  output.line(fmt::format("settings: {} of {} blocks; one contiguous copy {:.2f} / {:.2f} GB/s", layout_name(PoolLayout::kNhd),
-                          kBlocks, static_cast<double>(bytes) / bound_store / 1e9, static_cast<double>(bytes) / bound_load / 1e9));
+  output.line(fmt::format("settings: {} of {} blocks; one contiguous copy {:.2f} / {:.2f} GB/s",
+                          layout_name(PoolLayout::kNhd), kBlocks, static_cast<double>(bytes) / bound_store / 1e9,
+                          static_cast<double>(bytes) / bound_load / 1e9));
   const auto measure = [&](const char* name, const GpuCopyOptions& options) {
     BenchEngine engine(options);
     const auto share = [&](Direction direction, double bound) {
@@ -82,51 +93,54 @@ void measure_settings(const PoolMemory& memory, const BenchOutput& output) {
       return median_of(60, [&] { return engine.run({{direction, pool.plan(7, 1)}}).first; }) * 1e6;
     };
     output.line(fmt::format("  {:<60} store {:5.1f} %  load {:5.1f} %  one block {:6.1f} / {:6.1f} us", name,
-                            share(Direction::kStore, bound_store), share(Direction::kLoad, bound_load), one(Direction::kStore), one(Direction::kLoad)));
+                            share(Direction::kStore, bound_store), share(Direction::kLoad, bound_load),
+                            one(Direction::kStore), one(Direction::kLoad)));
   };
-  const auto vary = [&](auto&& change) {
+  const auto vary = [&](const StageOptions& stages, const std::function<void(GpuCopyOptions&)>& change = {}) {
     GpuCopyOptions o = with_path(CopyPath::kStaged);
-    change(o);
-    measure(fmt::format("stage {} MiB x {}, chunk {} KiB x {} in {} queues{}, {} CTAs{}{}", o.stage_bytes >> 20U, o.stages,
-                        o.chunk_bytes >> 10U, o.depth, o.dma_queues, o.batches ? " as batch" : "", o.kernel_blocks,
-                        o.poll_ns != 0 ? ", sleeps" : "", o.linger_ns != 0 ? ", lingers" : "").c_str(), o);
+    if (stages.stage_bytes != 0) o = with_stages(stages, o);
+    if (change) change(o);
+    measure(
+        fmt::format("{} / {} MiB, chunks {} / {} KiB in {} / {} queues, {} CTAs{}{}", o.store_stage_bytes >> 20U,
+                    o.load_stage_bytes >> 20U, o.store_chunk_bytes >> 10U, o.load_chunk_bytes >> 10U, o.store_queues,
+                    o.load_queues, o.kernel_blocks, o.poll_ns != 0 ? ", polls" : "", o.linger_ns == 0 ? ", sleeps" : "")
+            .c_str(),
+        o);
   };
-  vary([](GpuCopyOptions&) {});
-  for (const std::uint64_t kib : {1024U, 2048U, 2304U, 4096U, 4608U}) {
-    for (const bool batches : {false, true}) {
-      for (const std::uint32_t queues : {1U, 2U}) {
-        for (const std::uint32_t depth : {2U, 4U}) {
-          vary([&](GpuCopyOptions& o) {
-            o.chunk_bytes = kib << 10U;
-            o.batches = batches;
-            o.dma_queues = queues;
-            o.depth = depth;
-          });
-        }
-      }
+  vary({});
+  vary({}, [](GpuCopyOptions& o) { o.linger_ns = 0; });
+  vary({}, [](GpuCopyOptions& o) { o.poll_ns = 5000; });
+  for (const std::uint64_t mib : {1U, 2U, 4U, 8U, 16U}) {
+    for (const std::uint32_t queues : {1U, 2U}) {
+      vary({.stage_bytes = 16U << 20U, .stages = 2, .chunk_bytes = mib << 20U},
+           [&](GpuCopyOptions& o) { o.store_queues = o.load_queues = queues; });
     }
   }
-  vary([](GpuCopyOptions& o) { o.chunk_bytes = o.stage_bytes; });
-  for (const std::uint32_t blocks : {8U, 64U, 128U}) vary([&](GpuCopyOptions& o) { o.kernel_blocks = blocks; });
-  vary([](GpuCopyOptions& o) {
-    o.kernel_blocks = 64;
-    o.linger_ns = 1'000'000;
-  });
-  vary([](GpuCopyOptions& o) { o.poll_ns = 5000; });
-  const double one_store = median_of(60, [&] { return contiguous_seconds(memory, streams, pool.plan(0, 1).bytes(), true, false); });
-  const double one_load = median_of(60, [&] { return contiguous_seconds(memory, streams, pool.plan(0, 1).bytes(), false, true); });
-  output.line(fmt::format("  {:<60} one block {:6.1f} / {:6.1f} us", "one contiguous copy", one_store * 1e6, one_load * 1e6));
+  for (const std::uint64_t mib : {2U, 4U, 8U})
+    vary({.stage_bytes = mib << 20U, .stages = static_cast<std::uint32_t>(32 / mib), .chunk_bytes = mib << 20U});
+  for (const std::uint32_t blocks : {16U, 64U, 264U}) vary({}, [&](GpuCopyOptions& o) { o.kernel_blocks = blocks; });
+  const double one_store =
+      median_of(60, [&] { return contiguous_seconds(memory, streams, pool.plan(0, 1).bytes(), true, false); });
+  const double one_load =
+      median_of(60, [&] { return contiguous_seconds(memory, streams, pool.plan(0, 1).bytes(), false, true); });
+  output.line(
+      fmt::format("  {:<60} one block {:6.1f} / {:6.1f} us", "one contiguous copy", one_store * 1e6, one_load * 1e6));
 }
 
 void measure_copies(const PoolMemory& memory, const BenchOutput& output) {
   const Streams streams;
   BenchEngine staged(with_path(CopyPath::kStaged));
+  BenchEngine bulk(
+      with_stages({.stage_bytes = 16U << 20U, .stages = 2, .chunk_bytes = 16U << 20U}, with_path(CopyPath::kStaged)));
   BenchEngine merged(with_path(CopyPath::kMerged));
   BenchEngine automatic(with_path(CopyPath::kAuto));
   output.row("layout,blocks,bytes,direction,way,gb_per_s,share_of_contiguous,over_contiguous_us,submit_us");
-  for (const PoolLayout layout : {PoolLayout::kHnd, PoolLayout::kNhd, PoolLayout::kHeads, PoolLayout::kCrossLayer, PoolLayout::kLatent}) {
+  for (const PoolLayout layout :
+       {PoolLayout::kHnd, PoolLayout::kNhd, PoolLayout::kHeads, PoolLayout::kCrossLayer, PoolLayout::kLatent}) {
     const PagedPool pool(memory, layout);
-    output.line(fmt::format("\n{}: GB/s (share of one contiguous copy of the same bytes, time over it); slots and pages in random order", layout_name(layout)));
+    output.line(fmt::format(
+        "\n{}: GB/s (share of one contiguous copy of the same bytes, time over it); slots and pages in random order",
+        layout_name(layout)));
     for (std::size_t count : {1U, 4U, 16U, 64U, 256U, 1024U, 4096U}) {
       count = std::min(count, pool.blocks());
       for (const auto& [store, load] : {std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
@@ -134,13 +148,18 @@ void measure_copies(const PoolMemory& memory, const BenchOutput& output) {
         if (store && load && count == 1) continue;
         const std::uint64_t bytes = pool.plan(0, each).bytes();
         const std::uint64_t moved = bytes * (store && load ? 2 : 1);
-        const double bound = median_of(repetitions(moved), [&, s = store, l = load] { return contiguous_seconds(memory, streams, bytes, s, l); });
+        const double bound = median_of(
+            repetitions(moved), [&, s = store, l = load] { return contiguous_seconds(memory, streams, bytes, s, l); });
         const std::string direction = store && load ? "both" : store ? "store" : "load";
-        std::string text = fmt::format("  {:>5} {:<5} {:6.2f}", each * (store && load ? 2 : 1), direction, static_cast<double>(moved) / bound / 1e9);
+        std::string text = fmt::format("  {:>5} {:<5} {:6.2f}", each * (store && load ? 2 : 1), direction,
+                                       static_cast<double>(moved) / bound / 1e9);
         const auto report = [&](const char* way, double seconds, double submit) {
           const double share = bound / seconds * 100;
-          text += fmt::format(" | {} {:6.2f} ({:5.1f} %, {:+6.0f} us)", way, static_cast<double>(moved) / seconds / 1e9, share, (seconds - bound) * 1e6);
-          output.row(fmt::format("{},{},{},{},{},{:.3f},{:.4f},{:.2f},{:.2f}", layout_name(layout), count, moved, direction, way, static_cast<double>(moved) / seconds / 1e9, share / 100, (seconds - bound) * 1e6, submit * 1e6));
+          text += fmt::format(" | {} {:6.2f} ({:5.1f} %, {:+6.0f} us)", way, static_cast<double>(moved) / seconds / 1e9,
+                              share, (seconds - bound) * 1e6);
+          output.row(fmt::format("{},{},{},{},{},{:.3f},{:.4f},{:.2f},{:.2f}", layout_name(layout), count, moved,
+                                 direction, way, static_cast<double>(moved) / seconds / 1e9, share / 100,
+                                 (seconds - bound) * 1e6, submit * 1e6));
         };
         const auto plans = [&, s = store, l = load] {
           std::vector<std::pair<Direction, CopyPlan>> list;
@@ -160,16 +179,20 @@ void measure_copies(const PoolMemory& memory, const BenchOutput& output) {
         };
         const double submit = ours("auto", automatic);
         ours("staged", staged);
+        if (store && count >= 256) ours("bulk", bulk);
         if (layout != PoolLayout::kNhd && (layout == PoolLayout::kCrossLayer || count <= 256)) ours("merged", merged);
         if (layout != PoolLayout::kNhd && count <= 1024 && !(store && load)) {
           const Direction way = store ? Direction::kStore : Direction::kLoad;
           PieceList list = PieceList::of(pool.plan(0, each), way);
-          report("batch", median_of(std::min(5, repetitions(moved)), [&] {
-                   return seconds_of([&] {
-                     bench_must(copy_as_batch(list, streams.of(way)));
-                     streams.wait();
-                   });
-                 }), 0);
+          report("batch",
+                 median_of(std::min(5, repetitions(moved)),
+                           [&] {
+                             return seconds_of([&] {
+                               bench_must(copy_as_batch(list, streams.of(way)));
+                               streams.wait();
+                             });
+                           }),
+                 0);
         }
         text += fmt::format(" | submit {:.1f} us", submit * 1e6);
         output.line(text);

@@ -32,9 +32,7 @@ void measure_one(std::uint64_t bytes, Pages pages, std::uint64_t piece_bytes, co
   auto* memory = static_cast<std::byte*>(mapped);
   const double touched = seconds_of([&] { touch(memory, bytes); });
   const CudaStream stream = CudaStream::make(StreamPriority::kNormal).value();
-  const auto launch_us = [&] {
-    return seconds_of([&] { bench_must(launch_nothing(stream.get())); }) * 1e6;
-  };
+  const auto launch_us = [&] { return seconds_of([&] { bench_must(launch_nothing(stream.get())); }) * 1e6; };
   std::vector<double> idle;
   for (int i = 0; i < 2000; ++i) idle.push_back(launch_us());
   bench_must(cudaStreamSynchronize(stream.get()));
@@ -56,10 +54,14 @@ void measure_one(std::uint64_t bytes, Pages pages, std::uint64_t piece_bytes, co
   bench_must(cudaStreamSynchronize(stream.get()));
   munmap(mapped, bytes);
   const char* name = pages == Pages::kHuge ? "huge" : "ordinary";
-  output.line(fmt::format("  {:>3} GiB, {:<8} pages, pieces of {:>3} MiB: {:6.2f} s ({:5.1f} GiB/s), first piece after {:5.1f} ms, touched in {:4.1f} s; launches meanwhile p50 {:4.1f} p99 {:6.1f} max {:7.1f} us (before: {:.1f} / {:.1f} / {:.1f})",
-                          bytes >> 30U, name, piece_bytes >> 20U, seconds, static_cast<double>(bytes) / seconds / (1U << 30U), first * 1e3, touched, median(beside),
-                          percentile(beside, 0.99), percentile(beside, 1), median(idle), percentile(idle, 0.99), percentile(idle, 1)));
-  output.row(fmt::format("registration,{},{},{},{:.4f},{:.2f},{:.2f}", bytes, name, piece_bytes, seconds, percentile(beside, 0.99), percentile(beside, 1)));
+  output.line(fmt::format(
+      "  {:>3} GiB, {:<8} pages, pieces of {:>3} MiB: {:6.2f} s ({:5.1f} GiB/s), first piece after {:5.1f} ms, touched "
+      "in {:4.1f} s; launches meanwhile p50 {:4.1f} p99 {:6.1f} max {:7.1f} us (before: {:.1f} / {:.1f} / {:.1f})",
+      bytes >> 30U, name, piece_bytes >> 20U, seconds, static_cast<double>(bytes) / seconds / (1U << 30U), first * 1e3,
+      touched, median(beside), percentile(beside, 0.99), percentile(beside, 1), median(idle), percentile(idle, 0.99),
+      percentile(idle, 1)));
+  output.row(fmt::format("registration,{},{},{},{:.4f},{:.2f},{:.2f}", bytes, name, piece_bytes, seconds,
+                         percentile(beside, 0.99), percentile(beside, 1)));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The parts of the benchmark: each measures, prints a table, and adds lines to the CSV. One thread; the GPU of device 0.
+// The parts of the benchmark: each measures, prints a table, and adds lines to the CSV. One thread; the GPU of device
+// 0.
 #pragma once
 
 #include "cuda/bench/paged_pool.h"
@@ -22,6 +23,8 @@ void measure_settings(const PoolMemory& memory, const BenchOutput& output);
 void measure_copies(const PoolMemory& memory, const BenchOutput& output);
 /// What copies cost a model's graph replays, and the copies it.
 void measure_beside(const PoolMemory& memory, const BenchOutput& output, double seconds);
+/// What the defaults are chosen by, beside models and foreign copies.
+void measure_tuning(const PoolMemory& memory, const BenchOutput& output, double seconds);
 /// How long a foreign 4 KiB copy takes beside full-speed transfers.
 void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output);
 /// Registration of `bytes` of host memory beside launches, on ordinary and on huge pages.

@@ -33,8 +33,9 @@ Group group_of(PoolLayout layout) {
   Group group;
   const bool latent = layout == PoolLayout::kLatent;
   for (std::uint32_t layer = 0; layer < shape_of(layout).layers; ++layer) {
-    group.runs.push_back(latent ? Run{.layer = layer, .kind = StateKind::kLatent, .opaque_bytes = kBlockTokens * kLatentRowBytes}
-                                : Run{.layer = layer, .heads = kHeads, .bytes_per_head_token = kRowBytes});
+    group.runs.push_back(
+        latent ? Run{.layer = layer, .kind = StateKind::kLatent, .opaque_bytes = kBlockTokens * kLatentRowBytes}
+               : Run{.layer = layer, .heads = kHeads, .bytes_per_head_token = kRowBytes});
   }
   return group;
 }
@@ -42,13 +43,17 @@ Group group_of(PoolLayout layout) {
 std::vector<TensorAxis> axes_of(PoolLayout layout, std::uint64_t pages) {
   const LayoutShape shape = shape_of(layout);
   const auto head_major = [&](std::uint64_t page_stride, std::uint64_t heads) {
-    return std::vector<TensorAxis>{{Axis::kPage, pages, stride(page_stride)}, {Axis::kHead, heads, stride(kBlockTokens * kRowBytes)},
-                                   {Axis::kToken, kBlockTokens, stride(kRowBytes)}, {Axis::kInner, kRowBytes, 1}};
+    return std::vector<TensorAxis>{{Axis::kPage, pages, stride(page_stride)},
+                                   {Axis::kHead, heads, stride(kBlockTokens * kRowBytes)},
+                                   {Axis::kToken, kBlockTokens, stride(kRowBytes)},
+                                   {Axis::kInner, kRowBytes, 1}};
   };
   switch (layout) {
     case PoolLayout::kNhd:
-      return {{Axis::kPage, pages, stride(shape.page_bytes)}, {Axis::kToken, kBlockTokens, stride(kHeads * kRowBytes)},
-              {Axis::kHead, kHeads, stride(kRowBytes)}, {Axis::kInner, kRowBytes, 1}};
+      return {{Axis::kPage, pages, stride(shape.page_bytes)},
+              {Axis::kToken, kBlockTokens, stride(kHeads * kRowBytes)},
+              {Axis::kHead, kHeads, stride(kRowBytes)},
+              {Axis::kInner, kRowBytes, 1}};
     case PoolLayout::kCrossLayer: {
       auto axes = head_major(shape.layers * shape.page_bytes, kHeads);
       axes.push_back({Axis::kLayer, shape.layers, stride(shape.page_bytes)});
@@ -57,7 +62,8 @@ std::vector<TensorAxis> axes_of(PoolLayout layout, std::uint64_t pages) {
     case PoolLayout::kHeads:
       return head_major(shape.page_bytes, kHeadsOfRank);
     case PoolLayout::kLatent:
-      return {{Axis::kPage, pages, stride(shape.page_bytes)}, {Axis::kToken, kBlockTokens, stride(kLatentRowBytes)},
+      return {{Axis::kPage, pages, stride(shape.page_bytes)},
+              {Axis::kToken, kBlockTokens, stride(kLatentRowBytes)},
               {Axis::kInner, kLatentRowBytes, 1}};
     case PoolLayout::kHnd:
       break;
@@ -128,7 +134,8 @@ CopyPlan PagedPool::plan(std::size_t first, std::size_t count) const {
   std::vector<std::uint32_t> pages(pages_.begin() + static_cast<std::ptrdiff_t>(first),
                                    pages_.begin() + static_cast<std::ptrdiff_t>(first + count));
   std::vector<std::byte*> slots;
-  for (std::size_t i = first; i < first + count; ++i) slots.push_back(memory_.arena.data() + slots_[i] * geometry_->block_bytes());
+  for (std::size_t i = first; i < first + count; ++i)
+    slots.push_back(memory_.arena.data() + slots_[i] * geometry_->block_bytes());
   return CopyPlan::make(geometry_, std::move(pages), std::move(slots)).value();
 }
 

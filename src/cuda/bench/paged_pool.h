@@ -1,4 +1,5 @@
-// PagedPool: an engine's KV pool on the GPU in the layout of a known model, and an arena in pinned memory, at random places.
+// PagedPool: an engine's KV pool on the GPU in the layout of a known model, and an arena in pinned memory, at random
+// places.
 #pragma once
 
 #include "cuda/cuda_handles.h"

@@ -35,7 +35,10 @@ struct FakeEvent {
 class FakeDevice final : public CopyDevice {
  public:
   FakeDevice(const GpuCopyOptions& options, std::uint64_t seed) : random_(seed) {
-    for (auto& stages : stages_) stages.assign(options.stages, std::vector<std::byte>(options.stage_bytes + 16));
+    for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
+      const StageRing ring = stages_of(direction, options);
+      stages_[static_cast<std::size_t>(direction)].assign(ring.count, std::vector<std::byte>(ring.stage_bytes + 16));
+    }
   }
 
   [[nodiscard]] bool owns(const void*) const noexcept override { return true; }

@@ -8,8 +8,8 @@
 #include "cuda/staged_copy_engine.h"
 #include "model/engine_tensor.h"
 
-#include <fmt/format.h>
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 #include <functional>

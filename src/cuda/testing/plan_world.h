@@ -28,7 +28,8 @@ class UnevenEngine {
   explicit UnevenEngine(Random& random) : page_tokens_(static_cast<std::uint32_t>(1U << random.below(5))) {
     const std::uint64_t layers = 1 + random.below(5);
     for (std::uint32_t layer = 0; layer < layers; ++layer) {
-      const auto inner = static_cast<std::uint32_t>(random.below(2) == 0 ? 16 * (1 + random.below(16)) : 1 + random.below(70));
+      const auto inner =
+          static_cast<std::uint32_t>(random.below(2) == 0 ? 16 * (1 + random.below(16)) : 1 + random.below(70));
       const auto heads = static_cast<std::uint32_t>(1 + random.below(4));
       const auto scales = static_cast<std::uint32_t>(1 + random.below(40));
       const std::uint64_t rows = std::uint64_t{page_tokens_} * heads * inner;
@@ -42,8 +43,13 @@ class UnevenEngine {
   [[nodiscard]] Group group(std::uint32_t block_tokens) const {
     Group group;
     for (std::uint32_t i = 0; i < layers_.size(); ++i) {
-      group.runs.push_back({.layer = i, .kind = StateKind::kKeyValue, .heads = layers_[i].heads, .bytes_per_head_token = layers_[i].inner});
-      group.runs.push_back({.layer = i, .kind = StateKind::kScales, .opaque_bytes = std::uint64_t{block_tokens} / page_tokens_ * layers_[i].scales});
+      group.runs.push_back({.layer = i,
+                            .kind = StateKind::kKeyValue,
+                            .heads = layers_[i].heads,
+                            .bytes_per_head_token = layers_[i].inner});
+      group.runs.push_back({.layer = i,
+                            .kind = StateKind::kScales,
+                            .opaque_bytes = std::uint64_t{block_tokens} / page_tokens_ * layers_[i].scales});
     }
     return group;
   }
@@ -53,13 +59,21 @@ class UnevenEngine {
     for (std::uint32_t i = 0; i < layers_.size(); ++i) {
       const Layer& l = layers_[i];
       const auto stride = [](std::uint64_t bytes) { return static_cast<std::int64_t>(bytes); };
-      tensors.push_back({.name = "kv" + std::to_string(i), .base = bases[i], .storage_bytes = storage_[i].size(),
-                         .axes = {{Axis::kPage, kPages, stride(l.page)}, {Axis::kToken, page_tokens_, stride(std::uint64_t{l.heads} * l.inner)},
-                                  {Axis::kHead, l.heads, stride(l.inner)}, {Axis::kInner, l.inner, 1}},
-                         .kind = StateKind::kKeyValue, .first_layer = i});
-      tensors.push_back({.name = "scales" + std::to_string(i), .base = bases[i] + l.rows, .storage_bytes = storage_[i].size() - l.rows,
+      tensors.push_back({.name = "kv" + std::to_string(i),
+                         .base = bases[i],
+                         .storage_bytes = storage_[i].size(),
+                         .axes = {{Axis::kPage, kPages, stride(l.page)},
+                                  {Axis::kToken, page_tokens_, stride(std::uint64_t{l.heads} * l.inner)},
+                                  {Axis::kHead, l.heads, stride(l.inner)},
+                                  {Axis::kInner, l.inner, 1}},
+                         .kind = StateKind::kKeyValue,
+                         .first_layer = i});
+      tensors.push_back({.name = "scales" + std::to_string(i),
+                         .base = bases[i] + l.rows,
+                         .storage_bytes = storage_[i].size() - l.rows,
                          .axes = {{Axis::kPage, kPages, stride(l.page)}, {Axis::kInner, l.scales, 1}},
-                         .kind = StateKind::kScales, .first_layer = i});
+                         .kind = StateKind::kScales,
+                         .first_layer = i});
     }
     return tensors;
   }
@@ -94,7 +108,8 @@ inline EngineShape random_rank(Random& random) {
   }
   if (random.below(3) == 0) {
     shape.first_layer = static_cast<std::uint32_t>(random.below(shape.layers));
-    shape.end_layer = static_cast<std::uint32_t>(shape.first_layer + 1 + random.below(shape.layers - shape.first_layer));
+    shape.end_layer =
+        static_cast<std::uint32_t>(shape.first_layer + 1 + random.below(shape.layers - shape.first_layer));
   }
   return shape;
 }
@@ -122,7 +137,8 @@ class PlanWorld {
     pages_per_block_ = static_cast<std::uint32_t>(1 + random_.below(std::min(4U, pages_)));
     const std::uint32_t block_tokens = pages_per_block_ * page_tokens;
     table = RunTable::make(uneven_ ? uneven_->group(block_tokens) : layout_of(paged_->shape(), block_tokens).groups[0],
-                           block_tokens).value();
+                           block_tokens)
+                .value();
     for (auto& bytes : *storages_) randomise(bytes, random_);
     memory_.emplace(host_tensors());
     device_geometry_ = geometry(*table, memory_->tensors(), part);
@@ -164,10 +180,14 @@ class PlanWorld {
                                                       const RankPart& part) {
     return std::make_shared<const CopyGeometry>(CopyGeometry::make(table, tensors, part).value());
   }
-  [[nodiscard]] CopyPlan make(const std::shared_ptr<const CopyGeometry>& geometry, std::size_t begin, std::size_t end) const {
+  [[nodiscard]] CopyPlan make(const std::shared_ptr<const CopyGeometry>& geometry, std::size_t begin,
+                              std::size_t end) const {
     const auto at = [](std::size_t i) { return static_cast<std::ptrdiff_t>(i); };
-    return CopyPlan::make(geometry, {page_ids_.begin() + at(begin * pages_per_block_), page_ids_.begin() + at(end * pages_per_block_)},
-                          {slots_.begin() + at(begin), slots_.begin() + at(end)}).value();
+    return CopyPlan::make(
+               geometry,
+               {page_ids_.begin() + at(begin * pages_per_block_), page_ids_.begin() + at(end * pages_per_block_)},
+               {slots_.begin() + at(begin), slots_.begin() + at(end)})
+        .value();
   }
   void place_slots(std::uint64_t arena_bytes) {
     const std::uint64_t block = device_geometry_->block_bytes();

@@ -13,7 +13,8 @@ __global__ void write_words(std::uint32_t* to, std::uint64_t words, std::uint32_
   }
 }
 
-__global__ void check_words(const std::uint32_t* at, std::uint64_t words, std::uint32_t seed, unsigned long long* wrong) {
+__global__ void check_words(const std::uint32_t* at, std::uint64_t words, std::uint32_t seed,
+                            unsigned long long* wrong) {
   const std::uint64_t step = std::uint64_t{gridDim.x} * blockDim.x;
   unsigned long long count = 0;
   for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words; i += step) {

@@ -19,7 +19,7 @@ namespace tiercel::gpu {
 #if defined(__CUDACC__)
 __host__ __device__
 #endif
-inline std::uint32_t written_word(std::uint32_t seed, std::uint64_t index) noexcept {
+    inline std::uint32_t written_word(std::uint32_t seed, std::uint64_t index) noexcept {
   std::uint64_t x = index * 0x9E3779B97F4A7C15U + seed * 0xD1B54A32D192ED03U;
   x ^= x >> 32U;
   x *= 0xD6E8FEB86659FD93U;

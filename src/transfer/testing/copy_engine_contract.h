@@ -204,6 +204,10 @@ TYPED_TEST_P(CopyEngineContract, a_completion_may_submit_and_owns_things_no_long
   EXPECT_EQ(pin.use_count(), 1) << "a copy pin in the completion would have leaked";
 }
 
-REGISTER_TYPED_TEST_SUITE_P(CopyEngineContract, moves_plain_bytes_of_any_size, plans_store_and_load_what_an_element_by_element_copy_does, a_job_without_bytes_completes, says_busy_when_full_and_leaves_the_job_as_it_was, closed_it_refuses_and_finishes_what_it_took, destroyed_it_still_completes_each_job_once, a_completion_may_submit_and_owns_things_no_longer_than_the_job);
+REGISTER_TYPED_TEST_SUITE_P(CopyEngineContract, moves_plain_bytes_of_any_size,
+                            plans_store_and_load_what_an_element_by_element_copy_does, a_job_without_bytes_completes,
+                            says_busy_when_full_and_leaves_the_job_as_it_was,
+                            closed_it_refuses_and_finishes_what_it_took, destroyed_it_still_completes_each_job_once,
+                            a_completion_may_submit_and_owns_things_no_longer_than_the_job);
 
 }  // namespace tiercel::transfer_contract
