@@ -164,6 +164,25 @@ TEST_F(FeederTest, an_error_at_any_call_ends_every_job_once_and_nothing_moves_af
   EXPECT_GT(failures, 50U);
 }
 
+TEST_F(FeederTest, what_no_kernel_reaches_is_merged) {
+  GpuCopyOptions options = with_stages({.stage_bytes = 65'536, .chunk_bytes = 65'536}, {.path = CopyPath::kStaged});
+  PlanWorld<HostMemory> world(2, arena_.data(), arena_.size());
+  std::vector<FinishedJob> finished;
+  FakeDevice device(options, 1);
+  Feeder feeder(device, options);
+  feeder.take({.work = world.plan(0, 1)}, std::nullopt);
+  feeder.take({.work = world.plan(0, 1)}, std::nullopt, TensorPlace::kHost);
+  settle(feeder, finished, now_ns_);
+  EXPECT_EQ(feeder.stats().staged_jobs, 1U);
+  EXPECT_EQ(feeder.stats().merged_jobs, 1U);
+  options.store_stages = 0;  // as where the GPU's memory is taken
+  FakeDevice bare(options, 1);
+  Feeder without(bare, options);
+  without.take({.work = world.plan(0, 1)}, std::nullopt);
+  settle(without, finished, now_ns_);
+  EXPECT_EQ(without.stats().merged_jobs, 1U);
+}
+
 TEST_F(FeederTest, tables_of_geometries_that_are_gone_make_room) {
   const GpuCopyOptions options =
       with_stages({.stage_bytes = 65'536, .chunk_bytes = 65'536}, {.path = CopyPath::kStaged});

@@ -52,7 +52,7 @@ struct GpuCopyOptions {
   std::uint32_t kernel_blocks = 132;                      ///< thread blocks of a stage kernel
   std::uint64_t poll_ns = 0;          ///< between looks at what is in flight; 0: without pause, while anything is
   std::uint64_t linger_ns = 200'000;  ///< how long the engine's thread looks for another job before it sleeps
-  std::uint64_t register_piece_bytes = 64U << 20U;  ///< of memory, at once (register_memory); a power of two
+  std::uint64_t register_piece_bytes = 16U << 20U;  ///< of memory, at once (register_memory); a power of two
   CopyPath path = CopyPath::kAuto;
 };
 
