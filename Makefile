@@ -6,6 +6,7 @@
 #   make bench           the benchmarks, each beside its bound
 #   make lint            format, clang-tidy, layers, names
 #   make sanitize        unit and property tests under the address, undefined-behaviour and thread sanitizers
+#   make cuda            the GPU part compiled, and its tests, which skip without a GPU; without nvcc a line and no more
 #   make fuzz            each fuzz target for a few seconds
 #   make coverage        which lines the fast tests reach
 #   make install [PREFIX=/usr/local]
@@ -21,7 +22,7 @@ MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 PYTHON := build/venv/bin/python
 LLAMA_BIN := build/release/connectors/llamacpp
 
-.PHONY: demo test fast soak bench lint sanitize fuzz coverage install setup
+.PHONY: demo test fast soak bench lint sanitize cuda fuzz coverage install setup
 
 demo:
 	@TIERCEL_STEP=1/4 tools/setup
@@ -65,6 +66,15 @@ sanitize:
 	ctest --preset asan-ubsan
 	tools/build tsan
 	ctest --preset tsan
+
+cuda:
+	@if ! command -v nvcc >/dev/null && [[ ! -x /usr/local/cuda/bin/nvcc ]]; then
+	  echo "cuda          no nvcc here: the GPU part is not compiled"
+	  exit 0
+	fi
+	tools/setup
+	tools/build cuda cuda_gpu_test cuda_gpu_dead_context_test cuda_plan_test tiercel_cuda_library tiercel-gpu-bench
+	ctest --preset cuda
 
 fuzz:
 	@tools/setup

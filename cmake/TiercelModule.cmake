@@ -1,8 +1,8 @@
-# tiercel_module(NAME SOURCES ... HEADERS ... DEPS ... LIBS ...)
+# tiercel_module(NAME [APART] SOURCES ... HEADERS ... DEPS ... LIBS ...)
 #   One static library a folder of src/: tiercel_NAME. DEPS are other modules, LIBS are foreign libraries.
-#   Every header must belong to a module, so that no file is built by accident.
+#   APART: it does not become a part of libtiercel. Every header must belong to a module, so that no file is built by accident.
 function(tiercel_module name)
-  cmake_parse_arguments(arg "" "" "SOURCES;HEADERS;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "APART" "" "SOURCES;HEADERS;DEPS;LIBS" ${ARGN})
   add_library(tiercel_${name} STATIC ${arg_SOURCES} ${arg_HEADERS})
   target_include_directories(tiercel_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>)
@@ -11,7 +11,9 @@ function(tiercel_module name)
     target_link_libraries(tiercel_${name} PUBLIC tiercel_${dep})
   endforeach()
   target_link_libraries(tiercel_${name} PUBLIC ${arg_LIBS})
-  set_property(GLOBAL APPEND PROPERTY TIERCEL_MODULES tiercel_${name})
+  if(NOT arg_APART)
+    set_property(GLOBAL APPEND PROPERTY TIERCEL_MODULES tiercel_${name})
+  endif()
 endfunction()
 
 # tiercel_test(NAME SOURCES ... DEPS ... LABELS fast|ci|soak ... [TIMEOUT seconds])

@@ -22,6 +22,7 @@ option(TIERCEL_LLAMACPP "build the llama.cpp adapter and tiercel-llama" ON)
 set(TIERCEL_SANITIZE "" CACHE STRING "value for -fsanitize=, for example address,undefined")
 
 option(TIERCEL_CUDA "build the GPU copy engine (needs the CUDA toolkit)" OFF)
+option(TIERCEL_PORTABLE "link all but libc, pthread and the driver statically" OFF)
 option(TIERCEL_COVERAGE "count which lines the tests reach (gcc)" OFF)
 
 # Paths below the source folder are hashed relative to it, so that a second clone finds what the first one compiled.
@@ -30,6 +31,7 @@ if(CCACHE_PROGRAM)
   set(ccache_launcher env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${CCACHE_PROGRAM}")
   set(CMAKE_C_COMPILER_LAUNCHER ${ccache_launcher})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${ccache_launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${ccache_launcher})
 endif()
 
 add_library(tiercel_settings INTERFACE)
@@ -59,3 +61,18 @@ if(TIERCEL_FUZZ)
 endif()
 
 find_package(Threads REQUIRED)
+
+# What Debian has as a shared library alone is used as headers. ISA-L, cpp-httplib and prometheus-cpp have neither form
+# there, so of the programs only those build portably that need none of them: the GPU part.
+set(TIERCEL_FMT fmt::fmt)
+set(TIERCEL_SPDLOG spdlog::spdlog)
+if(TIERCEL_PORTABLE)
+  set(TIERCEL_FMT fmt::fmt-header-only)
+  add_library(tiercel_spdlog INTERFACE)
+  target_compile_definitions(tiercel_spdlog INTERFACE SPDLOG_FMT_EXTERNAL)
+  set(TIERCEL_SPDLOG tiercel_spdlog)
+  set(CMAKE_FIND_LIBRARY_SUFFIXES .a .so)
+  set(OPENSSL_USE_STATIC_LIBS ON)
+  add_link_options(-static-libgcc -static-libstdc++ -Wl,--gc-sections -s)
+  add_compile_options(-ffunction-sections -fdata-sections)
+endif()

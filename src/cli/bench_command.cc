@@ -1,4 +1,4 @@
-// `tiercel bench disk`: flags, table and JSON of bench_disk.h.
+// `tiercel bench disk`: flags, table and JSON of bench_disk.h; `tiercel bench gpu`: the program that has CUDA inside.
 #include "cli/arguments.h"
 #include "cli/bench_disk.h"
 #include "cli/commands.h"
@@ -9,11 +9,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 namespace tiercel::cli {
 namespace {
 
+constexpr const char* kGpuBench = "tiercel-gpu-bench";
 constexpr double kSpeedGoal = 0.97;
 constexpr double kLatencyGoal = 3;
 
@@ -219,10 +223,27 @@ int run_bench_disk(std::span<const std::string> words) {
   return 0;
 }
 
+/// Takes this process's place. The program lies beside this one where both are installed, in src/cuda/bench of a build.
+int run_bench_gpu(std::span<const std::string> words) {
+  std::error_code error;
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  for (const auto& place : {folder / kGpuBench, folder.parent_path() / "cuda" / "bench" / kGpuBench}) {
+    std::vector<std::string> copies = {place.string()};
+    copies.insert(copies.end(), words.begin(), words.end());
+    std::vector<char*> pointers;
+    for (std::string& copy : copies) pointers.push_back(copy.data());
+    pointers.push_back(nullptr);
+    execv(pointers[0], pointers.data());
+  }
+  return complain(
+      {.message = fmt::format("{} is not in {}; it is built with -DTIERCEL_CUDA=ON", kGpuBench, folder.string())}, 1);
+}
+
 }  // namespace
 
 int run_bench(std::span<const std::string> arguments) {
-  const std::vector<std::string> subjects = {"disk"};
+  const std::vector<std::string> subjects = {"disk", "gpu"};
+  if (!arguments.empty() && arguments.front() == "gpu") return run_bench_gpu(arguments.subspan(1));
   if (!arguments.empty() && arguments.front() == "disk") return run_bench_disk(arguments.subspan(1));
   if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
     Flags defaults;
@@ -230,7 +251,9 @@ int run_bench(std::span<const std::string> arguments) {
     return 0;
   }
   if (arguments.empty()) {
-    return complain({.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier"}, kUsageStatus);
+    return complain({.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier, `tiercel bench "
+                                "gpu` the copies to and from a GPU"},
+                    kUsageStatus);
   }
   return complain(
       {.message = fmt::format("unknown benchmark {}{}", arguments.front(), did_you_mean(arguments.front(), subjects))},

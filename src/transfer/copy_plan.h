@@ -34,6 +34,7 @@ class CopyPlan {
                                              std::vector<std::uint32_t> pages, std::vector<std::byte*> slots);
 
   [[nodiscard]] const CopyGeometry& geometry() const noexcept { return *geometry_; }
+  [[nodiscard]] const std::shared_ptr<const CopyGeometry>& shared_geometry() const noexcept { return geometry_; }
   [[nodiscard]] std::span<const std::uint32_t> pages() const noexcept { return pages_; }
   [[nodiscard]] std::span<std::byte* const> slots() const noexcept { return slots_; }
   [[nodiscard]] std::size_t blocks() const noexcept { return slots_.size(); }
@@ -60,6 +61,12 @@ struct CopyJob {
   std::variant<ByteCopy, CopyPlan> work;
   CopyDirection direction = CopyDirection::kStore;  ///< decides the job's rank: loads go before stores
   CopyDone done{};
+  /// A cudaEvent_t of the engine's GPU, recorded before submit(): its pages are touched after it only. It may be
+  /// recorded again once submit() has returned. Null: at once. An engine that knows no GPU must not be given one.
+  void* after_event = nullptr;
+  /// Of the clock of an engine that has one: a job that has not begun by then completes with kTimeout and has touched
+  /// nothing. What has begun ends by itself.
+  std::uint64_t deadline_ns = UINT64_MAX;
 
   [[nodiscard]] std::uint64_t bytes() const noexcept;
 };

@@ -137,6 +137,7 @@ class HostCopyEngine::State : public std::enable_shared_from_this<State> {
   }
 
   [[nodiscard]] bool submit(CopyJob& job) {
+    TIERCEL_CHECK(job.after_event == nullptr, "a copy behind a GPU's event for an engine that knows no GPU");
     const std::uint64_t bytes = job.bytes();
     const std::uint64_t chunk = chunk_bytes(bytes);
     const std::uint64_t chunks = std::max<std::uint64_t>(1, (bytes + chunk - 1) / chunk);

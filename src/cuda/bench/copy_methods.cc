@@ -1,0 +1,53 @@
+#include "cuda/bench/copy_methods.h"
+
+#include "transfer/plan_walker.h"
+
+namespace tiercel::gpu {
+
+PieceList PieceList::of(const CopyPlan& plan, CopyDirection direction) {
+  PieceList list;
+  PlanWalker walker(plan, {0, plan.bytes()});
+  for (Tile tile; walker.next(tile);) {
+    if (!tile.straight()) return {};
+    const bool store = direction == CopyDirection::kStore;
+    list.to.push_back(store ? tile.block : tile.engine);
+    list.from.push_back(store ? tile.engine : tile.block);
+    list.bytes.push_back(tile.row_bytes);
+  }
+  return list;
+}
+
+Status copy_in_loop(const PieceList& list, cudaStream_t stream) {
+  for (std::size_t i = 0; i < list.to.size(); ++i) {
+    TIERCEL_CUDA_TRY(cudaMemcpyAsync(list.to[i], list.from[i], list.bytes[i], cudaMemcpyDefault, stream));
+  }
+  return {};
+}
+
+Status copy_as_batch(PieceList& list, cudaStream_t stream) {
+  cudaMemcpyAttributes attributes{};
+  attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+  std::size_t first = 0;
+  TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(list.to.data(), list.from.data(), list.bytes.data(), list.to.size(),
+                                        &attributes, &first, 1, stream));
+  return {};
+}
+
+Result<MappedKernel> MappedKernel::make(const PieceList& list) {
+  MappedKernel kernel;
+  kernel.count_ = list.to.size();
+  kernel.piece_bytes_ = list.bytes.front();
+  const std::uint64_t bytes = kernel.count_ * sizeof(std::uint64_t);
+  TIERCEL_TRY_ASSIGN(kernel.lists_, DeviceMemory::make(2 * bytes));
+  TIERCEL_CUDA_TRY(cudaMemcpy(kernel.lists_.data(), list.to.data(), bytes, cudaMemcpyHostToDevice));
+  TIERCEL_CUDA_TRY(cudaMemcpy(kernel.lists_.data() + bytes, list.from.data(), bytes, cudaMemcpyHostToDevice));
+  return kernel;
+}
+
+Status MappedKernel::run(std::uint32_t blocks, cudaStream_t stream) const {
+  const auto* to = reinterpret_cast<const std::uint64_t*>(lists_.data());
+  TIERCEL_CUDA_TRY(launch_mapped(to, to + count_, count_, piece_bytes_, blocks, stream));
+  return {};
+}
+
+}  // namespace tiercel::gpu

@@ -1,0 +1,245 @@
+#include "cuda/lane.h"
+
+#include "base/try.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+namespace tiercel::gpu {
+namespace {
+
+/// DMA operations of one chunk: slots that lie apart are short copies, and a chunk is also what the feeder spends at
+/// once.
+constexpr std::size_t kMaxChunkCopies = 64;
+/// Merged jobs on the way beside each other: enough to keep the queues full where jobs are small.
+constexpr std::size_t kMaxOpenStages = 8;
+
+}  // namespace
+
+Lane::Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, const GpuCopyOptions& options)
+    : direction_(direction),
+      device_(device),
+      scheduler_(scheduler),
+      options_(options),
+      chunk_bytes_(direction == CopyDirection::kLoad ? options.load_chunk_bytes : options.store_chunk_bytes),
+      queues_(direction == CopyDirection::kLoad ? options.load_queues : options.store_queues) {
+  for (std::uint32_t i = stages_of(direction, options).count; i-- > 0;) free_stages_.push_back(i);
+}
+
+Status Lane::pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
+  TIERCEL_TRY(reap_chunks());
+  TIERCEL_TRY(reap_stages(finished));
+  expire(now_ns, finished);
+  TIERCEL_TRY(open_stages());
+  TIERCEL_TRY(feed(now_ns));
+  finish_jobs(finished);  // those without bytes
+  return {};
+}
+
+Status Lane::reap_chunks() {
+  // The queues end on their own, so any chunk may be the next; there are at most as many as the scheduler's depth.
+  for (auto chunk = chunks_.begin(); chunk != chunks_.end();) {
+    TIERCEL_TRY_ASSIGN(const bool ended, device_.reached(chunk->ticket));
+    if (!ended) {
+      ++chunk;
+      continue;
+    }
+    StageRun& stage = *chunk->stage;
+    if (stage.last[chunk->dma_queue] == chunk->ticket) stage.last[chunk->dma_queue].reset();
+    --stage.chunks;
+    counts_.bytes += chunk->bytes;
+    scheduler_.ended(direction_);
+    device_.give_back(chunk->ticket);
+    chunk = chunks_.erase(chunk);
+  }
+  return {};
+}
+
+Status Lane::reap_stages(std::vector<FinishedJob>& finished) {
+  for (auto it = stages_.begin(); it != stages_.end();) {
+    StageRun& stage = **it;
+    bool ended = stage.fed && stage.chunks == 0;
+    if (ended && direction_ == CopyDirection::kLoad && stage.kernel) {
+      TIERCEL_TRY_ASSIGN(ended, device_.reached(*stage.kernel));
+    }
+    if (!ended) {
+      ++it;
+      continue;
+    }
+    if (stage.kernel) device_.give_back(*stage.kernel);
+    if (stage.stage) free_stages_.push_back(*stage.stage);
+    --stage.job->open_stages;
+    it = stages_.erase(it);
+  }
+  finish_jobs(finished);
+  return {};
+}
+
+void Lane::finish_jobs(std::vector<FinishedJob>& finished) {
+  const auto ended = [](const RunningJob& job) { return job.cut && job.open_stages == 0; };
+  for (auto it = jobs_.begin(); it != jobs_.end() && (*it)->begun;) {
+    if (!ended(**it)) {
+      ++it;
+      continue;
+    }
+    if ((*it)->gate) device_.give_back(*(*it)->gate);
+    finished.push_back({std::move((*it)->job)});
+    it = jobs_.erase(it);
+  }
+}
+
+void Lane::expire(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
+  if (now_ns < next_deadline_ns()) return;
+  std::erase_if(jobs_, [&](std::unique_ptr<RunningJob>& job) {
+    if (job->begun || now_ns < job->job.deadline_ns) return false;
+    if (job->gate) device_.give_back(*job->gate);
+    finished.push_back(
+        {std::move(job->job), fail(ErrorCode::kTimeout, "the copy had not begun when its deadline passed")});
+    ++counts_.timed_out;
+    return true;
+  });
+}
+
+std::uint64_t Lane::next_deadline_ns() const noexcept {
+  std::uint64_t next = UINT64_MAX;
+  for (const auto& job : jobs_) {
+    if (!job->begun) next = std::min(next, job->job.deadline_ns);
+  }
+  return next;
+}
+
+bool Lane::in_flight() const noexcept {
+  return !chunks_.empty() || std::ranges::any_of(stages_, [](const auto& stage) { return stage->fed; });
+}
+
+bool Lane::held() const noexcept {
+  return std::ranges::any_of(stages_, [](const auto& stage) { return !stage->fed; });
+}
+
+Status Lane::open_stages() {
+  for (auto& job : jobs_) {
+    while (!job->cut) {
+      if (job->cutter ? free_stages_.empty() : stages_.size() >= kMaxOpenStages) return {};
+      job->begun = true;
+      if (job->cutter && !job->cutter->ended()) {
+        TIERCEL_TRY(open_staged(*job));
+      } else if (!job->cutter && job->job.bytes() > 0) {
+        open_merged(*job);
+      }
+      job->cut = !job->cutter || job->cutter->ended();
+    }
+  }
+  return {};
+}
+
+Status Lane::open_staged(RunningJob& job) {
+  const std::uint32_t number = free_stages_.back();
+  free_stages_.pop_back();
+  auto stage = std::make_unique<StageRun>(StageRun{
+      .job = &job, .stage = number, .range = job.cutter->next(), .dma = DmaWalker(options_.register_piece_bytes)});
+  stage->dma.of_stage(*job.plan(), job.table->table, stage->range, device_.stage(direction_, number));
+  stages_.push_back(std::move(stage));
+  ++job.open_stages;
+  return direction_ == CopyDirection::kStore ? run_kernel(*stages_.back()) : Status{};
+}
+
+void Lane::open_merged(RunningJob& job) {
+  auto stage = std::make_unique<StageRun>(StageRun{.job = &job, .dma = DmaWalker(options_.register_piece_bytes)});
+  if (const CopyPlan* plan = job.plan()) {
+    stage->dma.of_plan(*plan);
+  } else {
+    const auto& copy = std::get<ByteCopy>(job.job.work);
+    auto* from = const_cast<std::byte*>(copy.from);  // the direction says which side is written
+    const bool store = direction_ == CopyDirection::kStore;
+    stage->dma.of_range(store ? copy.to : from, store ? from : copy.to, copy.bytes);
+  }
+  stages_.push_back(std::move(stage));
+  ++job.open_stages;
+}
+
+Status Lane::run_kernel(StageRun& stage) {
+  RunningJob& job = *stage.job;
+  const Queue queue = kernel_queue(direction_);
+  if (job.gate && !job.gate_waited) TIERCEL_TRY(device_.wait(queue, *job.gate));
+  job.gate_waited = true;
+  for (const auto& chunk : stage.last) {
+    if (chunk) TIERCEL_TRY(device_.wait(queue, *chunk));
+  }
+  StageParams params;
+  fill_params(job.table->table, *job.plan(), stage.range,
+              reinterpret_cast<std::uintptr_t>(device_.stage(direction_, *stage.stage)), job.table->device, params);
+  TIERCEL_TRY(device_.run_stage(direction_, params));
+  TIERCEL_TRY_ASSIGN(stage.kernel, device_.mark(queue));
+  ++counts_.kernels;
+  return {};
+}
+
+StageRun* Lane::next_to_feed() noexcept {
+  const auto stage = std::ranges::find_if(stages_, [](const auto& s) { return !s->fed; });
+  return stage == stages_.end() ? nullptr : stage->get();
+}
+
+std::uint32_t Lane::quieter_dma_queue() const noexcept {
+  std::array<std::uint32_t, kDmaQueues> queued{};
+  for (const Chunk& chunk : chunks_) ++queued[chunk.dma_queue];
+  return queues_ == 1 || queued[0] <= queued[1] ? 0 : 1;
+}
+
+Status Lane::feed(std::uint64_t now_ns) {
+  while (StageRun* stage = next_to_feed()) {
+    if (!scheduler_.may_start(direction_, now_ns)) return {};
+    TIERCEL_TRY(queue_chunk(*stage, now_ns));
+    if (!stage->dma.ended()) continue;
+    stage->fed = true;
+    if (direction_ == CopyDirection::kLoad && stage->stage) TIERCEL_TRY(run_kernel(*stage));
+  }
+  return {};
+}
+
+Status Lane::order_dma(StageRun& stage, std::uint32_t number) {
+  if (stage.ordered[number]) return {};
+  stage.ordered[number] = true;
+  const Queue queue = dma_queue(direction_, number);
+  if (!stage.stage) return stage.job->gate ? device_.wait(queue, *stage.job->gate) : Status{};
+  return direction_ == CopyDirection::kStore ? device_.wait(queue, *stage.kernel) : Status{};
+}
+
+/// A short rest goes with the chunk before it: a chunk of its own costs the bus as much as 100 KiB and more.
+std::uint64_t Lane::next_chunk_bytes(const StageRun& stage) const noexcept {
+  const std::uint64_t all = stage.stage ? stage.range.bytes() : stage.job->job.bytes();
+  const std::uint64_t left = all - std::min(all, stage.queued_bytes);
+  return left <= chunk_bytes_ + chunk_bytes_ / 4 ? std::max<std::uint64_t>(left, 1) : chunk_bytes_;
+}
+
+Status Lane::queue_chunk(StageRun& stage, std::uint64_t now_ns) {
+  const std::uint32_t number = quieter_dma_queue();
+  TIERCEL_TRY(order_dma(stage, number));
+  std::array<Dma, kMaxChunkCopies> copies;
+  std::size_t count = 0;
+  std::uint64_t bytes = 0;
+  const std::uint64_t limit = next_chunk_bytes(stage);
+  while (count < copies.size() && bytes < limit && stage.dma.next(copies[count], limit - bytes)) {
+    bytes += copies[count++].total_bytes();
+  }
+  stage.queued_bytes += bytes;
+  TIERCEL_TRY(device_.copy(dma_queue(direction_, number), direction_, std::span(copies).first(count)));
+  counts_.copies += count;
+  TIERCEL_TRY_ASSIGN(const Ticket ticket, device_.mark(dma_queue(direction_, number)));
+  chunks_.push_back({.ticket = ticket, .stage = &stage, .dma_queue = number, .bytes = bytes});
+  stage.last[number] = ticket;
+  ++stage.chunks;
+  scheduler_.started(direction_, bytes, now_ns);
+  return {};
+}
+
+void Lane::fail_all(const Error& error, std::vector<FinishedJob>& finished) {
+  stages_.clear();
+  chunks_.clear();
+  for (auto& job : jobs_) finished.push_back({std::move(job->job), tl::unexpected<Error>(error)});
+  jobs_.clear();
+}
+
+}  // namespace tiercel::gpu
