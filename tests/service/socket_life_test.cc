@@ -203,11 +203,13 @@ TEST_F(SocketLife, a_pin_that_is_kept_keeps_no_memory_of_an_arena_that_is_over) 
 // ---- versions
 
 /// What the service answers to such a Hello.
-wire::Welcome answer_to(const std::string& path, const wire::Hello& hello, std::size_t bytes = sizeof(wire::Hello)) {
+wire::Welcome answer_to(const std::string& path, const wire::Hello& hello, std::size_t bytes = sizeof(wire::Hello),
+                        int arena = -1) {
   const FileDescriptor socket = std::move(*wire::connect_to(path));
   const FileDescriptor pidfd = std::move(*wire::own_pidfd());
-  const int shown[] = {pidfd.get()};
-  EXPECT_TRUE(wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&hello, 1)).first(bytes), shown));
+  const int shown[] = {pidfd.get(), arena};
+  EXPECT_TRUE(wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&hello, 1)).first(bytes),
+                                          std::span(shown).first(arena < 0 ? 1 : 2)));
   pollfd readable{.fd = socket.get(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(::poll(&readable, 1, 10'000), 1);
   wire::Welcome welcome{.magic = 0};
@@ -232,6 +234,28 @@ TEST_F(SocketLife, a_client_of_another_version_is_told_both) {
   }
   EXPECT_TRUE(wire::check_welcome(answer_to(path(), {})));
   EXPECT_EQ(wire::check_welcome(answer_to(path(), {.magic = 7})).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(SocketLife, while_an_arena_is_awaited_another_one_is_to_be_let_go_and_none_may_come_again) {
+  auto client = Client::connect({.socket = path(), .call_deadline = 5s, .reconnect_pause = 60s});  // in its own time
+  ASSERT_TRUE(client);
+  std::optional<Session> session(std::move(*client->open_session(crash::options())));
+  std::vector<BlockRef> kept = session->load(store(*session, 1), 1, 5s).take();
+  end();
+  start();
+  ASSERT_EQ(server_->arena().stage, service::ArenaStage::kAwaited);
+  const std::string holder = "process " + std::to_string(::getpid());
+  const auto other = *Mapping::share({.bytes = 4_MiB, .kind = ArenaKind::kMemfd, .name = "another"});
+  const wire::Welcome shown = answer_to(path(), {}, sizeof(wire::Hello), other->fd());
+  EXPECT_EQ(shown.let_go, 1U);
+  EXPECT_THAT(wire::check_welcome(shown).error().message, HasSubstr(holder));
+  const wire::Welcome none = answer_to(path(), {});
+  EXPECT_EQ(none.let_go, 0U);
+  EXPECT_EQ(wire::check_welcome(none).error().code, ErrorCode::kTimeout);
+  kept.clear();
+  session.reset();
+  ASSERT_TRUE(comes([this] { return server_->arena().stage == service::ArenaStage::kServing; })) << "it has let go";
+  EXPECT_TRUE(wire::check_welcome(answer_to(path(), {})));
 }
 
 TEST_F(SocketLife, a_service_of_another_version_is_named_by_connect) {

@@ -155,7 +155,7 @@ std::uint64_t Adoption::step(std::uint64_t now_ns) {
     if (survivors_.empty() && now_ns >= deadline_after(began_ns_, options_.settle_ns)) {
       core_->offer_arena();
       stage_ = ArenaStage::kServing;
-      log_line(LogLevel::kInfo, "arena_adopted",
+      log_line(LogLevel::kInfo, "arena_serving",
                "every member of the earlier run is back or gone: slots are handed out");
       return UINT64_MAX;
     }

@@ -118,11 +118,12 @@ Status SocketServer::check_caller(const Greeting& greeting, Caller& caller) cons
 bool SocketServer::needs_arena(Greeting& greeting) {
   if (adoption_.has_memory()) return false;
   const int socket = greeting.socket.get();
-  if (greeting.arena && adoption_.offered(std::move(greeting.arena))) {
+  const bool shows = static_cast<bool>(greeting.arena);
+  if (shows && adoption_.offered(std::move(greeting.arena))) {
     lanes_[0]->reactor->post([this] { greet_waiting(); });
     return false;
   }
-  if (greeting.arena || adoption_.stage() == ArenaStage::kRefused) {
+  if (shows || adoption_.stage() == ArenaStage::kRefused) {
     refuse(socket, adoption_.reason(), true);
   } else {
     const std::uint64_t until = deadline_after(core_->clock().now_ns(), kArenaPatienceNs);

@@ -76,7 +76,10 @@ Result<std::unique_ptr<SocketServer>> SocketServer::start(const Cache& cache, co
 
 Status SocketServer::listen(FileDescriptor lock) {
   TIERCEL_TRY(adoption_.start());
-  arena_report_ = adoption_.report();
+  {
+    const MutexLock report(mutex_);
+    arena_report_ = adoption_.report();
+  }
   TIERCEL_TRY_ASSIGN(listening_, wire::listen_at({.path = options_.path, .group = options_.group}, std::move(lock)));
   for (std::uint32_t i = 0; i < std::max(options_.threads, 1U); ++i) {
     auto lane = std::make_unique<Lane>();
