@@ -8,10 +8,9 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 # Kernels are apart from the settings of the C++ compiler, which nvcc does not know. CMake 3.25 has no flag for C++20 in
-# this compiler, so it is not asked for one.
-set(CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS} -std=c++20")
+# this compiler; what kernels include is C++17.
+set(CMAKE_CUDA_STANDARD 17)
 function(tiercel_kernels name)
-  unset(CMAKE_CXX_STANDARD)
   add_library(${name} STATIC ${ARGN})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${name} PUBLIC CUDA::cudart_static PRIVATE tl::expected)

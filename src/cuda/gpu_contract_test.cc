@@ -168,7 +168,7 @@ TEST(GpuLibraryWithoutGpu, says_what_is_missing) {
   const auto engine = open_gpu_copy_engine(executor, clock);
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(engine.error().message.find("cudaSetDevice: cudaError"), std::string::npos) << engine.error().message;
+  EXPECT_NE(engine.error().message.find("cudaGetDevice: cudaError"), std::string::npos) << engine.error().message;
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // StageCutter: cuts a plan into stages, each filled by one kernel launch.
 //
-// Stages are full but for the last one, and for those whose blocks have more pages than a launch takes: a stage may begin
-// and end inside of a block. O(pages of the stage) for each. Reads plan and table; owns nothing; one thread.
+// Stages are full but for the last one, and for those whose blocks have more pages than a launch takes: a stage may
+// begin and end inside of a block. O(pages of the stage) for each. Reads plan and table; owns nothing; one thread.
 #pragma once
 
 #include "cuda/piece_table.h"
