@@ -4,12 +4,6 @@
 
 namespace tiercel::service {
 
-std::string_view engine_mode_name(EngineMode mode) noexcept {
-  static constexpr std::array<std::string_view, kEngineModes> kNames = {"on", "store_only", "load_only", "off"};
-  const auto index = static_cast<std::size_t>(mode);
-  return index < kNames.size() ? kNames[index] : "unknown";
-}
-
 std::string_view arena_stage_name(ArenaStage stage) noexcept {
   static constexpr std::array<std::string_view, kArenaStages> kNames = {"serving", "withheld", "awaited", "refused"};
   const auto index = static_cast<std::size_t>(stage);

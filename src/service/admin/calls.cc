@@ -355,9 +355,11 @@ Result<AdminCalls::Answer> AdminCalls::pin(const Fields& fields) {
   if (pins_.size() >= kMostPins) {
     return fail(ErrorCode::kLimit, fmt::format("pin: {} pins of this kind are held, which is the limit", pins_.size()));
   }
+  const auto space = core_->namespace_of(block);
+  if (!space) return fail(ErrorCode::kNotFound, fmt::format("block: {} is not in the cache", to_hex(block)));
   TIERCEL_TRY_ASSIGN(const auto run, core_->run_to(block, kMostBlocksOfAPin));
   const std::uint64_t expires_ns = deadline_after(core_->clock().now_ns(), *ttl * 1'000'000);
-  TIERCEL_TRY_ASSIGN(auto record, core_->pin(run, expires_ns));
+  TIERCEL_TRY_ASSIGN(auto record, core_->pin(*space, run, expires_ns));
   const std::size_t blocks = record->blocks;
   if (blocks == 0) {
     core_->unpin(*record);
