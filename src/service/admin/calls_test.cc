@@ -155,7 +155,7 @@ TEST_F(Calls, quotas_of_tenants_are_shown_and_changed) {
   const std::uint64_t all = before.at("host").at("cap_bytes").get<std::uint64_t>();
 
   const json set = ask("quota", R"({"tenant":"search","host_cap":"50%","host_guarantee":"25%"})");
-  EXPECT_EQ(set.at("done"), "tenant search: host_guarantee 25% (was 0%), host_cap 50% (was 100%)");
+  EXPECT_EQ(set.at("done"), "tenant search: host_guarantee 25% (was 0), host_cap 50% (was 100%)");
   EXPECT_EQ(of_search(set).at("host").at("cap_bytes"), all / 2);
   EXPECT_EQ(ask("quota", R"({"tenant":"search","host_guarantee":"10%"})").at("done"),
             "tenant search: host_guarantee 10% (was 25%)");
