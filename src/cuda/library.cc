@@ -16,11 +16,13 @@ tiercel::Result<std::unique_ptr<tiercel::GpuCopyEngine>> open_engine(tiercel::Ex
 }
 
 const std::string& mark() {
-  static const std::string text = tiercel::build_mark();
-  return text;
+  static const std::string kText = tiercel::build_mark();
+  return kText;
 }
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): a name of the C interface
 extern "C" __attribute__((visibility("default")))
 const tiercel::CudaLibrary tiercel_cuda_library = {mark().c_str(), &open_engine};
+// NOLINTEND(readability-identifier-naming)

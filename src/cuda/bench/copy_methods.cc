@@ -39,8 +39,10 @@ Result<MappedKernel> MappedKernel::make(const PieceList& list) {
   kernel.piece_bytes_ = list.bytes.front();
   const std::uint64_t bytes = kernel.count_ * sizeof(std::uint64_t);
   TIERCEL_TRY_ASSIGN(kernel.lists_, DeviceMemory::make(2 * bytes));
-  TIERCEL_CUDA_TRY(cudaMemcpy(kernel.lists_.data(), list.to.data(), bytes, cudaMemcpyHostToDevice));
-  TIERCEL_CUDA_TRY(cudaMemcpy(kernel.lists_.data() + bytes, list.from.data(), bytes, cudaMemcpyHostToDevice));
+  TIERCEL_CUDA_TRY(
+      cudaMemcpy(kernel.lists_.data(), static_cast<const void*>(list.to.data()), bytes, cudaMemcpyHostToDevice));
+  TIERCEL_CUDA_TRY(cudaMemcpy(kernel.lists_.data() + bytes, static_cast<const void*>(list.from.data()), bytes,
+                              cudaMemcpyHostToDevice));
   return kernel;
 }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -92,7 +93,8 @@ int main(int argc, char** argv) {
     std::printf("%s\n", (*device)->describe().c_str());
   }
   BenchOutput output;
-  if (arguments.csv != nullptr && (output.csv = std::fopen(arguments.csv, "w")) == nullptr) {
+  if (arguments.csv != nullptr) output.csv = std::fopen(arguments.csv, "w");
+  if (arguments.csv != nullptr && output.csv == nullptr) {
     std::fprintf(stderr, "error: --csv: %s: %s\n", arguments.csv, std::strerror(errno));
     return 1;
   }

@@ -71,7 +71,8 @@ void measure_registration(std::uint64_t bytes, const BenchOutput& output) {
   const std::uint64_t small = std::min<std::uint64_t>(bytes, std::uint64_t{8} << 30U);
   for (const std::uint64_t piece : {2U, 16U, 64U}) measure_one(small, Pages::kHuge, piece << 20U, output);
   for (const std::uint64_t piece : {2U, 64U}) measure_one(small, Pages::kOrdinary, piece << 20U, output);
-  if (bytes > small) measure_one(bytes, Pages::kHuge, 64U << 20U, output);
+  if (bytes > small) measure_one(bytes, Pages::kHuge, GpuCopyOptions{}.register_piece_bytes, output);
+  measure_one(small, Pages::kOrdinary, GpuCopyOptions{}.register_piece_bytes, output);
 }
 
 }  // namespace tiercel::gpu

@@ -71,6 +71,8 @@ class CopyEngineContract : public testing::Test {
 
 TYPED_TEST_SUITE_P(CopyEngineContract);
 
+// NOLINTBEGIN(readability-identifier-naming): the macro makes a class of each test's name
+
 TYPED_TEST_P(CopyEngineContract, moves_plain_bytes_of_any_size) {
   for (const std::size_t size : {1U, 100U, 4096U, 70'000U, 3'000'001U}) {
     const auto from = this->random_bytes(size, size);
@@ -203,6 +205,8 @@ TYPED_TEST_P(CopyEngineContract, a_completion_may_submit_and_owns_things_no_long
   EXPECT_EQ(second, from);
   EXPECT_EQ(pin.use_count(), 1) << "a copy pin in the completion would have leaked";
 }
+
+// NOLINTEND(readability-identifier-naming)
 
 REGISTER_TYPED_TEST_SUITE_P(CopyEngineContract, moves_plain_bytes_of_any_size,
                             plans_store_and_load_what_an_element_by_element_copy_does, a_job_without_bytes_completes,
