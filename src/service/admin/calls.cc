@@ -4,10 +4,11 @@
 #include "base/try.h"
 #include "cache/cache_access.h"
 #include "config/setting_value.h"
-#include "service/admin/answer.h"
+#include "service/admin/quota.h"
 #include "service/admin/words.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -92,6 +93,11 @@ std::string words_of(const ReloadReport& report) {
   }
   return words;
 }
+
+struct AdminCalls::Answer {
+  Json json = Json::object();
+  std::string log = {};  ///< empty: nothing was changed, and nothing is logged
+};
 
 struct AdminCalls::Call {
   std::string_view name;
@@ -414,6 +420,38 @@ Result<AdminCalls::Answer> AdminCalls::unpin(const Fields& fields) {
   pins_.erase(found);
   Answer answer{.log = done};
   answer.json = {{"done", done}};
+  return answer;
+}
+
+// ---- quotas
+
+namespace {
+
+Json json_of(const TenantReport& tenant) {
+  const auto tier = [&](TierId id) {
+    const TenantTierReport& report = tenant.tiers[static_cast<std::size_t>(id)];
+    return Json{{"used_bytes", report.used_bytes},
+                {"guarantee_bytes", report.guarantee_bytes},
+                {"cap_bytes", report.cap_bytes}};
+  };
+  return {{"tenant", tenant.name},
+          {"configured", tenant.configured},
+          {"host", tier(TierId::kHost)},
+          {"disk", tier(TierId::kDisk)},
+          {"pinned_bytes", tenant.pinned_bytes},
+          {"pinned_cap_bytes", tenant.pinned_cap_bytes}};
+}
+
+}  // namespace
+
+Result<AdminCalls::Answer> AdminCalls::quota(const Fields& fields) {
+  TIERCEL_TRY_ASSIGN(const Quotas quotas, take_quota(parts_.cache, *core_, fields));
+  Answer answer{.log = quotas.done};
+  if (!quotas.done.empty()) answer.json["done"] = quotas.done;
+  Json& list = answer.json["tenants"] = Json::array();
+  for (const TenantReport& tenant : quotas.tenants) {
+    if (list.size() < kMostListed) list.push_back(json_of(tenant));
+  }
   return answer;
 }
 

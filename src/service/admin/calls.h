@@ -67,7 +67,7 @@ class AdminCalls {
 
  private:
   struct Call;
-  struct Answer;  // answer.h
+  struct Answer;  // calls.cc: what a call answers, before it is text
   struct Held {   // a pin of people
     BlockHash block;
     std::shared_ptr<detail::PinRecord> record;
@@ -81,7 +81,7 @@ class AdminCalls {
   [[nodiscard]] Result<Answer> pin(const Fields& fields);
   [[nodiscard]] Result<Answer> pins(const Fields& fields);
   [[nodiscard]] Result<Answer> unpin(const Fields& fields);
-  [[nodiscard]] Result<Answer> quota(const Fields& fields);  // quota_call.cc
+  [[nodiscard]] Result<Answer> quota(const Fields& fields);
   [[nodiscard]] Result<Answer> set_level(const Fields& fields);
   [[nodiscard]] Result<Answer> reload(const Fields& fields);
 
