@@ -2,8 +2,8 @@
 // each a task of the executor that holds the lock for one slice a turn: what is above a lowered cap is evicted
 // (trimming), and blocks on disk that were charged to nobody are charged to the tenant that a session has named since
 // (charging).
-#include "cache/core.h"
 #include "config/tenants.h"
+#include "cache/core.h"
 #include "model/namespace.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,5 @@
-// `tiercel mode`, `drop`, `pin`, `quota`, `log-level` and `reload`: what people do to a running service, over its admin socket.
+// `tiercel mode`, `drop`, `pin`, `quota`, `log-level` and `reload`: what people do to a running service, over its admin
+// socket.
 #include "cli/admin_client.h"
 #include "cli/admin_text.h"
 #include "cli/arguments.h"
@@ -147,11 +148,12 @@ int run_quota(std::span<const std::string> words) {
   std::string tenant;
   std::map<std::string, std::string> shares{
       {"host_guarantee", ""}, {"host_cap", ""}, {"disk_guarantee", ""}, {"disk_cap", ""}, {"pinned_cap", ""}};
-  Arguments arguments("tiercel quota [TENANT [--host-cap SHARE] ...] [--socket PATH] [--json]",
-                      std::string("What a tenant is promised and allowed from now on: a percentage of the tier, or "
-                                  "bytes. What is not named stays. Without a share: what it holds and may hold; without "
-                                  "a tenant: of all. A restart begins with the configuration file.") +
-                          kStatuses);
+  Arguments arguments(
+      "tiercel quota [TENANT [--host-cap SHARE] ...] [--socket PATH] [--json]",
+      std::string("What a tenant is promised and allowed from now on: a percentage of the tier, or "
+                  "bytes. What is not named stays. Without a share: what it holds and may hold; without "
+                  "a tenant: of all. A restart begins with the configuration file.") +
+          kStatuses);
   arguments.app().add_option("TENANT", tenant, "\"default\" is the tenant of sessions that name none");
   arguments.app().add_option("--host-guarantee", shares["host_guarantee"], "of host memory, that nobody takes from it");
   arguments.app().add_option("--host-cap", shares["host_cap"], "of host memory, that it may hold");

@@ -1,5 +1,5 @@
-// What tenants are promised and allowed, and what they hold: read, or changed while the service runs. For the admin call
-// `quota`. Pure but for the cache that it changes; safe from any thread.
+// What tenants are promised and allowed, and what they hold: read, or changed while the service runs. For the admin
+// call `quota`. Pure but for the cache that it changes; safe from any thread.
 #pragma once
 
 #include "cache/core.h"
@@ -17,8 +17,8 @@ struct Quotas {
   std::vector<TenantReport> tenants{};
 };
 
-/// Of the tenant that is named, or of all. What is not named of its settings stays as it is; a restart, or a reload that
-/// changes them, begins with those of the file. Errors as Cache::set_tenant; kNotFound: nothing is known of it.
+/// Of the tenant that is named, or of all. What is not named of its settings stays as it is; a restart, or a reload
+/// that changes them, begins with those of the file. Errors as Cache::set_tenant; kNotFound: nothing is known of it.
 [[nodiscard]] Result<Quotas> take_quota(Cache& cache, detail::CacheCore& core, const Fields& fields);
 
 }  // namespace tiercel::service

@@ -24,8 +24,8 @@ class Line final : public std::enable_shared_from_this<Line> {
   class Home {
    public:
     virtual ~Home() = default;
-    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone. `let_go` as of
-    /// Link::open.
+    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone. `let_go` as
+    /// of Link::open.
     [[nodiscard]] virtual Result<std::shared_ptr<Link>> open_link(const Link::Greeting& greeting,
                                                                   std::uint64_t deadline_ns, bool lost, bool* let_go);
     /// The mapping of this service's arena, shared by all sessions; the same after a restart that has adopted it.

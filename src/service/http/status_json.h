@@ -19,7 +19,7 @@ struct StatusInput {
   std::vector<DiskReport> disks;
   std::vector<EngineReport> engines;
   std::vector<TenantReport> tenants;
-  Mode mode = Mode::kOn;      ///< of all
+  Mode mode = Mode::kOn;  ///< of all
   ArenaReport arena;
   Sample now{};               ///< over the last `window_seconds`
   Sample last{};              ///< of the last tick: the newest point of the history

@@ -157,7 +157,7 @@ class SocketServer {
   const std::shared_ptr<detail::CacheCore> core_;
   const SocketOptions options_;
   const std::uint64_t service_;  // random, of this run
-  Budget open_blocks_;  // outlives the members
+  Budget open_blocks_;           // outlives the members
   wire::Listening listening_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   SlowLane slow_;
