@@ -33,11 +33,11 @@ constexpr std::array<spdlog::level::level_enum, kLogLevels> kLevels = {spdlog::l
 
 /// Never destroyed: a thread may log while the process ends.
 spdlog::logger& logger() {
-  static const std::shared_ptr<spdlog::logger>& kLogger = *new std::shared_ptr<spdlog::logger>([] {
+  static const std::shared_ptr<spdlog::logger>& instance = *new std::shared_ptr<spdlog::logger>([] {
     auto existing = spdlog::get("tiercel");
     return existing ? existing : spdlog::stderr_logger_mt("tiercel");
   }());
-  return *kLogger;
+  return *instance;
 }
 
 }  // namespace
