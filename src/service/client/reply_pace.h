@@ -1,7 +1,7 @@
-// ReplyPace: how long a reader looks for a reply before it sleeps. A sleep and a wake cost about as much as the whole
-// call (10 us of 30 on a server's processor), so a thread that waits for a reply that comes as soon as the ones before
-// it looks again and again for a while; where replies take long (a load that waits for a disk, a service that hangs),
-// or where there are few processors to look with, it sleeps at once.
+// ReplyPace: how long a reader looks for a reply before it sleeps. A call takes a few ten microseconds, and a sleep and
+// a wake are a good part of them, so a thread that waits for a reply that comes as soon as the ones before it looks
+// again and again for a while; where replies take long (a load that waits for a disk, a service that hangs), or where
+// there are few processors to look with, it sleeps at once.
 //
 // Learns from the waits that it is told of. One thread at a time.
 #pragma once
