@@ -102,13 +102,13 @@ class World {
 
 // NOLINTNEXTLINE(readability-identifier-naming): the name that libFuzzer calls
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static World* const world = new World;  // never destroyed: its members outlive the fuzzer's last call
+  static World* const kWorld = new World;  // never destroyed: its members outlive the fuzzer's last call
   std::string_view text(reinterpret_cast<const char*>(data), size);
   if (text.starts_with('!')) {
-    world->restore();
+    kWorld->restore();
     text.remove_prefix(1);
   }
   const std::size_t end = std::min(text.find('\n'), text.size());
-  world->call(text.substr(0, end), world->fill_in(text.substr(std::min(end + 1, text.size()))));
+  kWorld->call(text.substr(0, end), kWorld->fill_in(text.substr(std::min(end + 1, text.size()))));
   return 0;
 }
