@@ -152,7 +152,7 @@ class Walk {
         const std::uint64_t guarantee =
             share(tenant, tier == 0 ? &TenantConfig::host_guarantee : &TenantConfig::disk_guarantee, tier);
         if (has > had) RC_ASSERT(has <= cap);
-        const bool of_others = !free && tenant != by && by != std::string_view();
+        const bool of_others = !free && tenant != by && !by.empty();
         if (of_others && has < had) RC_ASSERT(has >= guarantee);
       }
       RC_ASSERT(bytes_of(now, 0) == kTenantSlot * in_ram(tenant));

@@ -28,16 +28,16 @@ class Choice : public ::testing::Test {
                                       .tenant = tenant,
                                       .within_guarantee = within_guarantee,
                                       .tenants = kTenants,
-                                      .may_lose = [&](TenantNumber one) { return !guarded.contains(one); },
-                                      .exhausted = exhausted,
+                                      .may_lose = [&](TenantNumber one) { return !guarded_.contains(one); },
+                                      .exhausted = exhausted_,
                                       .now_ns = kNow},
                                      turn_);
     return found ? std::optional(found->tenant) : std::nullopt;
   }
 
   static constexpr std::uint32_t kTenants = 300;
-  std::set<TenantNumber> guarded;
-  TenantSet exhausted;
+  std::set<TenantNumber> guarded_;
+  TenantSet exhausted_;
 
  private:
   LruPolicy lru_{1000};
@@ -68,11 +68,11 @@ TEST_F(Choice, one_without_blocks_takes_the_coldest_of_all) {
 TEST_F(Choice, what_is_guaranteed_stays) {
   block(2, 10);
   block(3, 900);
-  guarded = {3};
+  guarded_ = {3};
   EXPECT_EQ(victim(2), 2);
   EXPECT_EQ(victim(4), 2);
   EXPECT_EQ(victim(3), 3) << "its own may go for itself";
-  guarded = {2, 3};
+  guarded_ = {2, 3};
   EXPECT_EQ(victim(4), std::nullopt);
 }
 
@@ -80,16 +80,16 @@ TEST_F(Choice, within_its_guarantee_it_takes_from_the_others) {
   block(2, 900);
   block(3, 1);
   EXPECT_EQ(victim(2, true), 3);
-  guarded = {3};
+  guarded_ = {3};
   EXPECT_EQ(victim(2, true), 2) << "before there is no room at all";
 }
 
 TEST_F(Choice, who_has_nothing_that_may_go_is_passed_over) {
   block(2, 10);
   block(3, 900);
-  exhausted.set(3);
+  exhausted_.set(3);
   EXPECT_EQ(victim(2), 2);
-  exhausted.set(2);
+  exhausted_.set(2);
   EXPECT_EQ(victim(2), std::nullopt);
 }
 

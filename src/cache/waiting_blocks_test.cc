@@ -16,7 +16,7 @@ namespace {
 
 using testing_support::numbered_hash;
 
-std::vector<std::uint32_t> slots(std::vector<WaitingPlace> places) {
+std::vector<std::uint32_t> slots(const std::vector<WaitingPlace>& places) {
   std::vector<std::uint32_t> slots;
   for (const WaitingPlace& place : places) slots.push_back(place.slot);
   std::ranges::sort(slots);
