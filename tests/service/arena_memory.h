@@ -1,9 +1,11 @@
 // How much memory the arenas of some processes take: each memfd that any of them maps or has open, once.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -36,10 +38,15 @@ inline ArenaMemory arena_memory(std::span<const pid_t> processes) {
     std::error_code gone;
     for (std::filesystem::directory_iterator at(fmt::format("/proc/{}/fd", pid), gone), end; !gone && at != end;
          at.increment(gone)) {
-      std::error_code closed;
-      const std::string target = std::filesystem::read_symlink(at->path(), closed).string();
+      // Opened first, then asked: the process may give the number to another file between two questions.
+      const int file = ::open(at->path().c_str(), O_PATH | O_CLOEXEC);
+      if (file < 0) continue;
+      std::error_code unknown;
+      const std::string target = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file), unknown);
       struct stat about{};
-      if (target.find(kArenaName) == std::string::npos || ::stat(at->path().c_str(), &about) != 0) continue;
+      const bool told = ::fstat(file, &about) == 0;
+      ::close(file);
+      if (!told || target.find(kArenaName) == std::string::npos) continue;
       open[about.st_ino] = static_cast<std::uint64_t>(about.st_blocks) * 512;
     }
     std::ifstream maps(fmt::format("/proc/{}/maps", pid));
