@@ -146,7 +146,8 @@ CacheCore::CacheCore(Parts parts)
       admitting_(config_.disk.admission),
       disk_progress_(config_.disk.directories.size()),
       orphans_(environment_.seed),
-      headers_(config_.disk.directories.size()) {
+      headers_(config_.disk.directories.size()),
+      found_(config_.disk.directories.size()) {
   if (config_.disk.directories.empty()) return;
   store_.attach(&disk_store_, &demotions_);
   admission_ = make_admission(admitting_);

@@ -194,6 +194,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] const std::string& disk_path(std::size_t index) const { return disks_[index]->path(); }
   void disk_opened(std::uint32_t index, const DiskEvents::Opened& opened);
   void disk_found(std::uint32_t index, std::span<const DiskBlock> blocks);
+  /// Goes on with what has come. True: there is more.
+  bool index_disk(std::uint32_t index);
   void disk_recovered(std::uint32_t index, const DiskRecovery& recovery);
   void disk_lost(std::uint32_t index);
   void disk_changed(std::uint32_t index, DiskState state, const std::string& cause);
@@ -275,6 +277,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   void adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found)
       TIERCEL_REQUIRES(orphans_mutex_);
   void adopt_children(Found& found) TIERCEL_REQUIRES(orphans_mutex_);
+  void clear_replaced(Found& found) TIERCEL_REQUIRES(orphans_mutex_);
   void forget_waiting(std::uint32_t index);
   void wait_for_parent(const BlockHash& parent, WaitingPlace place, Found& found) TIERCEL_REQUIRES(orphans_mutex_);
   [[nodiscard]] std::uint64_t drop_orphans(bool all, const Recovery& ended) TIERCEL_REQUIRES(orphans_mutex_);
@@ -371,6 +374,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   std::uint64_t orphans_refused_ TIERCEL_GUARDED_BY(orphans_mutex_) = 0;  // more than may wait
   using ReadHeader = std::function<bool(std::uint32_t slot, DiskBlock& to)>;
   std::vector<ReadHeader> headers_ TIERCEL_GUARDED_BY(orphans_mutex_);  // of the directories' files
+  std::vector<Found> found_ TIERCEL_GUARDED_BY(orphans_mutex_);         // by the directories' drivers
   std::atomic<std::uint64_t> indexed_slices_{0};  // relaxed: a sign of life of drivers that are at it
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };

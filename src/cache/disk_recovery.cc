@@ -24,10 +24,14 @@ namespace {
 
 using disk::kEpochShift;
 
+/// Slices of blocks that have waited for their parent, in one turn of a driver: about a millisecond.
+constexpr int kSlicesPerTurn = 32;
+
 }  // namespace
 
 void DiskDirectory::on_opened(const Opened& opened) { core_.disk_opened(index_, opened); }
 void DiskDirectory::on_found(std::span<const DiskBlock> blocks) { core_.disk_found(index_, blocks); }
+bool DiskDirectory::go_on() { return core_.index_disk(index_); }
 void DiskDirectory::on_recovered(const DiskRecovery& recovery) { core_.disk_recovered(index_, recovery); }
 void DiskDirectory::on_lost() { core_.disk_lost(index_); }
 void DiskDirectory::on_state(DiskState state, const std::string& cause) { core_.disk_changed(index_, state, cause); }
@@ -129,15 +133,28 @@ void CacheCore::remember_delete(const Tombstone& tombstone) {
 
 void CacheCore::disk_found(std::uint32_t index, std::span<const DiskBlock> blocks) {
   const MutexLock orphans_lock(orphans_mutex_);
-  Found found;
-  found.results.reserve(kSlice);
+  Found& found = found_[index];
   for (std::size_t done = 0; done < blocks.size();) {
     const auto slice = blocks.subspan(done, std::min(kSlice, blocks.size() - done));
     adopt_slice(index, slice, found);
     done += slice.size();
   }
-  while (!found.children.empty()) adopt_children(found);  // many runs at a time
+  clear_replaced(found);
+}
+
+/// A block that many have waited for, each with its own behind it, may bring in half a file: that takes many turns,
+/// between which the driver looks after its device, and other drivers have theirs.
+bool CacheCore::index_disk(std::uint32_t index) {
+  const MutexLock orphans_lock(orphans_mutex_);
+  Found& found = found_[index];
+  for (int slice = 0; slice < kSlicesPerTurn && !found.children.empty(); ++slice) adopt_children(found);
+  clear_replaced(found);
+  return !found.children.empty();
+}
+
+void CacheCore::clear_replaced(Found& found) {
   clear_places(found.replaced);
+  found.replaced.clear();
 }
 
 void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> blocks, Found& found) {
@@ -329,6 +346,11 @@ void CacheCore::settle_disks() {
   {
     const MutexLock orphans_lock(orphans_mutex_);
     Recovery ended;
+    if (!disks_settled()) return;
+    for (Found& found : found_) {  // of a directory that was lost amid it; what was deleted is still known
+      while (!found.children.empty()) adopt_children(found);
+      clear_replaced(found);
+    }
     {
       MutexLock lock(mutex_);
       if (!std::ranges::all_of(disk_progress_, &DiskProgress::settled)) return;
@@ -407,6 +429,9 @@ std::uint64_t CacheCore::drop_orphans(bool all, const Recovery& ended) {
 void CacheCore::forget_waiting(std::uint32_t index) {
   const MutexLock orphans_lock(orphans_mutex_);
   headers_[index] = {};
+  for (Found& found : found_) {
+    std::erase_if(found.children, [&](const WaitingPlace& place) { return place.directory == index; });
+  }
   orphans_.sweep([&](std::span<const WaitingPlace> places, std::span<bool> gone) {
     indexed_slices_.fetch_add(1, std::memory_order_relaxed);
     for (std::size_t i = 0; i < places.size(); ++i) gone[i] = places[i].directory == index;

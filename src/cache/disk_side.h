@@ -2,7 +2,7 @@
 // their way down (DemotionQueue), blocks on their way up (Promotion), deletes on their way to the log (Burial), and
 // what is known only while a restart is being indexed (Recovery).
 //
-// Everything here but DiskDirectory::tier is guarded by the core's lock, Recovery::orphans by its own.
+// Everything here but DiskDirectory::tier is guarded by the core's lock.
 #pragma once
 
 #include "base/budget.h"
@@ -77,6 +77,7 @@ class DiskDirectory final : public DiskEvents {
 
   void on_opened(const Opened& opened) override;
   void on_found(std::span<const DiskBlock> blocks) override;
+  bool go_on() override;
   void on_recovered(const DiskRecovery& recovery) override;
   void on_lost() override;
   void on_state(DiskState state, const std::string& cause) override;

@@ -101,6 +101,11 @@ std::size_t File::poll(std::uint64_t wait_ns) {
   return ended;
 }
 
+void File::excuse(std::uint64_t ns) noexcept {
+  for (Operation& operation : operations_) operation.job.deadline_ns = deadline_after(operation.job.deadline_ns, ns);
+  next_deadline_ns_ = deadline_after(next_deadline_ns_, ns);
+}
+
 Status File::run(IoJob job) {
   TIERCEL_CHECK(!job.done, "File::run is given a job with a done of its own");
   std::optional<Status> outcome;

@@ -159,6 +159,24 @@ TEST_F(FileTest, ADeadlineEndsTheWaitAndNotTheOperation) {
   EXPECT_EQ(file.in_flight() + file.expired() + file.expired_bytes(), 0U);
 }
 
+TEST_F(FileTest, ADeadlineIsOfTheDeviceAndNotOfAThreadThatWasElsewhere) {
+  ASSERT_TRUE(file.submit(job(1, IoKind::kRead, clock.now_ns() + 100)));
+  ASSERT_TRUE(file.submit(job(1)));
+  clock.advance(1000);
+  file.excuse(1000);
+  EXPECT_EQ(file.poll(1'000'000), 0U);
+  EXPECT_EQ(backend->waits.back(), 100U) << "and it is not waited for longer than that";
+  clock.advance(99);
+  EXPECT_EQ(poll(), 0U);
+  clock.advance(1);
+  EXPECT_EQ(poll(), 1U);
+  ASSERT_EQ(outcomes.size(), 1U);
+  EXPECT_EQ(outcomes[0].error().code, ErrorCode::kTimeout);
+  for (const IoOperation& operation : backend->started) backend->answers.push_back({.id = operation.id, .result = 4096});
+  EXPECT_EQ(poll(), 1U);
+  EXPECT_TRUE(outcomes.at(1));
+}
+
 TEST_F(FileTest, AShortTransferIsNotContinuedBeyondItsDeadline) {
   auto owner = std::make_shared<int>(1);
   const std::weak_ptr<int> alive = owner;

@@ -67,6 +67,10 @@ class Device {
   void submit(DeviceIo io);
   /// Waits at most `wait_ns` for something to end. Then runs `ended` of what has.
   void poll(std::uint64_t wait_ns);
+  /// The driver did not poll for `ns`: see File::excuse.
+  void excuse(std::uint64_t ns) noexcept {
+    if (file_ != nullptr) file_->excuse(ns);
+  }
 
   /// A read came back short since the last call: the file may have been cut off.
   [[nodiscard]] bool take_short_read() noexcept { return std::exchange(short_read_, false); }

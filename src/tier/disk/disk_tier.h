@@ -100,6 +100,9 @@ class DiskEvents {
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may
   /// come: the higher generation counts, the other is to be cleared.
   virtual void on_found(std::span<const DiskBlock> blocks) = 0;
+  /// While the table is read, before each of its pieces: goes on with what on_found has begun, for some milliseconds at
+  /// most, because reads of blocks wait meanwhile. True: there is more, and the table waits for it.
+  virtual bool go_on() { return false; }
   virtual void on_recovered(const DiskRecovery& recovery) = 0;
   /// The file is gone or is no longer what it was: every copy in it is lost. on_opened may follow.
   virtual void on_lost() = 0;

@@ -33,6 +33,81 @@ TEST(DiskTierFaults, AStalledReadIsAnsweredAtItsDeadlineAndItsMemoryKept) {
   EXPECT_EQ(rig.tier->counters().quarantined_bytes, 0U);
 }
 
+/// Reads are held from the moment at which the file is open: one of the table, and a look at the file.
+void hold_table_and_look(DiskRig& rig) {
+  rig.gate->hold(IoKind::kRead);
+  rig.clock.advance(rig.options.probe_interval_ns);
+}
+
+TEST(DiskTierFaults, AnOwnerThatTakesLongIsNotADeviceThatHangs) {
+  DiskRig rig;
+  rig.start();
+  const DiskBlock block = rig.block(1, 0);
+  (void)rig.write(block);
+  rig.run();
+  rig.crash();
+  rig.at_opened = [&] { hold_table_and_look(rig); };
+  rig.at_found = [&] { rig.clock.advance(3 * rig.options.io_deadline_ns); };
+  rig.make_tier();
+  rig.run();
+  ASSERT_EQ(rig.gate->held(), 2U);
+  rig.gate->release(1);
+  rig.run();
+  ASSERT_TRUE(rig.has_found(block));
+  ASSERT_EQ(rig.gate->held(), 1U) << "the look";
+  rig.gate->release_all();
+  rig.run();
+  EXPECT_EQ(rig.tier->state(), DiskState::kOn);
+  EXPECT_EQ(rig.tier->counters().breaker_trips, 0U);
+  EXPECT_TRUE(rig.reads_back(block));
+}
+
+TEST(DiskTierFaults, ADeviceThatHangsWhileTheTableIsReadIsLostAndReadAnew) {
+  DiskRig rig;
+  rig.start();
+  const DiskBlock block = rig.block(1, 0);
+  (void)rig.write(block);
+  rig.run();
+  rig.crash();
+  rig.states.clear();
+  rig.at_opened = [&] { hold_table_and_look(rig); };
+  rig.at_go_on = [&] { return rig.opens == 2 && rig.losses == 0; };  // its owner is still at what was found
+  rig.make_tier();
+  rig.run();
+  rig.pass(1100 * kMs);
+  EXPECT_EQ(rig.tier->state(), DiskState::kOff);
+  EXPECT_EQ(rig.losses, 1);
+  EXPECT_FALSE(rig.recovery) << "the table is not read to its end";
+  rig.at_opened = nullptr;
+  rig.gate->release_all();
+  rig.pass(1500 * kMs);
+  EXPECT_EQ(rig.tier->state(), DiskState::kOn);
+  EXPECT_EQ(rig.opens, 3) << "read from the beginning";
+  EXPECT_TRUE(rig.reads_back(block));
+}
+
+TEST(DiskTierFaults, TheTableWaitsForItsOwnerAndReadsOfBlocksDoNot) {
+  DiskRig rig;
+  rig.start();
+  const DiskBlock block = rig.block(1, 0);
+  (void)rig.write(block);
+  rig.run();
+  rig.crash();
+  bool busy = false;
+  rig.at_found = [&] { busy = true; };
+  rig.at_go_on = [&] { return busy; };
+  rig.make_tier();
+  rig.run();
+  ASSERT_TRUE(rig.has_found(block));
+  EXPECT_FALSE(rig.recovery);
+  EXPECT_EQ(rig.tier->state(), DiskState::kStarting);
+  EXPECT_TRUE(rig.reads_back(block));
+  busy = false;
+  rig.run();
+  EXPECT_TRUE(rig.recovery);
+  EXPECT_EQ(rig.tier->state(), DiskState::kOn);
+}
+
 TEST(DiskTierFaults, AReadThatWaitsBehindAStallIsAnsweredAtItsDeadlineToo) {
   DiskOptions options = small_options();
   options.depth = 1;

@@ -14,6 +14,8 @@ using disk::Breaker;
 constexpr std::uint64_t kOpeningWaitNs = 50'000'000;
 /// Between two looks at a recovery that waits for a read.
 constexpr std::uint64_t kRecoveryWaitNs = 10'000'000;
+/// A step that does not poll for longer than this has let operations wait that a device may have ended long ago.
+constexpr std::uint64_t kAbsenceNs = 100'000'000;
 
 const char* state_name(DiskState state) noexcept {
   switch (state) {
@@ -75,10 +77,13 @@ bool DiskTier::Engine::idle() const noexcept {
 }
 
 bool DiskTier::Engine::step(std::uint64_t wait_ns) {
+  const std::uint64_t begun_ns = clock_.now_ns();
   advance();
   take_mail();
   run_lanes();
+  excuse_absence(begun_ns);
   wait_and_poll(wait_ns);
+  const std::uint64_t polled_ns = clock_.now_ns();
   advance();
   take_mail();
   run_lanes();
@@ -86,7 +91,16 @@ bool DiskTier::Engine::step(std::uint64_t wait_ns) {
   judge();
   if (discard_wanted_ && phase_ == Phase::kUp && state() == DiskState::kOn) lose("what it holds is given up", false);
   publish();
+  away_ns_ = clock_.now_ns() - polled_ns;
   return phase_ != Phase::kClosed || busy_.load(std::memory_order_relaxed);
+}
+
+/// What the owner does when it is told something takes its time, above all while millions of blocks are indexed.
+void DiskTier::Engine::excuse_absence(std::uint64_t since_ns) {
+  const std::uint64_t absent_ns = std::exchange(away_ns_, 0) + clock_.now_ns() - since_ns;
+  if (absent_ns < kAbsenceNs) return;
+  device_.excuse(absent_ns);
+  if (recovery_ != nullptr) recovery_->excuse(absent_ns);
 }
 
 void DiskTier::Engine::take_mail() {
@@ -146,7 +160,7 @@ std::uint64_t DiskTier::Engine::next_event_ns() const {
   if (phase_ == Phase::kUp) event_ns = std::min(event_ns, registration_.next_event());
   if (volume_->writes_wait()) event_ns = std::min(event_ns, pacer_.next_change(now_ns));
   if (phase_ == Phase::kRecovering) {
-    const bool went_on = recovery_->reader().report().bytes_read != recovered_bytes_;
+    const bool went_on = owner_is_at_it_ || recovery_->reader().report().bytes_read != recovered_bytes_;
     event_ns = std::min(event_ns, went_on ? now_ns : now_ns + kRecoveryWaitNs);
   }
   return event_ns;
@@ -163,7 +177,10 @@ void DiskTier::Engine::watch() {
 void DiskTier::Engine::judge() {
   if (phase_ != Phase::kRecovering && phase_ != Phase::kUp) return;
   breaker_.on_quarantine(volume_->late_bytes() + device_.late_write_bytes(), clock_.now_ns());
-  if (breaker_.reads_open()) {
+  if (breaker_.reads_open() && phase_ == Phase::kRecovering) {
+    // Its owner goes on without what the table still has; when the device is well the table is read from its beginning.
+    lose(breaker_.cause(), false);
+  } else if (breaker_.reads_open()) {
     set_state(DiskState::kOff, breaker_.cause());
   } else if (phase_ == Phase::kRecovering) {
     set_state(DiskState::kStarting, "the header table is read");

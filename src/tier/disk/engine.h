@@ -65,6 +65,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   void update_doors();
   void set_state(DiskState state, const std::string& cause);
 
+  void excuse_absence(std::uint64_t since_ns);
   [[nodiscard]] std::uint64_t next_event_ns() const;
   void wait_and_poll(std::uint64_t wait_ns);
   void publish();
@@ -96,6 +97,8 @@ class DiskTier::Engine final : private disk::RecoverySink {
   bool discards_ = false;              // it goes, or went, with the opening at hand
   std::optional<Status> raised_;       // the answer to kRaising
   std::uint64_t recovered_bytes_ = 0;  // when recovery was last asked
+  bool owner_is_at_it_ = false;        // what recovery has found is not taken in yet
+  std::uint64_t away_ns_ = 0;          // between the last poll and the end of its step
   std::string cause_;                  // of the state
 
   std::atomic<DiskState> state_{DiskState::kStarting};  // pairs: set_state (release) with state (acquire)

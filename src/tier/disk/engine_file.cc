@@ -50,6 +50,8 @@ void DiskTier::Engine::advance() {
       recovered_bytes_ = recovery_->reader().report().bytes_read;
       if (closing) {
         give_up_file({.code = ErrorCode::kClosed, .message = "the disk tier is closed"});
+      } else if (owner_is_at_it_ = events_.go_on(); owner_is_at_it_) {
+        break;
       } else if (recovery_->step()) {
         recovered();
       }

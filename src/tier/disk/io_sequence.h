@@ -56,6 +56,10 @@ class IoPort {
   }
   [[nodiscard]] Pending sync();
 
+  /// What has no place yet has `ns` longer: see File::excuse.
+  void excuse(std::uint64_t ns) noexcept {
+    for (const Pending& pending : waiting_) pending->job.deadline_ns = deadline_after(pending->job.deadline_ns, ns);
+  }
   /// Gives the File what it had no place for.
   void submit_waiting();
 

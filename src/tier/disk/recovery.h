@@ -103,6 +103,7 @@ class Recovery {
   /// Goes on if a read has ended; starts the next ones. Calls the sink, for at most 1 MiB of the table. True: ended.
   bool step();
   [[nodiscard]] bool ended() const noexcept { return sequence_.ended(); }
+  void excuse(std::uint64_t ns) noexcept { port_.excuse(ns); }
   /// After the end.
   [[nodiscard]] const Status& status() noexcept { return sequence_.status(); }
   [[nodiscard]] RegionReader& reader() noexcept { return reader_; }

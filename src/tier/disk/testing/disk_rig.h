@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -209,8 +210,13 @@ class DiskRig : public DiskEvents {
     extents = opened.extents;
     found.clear();
     recovery.reset();
+    if (at_opened) at_opened();
   }
-  void on_found(std::span<const DiskBlock> blocks) override { found.insert(found.end(), blocks.begin(), blocks.end()); }
+  void on_found(std::span<const DiskBlock> blocks) override {
+    found.insert(found.end(), blocks.begin(), blocks.end());
+    if (at_found) at_found();
+  }
+  bool go_on() override { return at_go_on && at_go_on(); }
   void on_recovered(const DiskRecovery& report) override { recovery = report; }
   void on_lost() override { ++losses; }
   void on_state(DiskState state, const std::string& cause) override {
@@ -228,6 +234,11 @@ class DiskRig : public DiskEvents {
   std::shared_ptr<FaultPlan> plan;
   WrappedFileSystem files;
   std::unique_ptr<DiskTier> tier;
+
+  // What an owner does meanwhile.
+  std::function<void()> at_opened;
+  std::function<void()> at_found;
+  std::function<bool()> at_go_on;
 
   DiskSubmit submitted = DiskSubmit::kTaken;
   std::uint64_t epoch = 0;
