@@ -61,7 +61,7 @@ void CacheCore::disk_opened(std::uint32_t index, const DiskEvents::Opened& opene
   Burials waiting;
   {
     const MutexLock orphans_lock(orphans_mutex_);
-    headers_[index] = opened.header;
+    headers_[index] = {.read = opened.header, .prefetch = opened.prefetch_header};
   }
   {
     MutexLock lock(mutex_);
@@ -164,7 +164,10 @@ void CacheCore::adopt_slice(std::uint32_t index, std::span<const DiskBlock> bloc
   make_room(found.replaced, blocks.size());
   {
     MutexLock lock(mutex_);
-    for (const DiskBlock& block : blocks) store_.table().prefetch(block.hash, block.group);
+    for (const DiskBlock& block : blocks) {
+      store_.table().prefetch(block.hash, block.group);
+      orphans_.prefetch(block.hash);
+    }
     for (const DiskBlock& block : blocks) {
       found.results.push_back(adopt_one(index, block, now, found.replaced));
       if (found.results.back() == Found::Result::kWaits) disk_store_.begin_waiting(index, block.slot);
@@ -207,7 +210,8 @@ void CacheCore::adopt_children(Found& found) {
   std::array<Child, kSlice> children;
   std::size_t count = 0;
   for (; count < kSlice && !found.children.empty(); ++count) {
-    children[count].place = found.children.back();
+    const WaitingPlace place = children[count].place = found.children.back();
+    if (const Headers& headers = headers_[place.directory]; headers.prefetch) headers.prefetch(place.slot);
     found.children.pop_back();
   }
   const std::uint64_t now = clock().now_ns();
@@ -218,9 +222,11 @@ void CacheCore::adopt_children(Found& found) {
       // As long as it waits nobody writes its header: it is read under this lock.
       if (!disk_store_.end_waiting(place.directory, place.slot)) continue;
       result = Found::Result::kUnwanted;
-      if (!headers_[place.directory](place.slot, block)) continue;
+      if (!headers_[place.directory].read(place.slot, block)) continue;
       result = Found::Result::kWaits;
       store_.table().prefetch(block.hash, block.group);
+      disk_store_.prefetch(place.directory, place.slot);
+      orphans_.prefetch(block.hash);
     }
     for (auto& [place, block, result] : std::span(children).first(count)) {
       if (result == Found::Result::kGone) continue;
@@ -410,7 +416,7 @@ std::uint64_t CacheCore::drop_orphans(bool all, const Recovery& ended) {
         DiskBlock block;
         gone[i] = !disk_store_.end_waiting(directory, slot);  // it was needed for another block
         if (gone[i]) continue;
-        gone[i] = all || !headers_[directory](slot, block) || unwanted(block);
+        gone[i] = all || !headers_[directory].read(slot, block) || unwanted(block);
         disk_store_.begin_waiting(directory, slot);
         if (!gone[i]) continue;
         if (const auto place = disk_store_.drop_waiting(directory, slot)) given_up.push_back(*place);

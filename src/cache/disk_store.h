@@ -111,6 +111,8 @@ class DiskStore {
   [[nodiscard]] Adopted adopt(std::uint32_t directory, const DiskBlock& block, BlockId parent, std::uint64_t now_ns,
                               std::optional<DiskPlace>& replaced);
 
+  /// The slot's block will be adopted soon.
+  void prefetch(std::uint32_t directory, SlotId slot) const noexcept { directories_[directory].slots->prefetch(slot); }
   /// A block that a header names waits for the block before it: its slot stays taken, until there is no other room.
   void begin_waiting(std::uint32_t directory, SlotId slot);
   /// It waits no longer: adopt follows. False: its slot was needed for another block, or its file is gone.

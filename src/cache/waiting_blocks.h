@@ -37,6 +37,12 @@ class WaitingBlocks {
   /// Of all that is allocated.
   [[nodiscard]] std::uint64_t bytes() const noexcept;
 
+  /// `parent` will be asked for soon.
+  void prefetch(const BlockHash& parent) const noexcept {
+    const Key key = key_of(parent);
+    const Part& part = parts_[key.part];
+    if (!part.cells.empty()) __builtin_prefetch(&part.cells[part.home(key.tag)]);
+  }
   void add(const BlockHash& parent, WaitingPlace place);
   /// Takes out those that wait for `parent`, and appends them.
   void take(const BlockHash& parent, std::vector<WaitingPlace>& to);

@@ -84,6 +84,7 @@ class SlotTable {
     return meta_[slot].pins.load(std::memory_order_acquire) & ~kQuarantined;
   }
 
+  void prefetch(SlotId slot) const noexcept { __builtin_prefetch(&meta_[slot], 1); }
   [[nodiscard]] std::uint32_t owner(SlotId slot) const noexcept { return meta_[slot].owner; }
   void set_owner(SlotId slot, std::uint32_t owner) noexcept { meta_[slot].owner = owner; }
   [[nodiscard]] TenantNumber tenant(SlotId slot) const noexcept { return meta_[slot].tenant; }

@@ -95,6 +95,8 @@ class DiskEvents {
     /// nobody has cleared, buried or written the slot since; also when the file is lost or closed. It keeps the header
     /// table in memory.
     std::function<bool(std::uint32_t slot, DiskBlock& to)> header{};
+    /// The header will be asked for soon. Likewise.
+    std::function<void(std::uint32_t slot)> prefetch_header{};
   };
   virtual void on_opened(const Opened& opened) = 0;
   /// Blocks that the table holds, in table order, at most 1,024 a call. Parents may come later. Two with one name may

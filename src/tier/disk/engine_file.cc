@@ -160,7 +160,9 @@ void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {
                      .header = [held = volume_->share_metadata()](std::uint32_t slot, DiskBlock& to) {
                        // The epochs are the driver's to read; what on_found has named was looked at with them.
                        return held->examine({.slot = slot, .epochs = UINT64_MAX}, to).fault == disk::Fault::kNone;
-                     }});
+                     },
+                     .prefetch_header = [held = volume_->share_metadata()](
+                                            std::uint32_t slot) { held->prefetch_header(slot); }});
   update_doors();
 }
 

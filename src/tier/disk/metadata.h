@@ -107,6 +107,11 @@ class Metadata {
     std::uint32_t namespace_id = 0;  ///< that an intact header names, even where the rest of it is wrong; else 0
   };
   Answer examine(const Question& question, DiskBlock& to) const;
+  void prefetch_header(std::uint32_t slot) const noexcept {
+    const std::byte* const header = image_.data() + layout_.header_offset(slot);
+    __builtin_prefetch(header);
+    __builtin_prefetch(header + kHeaderBytes / 2);
+  }
 
   // Tombstones.
   [[nodiscard]] std::uint32_t free_tombstones() const noexcept { return layout_.log_records() - log_used_; }
