@@ -208,7 +208,7 @@ class Watched(unittest.TestCase):
                 samples = self.prometheus().query(as_grafana_asks(expression))
                 self.assertTrue(samples, f"no data: {expression}")
                 self.assertTrue(any(not math.isnan(value) for _, value in samples), f"nothing but NaN: {expression}")
-        self.assertGreater(seen, 120)
+        self.assertGreater(seen, 150)
 
     def test_3_every_expression_of_the_rules_has_data_without_its_threshold(self):
         """An alert that does not fire answers nothing, as does one about a metric that is not there; so the metrics of
