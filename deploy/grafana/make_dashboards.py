@@ -273,7 +273,7 @@ TENANTS = ("Tiercel: tenants", [
          [("", f"sum({at('tiercel_tenant_used_bytes', ONE_TENANT)} > bool 0.95 * ({at('tiercel_tenant_cap_bytes')}"
                f" < ignoring (tenant) group_left () {at('tiercel_tier_capacity_bytes')}))")]),
         ("Below their guarantee", "stat", "short", 6, "In a tier of a service; ordinary for a tenant that wants no more.",
-         [("", f"sum({at('tiercel_tenant_used_bytes', ONE_TENANT)} < bool 0.9 * ({at('tiercel_tenant_guarantee_bytes')} > 0))")]),
+         [("", f"sum({at('tiercel_tenant_used_bytes', ONE_TENANT)} < bool 0.9 * {at('tiercel_tenant_guarantee_bytes')})")]),
         ("Pinned", "stat", "bytes", 6, "By logical pins, in host memory.", [("", f"sum({at('tiercel_tenant_pinned_bytes')})")]),
     ]),
     ("Host memory", of_tier(TIER_HOST)),

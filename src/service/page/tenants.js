@@ -36,7 +36,7 @@ function row(status, index) {
   const report = status.tenants[index];
   const path = `tenants.${index}`;
   const head = make('div', { class: 'tenant-name' }, make('b', {}, report.tenant));
-  if (report.tenant in several) head.append(make('p', { class: 'small' }, several[report.tenant]));
+  if (Object.hasOwn(several, report.tenant)) head.append(make('p', { class: 'small' }, several[report.tenant]));
   if (report.pinned_bytes > 0) head.append(make('p', { class: 'small' }, plain(`${path}.pinned_bytes`, 'bytes'), ' pinned'));
   return make('div', { class: 'tenant', 'data-tenant': report.tenant }, head, ...report.tiers.map((tier, i) => {
     const of = status.tiers.findIndex(({ name }) => name === tier.name);
@@ -46,7 +46,7 @@ function row(status, index) {
 
 /** By name, so that rows do not trade places while their tenants fill: those with settings first, sums last. */
 function inOrder(status, indices) {
-  const rank = ({ tenant, configured }) => (tenant in several ? 2 : configured ? 0 : 1);
+  const rank = ({ tenant, configured }) => (Object.hasOwn(several, tenant) ? 2 : configured ? 0 : 1);
   return indices.sort((a, b) => {
     const [x, y] = [status.tenants[a], status.tenants[b]];
     return rank(x) - rank(y) || (x.tenant < y.tenant ? -1 : 1);
