@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make_dashboards.py [FOLDER]: writes the Grafana dashboards overview.json, host.json and disk.json.
+"""make_dashboards.py [FOLDER]: writes the Grafana dashboards overview.json, host.json, disk.json and tenants.json.
 
 The JSON of a dashboard is long and repeats itself; what is meant stands in the tables below: rows of panels, a panel
 being a title, a unit, a sentence and its queries. FOLDER is this one if none is given; a test compares what lies here
@@ -111,13 +111,15 @@ OVERVIEW = ("Tiercel: overview", [
           ("{{listener}} refused", f"sum by (listener) (increase({at('tiercel_http_refused_connections_total')}[$__rate_interval]))"),
           ("live pages refused", f"sum(increase({at('tiercel_http_refused_streams_total')}[$__rate_interval]))"),
           ("requests refused", f"sum(increase({at('tiercel_http_refused_requests_total')}[$__rate_interval]))")]),
-        ("Socket", "lines", "short", 12, "Connections of engines' processes: open, and what came and was refused in the interval.",
+        ("Socket", "lines", "short", 8, "Connections of engines' processes: open, and what came and was refused in the interval.",
          [("open", f"sum({at('tiercel_socket_connections')})"),
           ("let in", f"sum(increase({at('tiercel_socket_accepted_connections_total')}[$__rate_interval]))"),
           ("taken up again", f"sum(increase({at('tiercel_socket_taken_up_connections_total')}[$__rate_interval]))"),
           ("refused", f"sum(increase({at('tiercel_socket_refused_connections_total')}[$__rate_interval]))"),
           ("protocol errors", f"sum(increase({at('tiercel_socket_protocol_errors_total')}[$__rate_interval]))")]),
-        ("Departed", "lines", "short", 12, "Processes whose connection has ended and that may still use slots, and those slots.",
+        ("Arena", "lines", "short", 8, "1: the stage of the arena after a restart. Until it is serving nothing is stored; it waits for these processes of the earlier run.",
+         [("{{instance}} {{stage}}", at("tiercel_arena_stage")), ("{{instance}} waits for", at("tiercel_arena_waiting_processes"))]),
+        ("Departed", "lines", "short", 8, "Processes whose connection has ended and that may still use slots, and those slots.",
          [("processes", f"sum({at('tiercel_departed_members')})"), ("slots", f"sum({at('tiercel_departed_slots')})")]),
     ]),
 ])
@@ -233,6 +235,59 @@ DISK = ("Tiercel: local disk", [
     ]),
 ])
 
+# Names in parentheses stand for several tenants, which have no limits together.
+ONE_TENANT = 'tenant!~"[(].*"'
+
+
+def by_tenant(expression):
+    return f"sum by (tenant) ({expression})"
+
+
+def of_tier(tier):
+    """A row of panels: what tenants hold of a tier and do there."""
+    used, cap, guarantee = (at(f"tiercel_tenant_{what}_bytes", f"{tier},{ONE_TENANT}") for what in ("used", "cap", "guarantee"))
+    return [
+        ("Held", "stacked", "bytes", 12, "Bytes in slots that are charged to each tenant; over all of them what the tier has in use.",
+         [("{{tenant}}", by_tenant(at("tiercel_tenant_used_bytes", tier)))]),
+        ("Limits", "lines", "bytes", 12, "What each tenant is guaranteed, where it is, and what it may hold.",
+         [("{{tenant}} guaranteed", by_tenant(f"{guarantee} > 0")), ("{{tenant}} at most", by_tenant(cap))]),
+        ("Of the cap", "lines", "percentunit", 12, "At 100 % a tenant makes room from its own blocks alone.",
+         [("{{instance}} {{tenant}}", f"{used} / ({cap} > 0)")]),
+        ("Of the guarantee", "lines", "percentunit", 12,
+         "Below 100 % a tenant gets room from those above theirs as soon as it wants it; above, it may lose it to others.",
+         [("{{instance}} {{tenant}}", f"{used} / ({guarantee} > 0)")]),
+        ("Loaded", "lines", "Bps", 8, "Bytes of each tenant that loads gave out.",
+         [("{{tenant}}", by_tenant(rate("tiercel_tenant_hit_bytes_total", tier)))]),
+        ("Stored", "lines", "Bps", 8, "Bytes of each tenant that were stored.",
+         [("{{tenant}}", by_tenant(rate("tiercel_tenant_stored_bytes_total", tier)))]),
+        ("Evicted", "lines", "Bps", 8, "Bytes of each tenant that went for room.",
+         [("{{tenant}}", by_tenant(rate("tiercel_tenant_evicted_bytes_total", tier)))]),
+    ]
+
+
+TENANTS = ("Tiercel: tenants", [
+    ("Now", [
+        ("Tenants", "stat", "short", 6, "That hold something or have settings; those beyond 64 of a service are one.",
+         [("", f"count(sum by (tenant) ({at('tiercel_tenant_used_bytes')}))")]),
+        ("At their cap", "stat", "short", 6, "In a tier of a service, with 95 % of it or more, where the cap is less than the tier.",
+         [("", f"sum({at('tiercel_tenant_used_bytes', ONE_TENANT)} > bool 0.95 * ({at('tiercel_tenant_cap_bytes')}"
+               f" < ignoring (tenant) group_left () {at('tiercel_tier_capacity_bytes')}))")]),
+        ("Below their guarantee", "stat", "short", 6, "In a tier of a service; ordinary for a tenant that wants no more.",
+         [("", f"sum({at('tiercel_tenant_used_bytes', ONE_TENANT)} < bool 0.9 * {at('tiercel_tenant_guarantee_bytes')})")]),
+        ("Pinned", "stat", "bytes", 6, "By logical pins, in host memory.", [("", f"sum({at('tiercel_tenant_pinned_bytes')})")]),
+    ]),
+    ("Host memory", of_tier(TIER_HOST)),
+    ("Local disk", of_tier(TIER_DISK)),
+    ("Blocks and pins", [
+        ("Blocks loaded", "lines", "ops", 8, "Of each tenant, by the tier that had them.",
+         [("{{tenant}} {{tier}}", f"sum by (tenant, tier) ({rate('tiercel_tenant_hit_blocks_total')})")]),
+        ("Blocks evicted", "lines", "ops", 8, "Of each tenant; from host memory a block may be on disk still.",
+         [("{{tenant}} {{tier}}", f"sum by (tenant, tier) ({rate('tiercel_tenant_evicted_blocks_total')})")]),
+        ("Pinned", "lines", "percentunit", 8, "By logical pins, of what each tenant may pin.",
+         [("{{instance}} {{tenant}}", f"{at('tiercel_tenant_pinned_bytes', ONE_TENANT)} / ({at('tiercel_tenant_pinned_cap_bytes')} > 0)")]),
+    ]),
+])
+
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 HEIGHTS = {"stat": 4, "lines": 8, "stacked": 8, "bars": 8}
 
@@ -291,7 +346,7 @@ def dashboard(title, rows):
 
 
 def main(folder):
-    for name, (title, rows) in {"overview": OVERVIEW, "host": HOST, "disk": DISK}.items():
+    for name, (title, rows) in {"overview": OVERVIEW, "host": HOST, "disk": DISK, "tenants": TENANTS}.items():
         (folder / f"{name}.json").write_text(json.dumps(dashboard(title, rows), indent=1) + "\n", encoding="utf-8")
 
 

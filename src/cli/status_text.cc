@@ -1,12 +1,14 @@
 #include "cli/status_text.h"
 
 #include <tiercel/config.h>
+#include <tiercel/stats.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <map>
 #include <vector>
 
@@ -135,17 +137,61 @@ void add_times(const Json& s, Lines& lines) {
   }
 }
 
-/// Bytes, not columns: cuts before a character that begins beyond the end.
+bool starts_character(char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }
+
+/// Cuts before a character that would be beyond the end; each counts as one column.
 std::string cut(const std::string& line, std::size_t columns) {
   std::size_t seen = 0;
   std::size_t i = 0;
   for (; i < line.size(); ++i) {
-    if ((static_cast<unsigned char>(line[i]) & 0xC0U) != 0x80U && ++seen > columns) break;
+    if (starts_character(line[i]) && ++seen > columns) break;
   }
   return line.substr(0, i);
 }
 
-Result<Lines> lines_of(std::string_view json) {
+/// With one tenant and no settings there is nothing to compare: that is what the tiers show.
+bool worth_showing(const Json& tenants) {
+  return std::ranges::any_of(tenants, [](const Json& tenant) {
+    const std::string name = tenant.at("tenant").get<std::string>();
+    return tenant.at("configured").get<bool>() || (name != "default" && name != kUnnamedTenants);
+  });
+}
+
+/// What it may hold of a tier; a dash where that is the whole tier, or where several stand in one line.
+std::string cap_of(const Json& tier, const Json& tiers) {
+  const Json& cap = tier.at("cap_bytes");
+  const auto whole =
+      std::ranges::find_if(tiers, [&](const Json& other) { return other.at("name") == tier.at("name"); });
+  const bool limits = !cap.is_null() && (whole == tiers.end() || cap < whole->at("capacity_bytes"));
+  return limits ? bytes(cap) : kDash;
+}
+
+/// A line a tenant, three columns a tier, in at most `most` lines with the head; the last says how many are left out.
+void add_tenants(const Json& s, std::size_t most, Lines& lines) {
+  constexpr std::size_t kName = 18;
+  const Json tenants = s.value("tenants", Json::array());
+  if (!worth_showing(tenants) || most < 2) return;
+  std::string head = fmt::format("{:<{}}", "tenant", kName);
+  for (const Json& tier : tenants.front().at("tiers")) {
+    head += fmt::format("{:>10}{:>11}{:>10}", tier.at("name").get<std::string>(), "guaranteed", "cap");
+  }
+  lines.push_back(head);
+  const std::size_t shown = tenants.size() < most ? tenants.size() : most - 2;
+  for (std::size_t i = 0; i < shown; ++i) {
+    std::string line = cut(plain(tenants[i].at("tenant").get<std::string>()), kName - 1);
+    line.append(kName - static_cast<std::size_t>(std::ranges::count_if(line, starts_character)), ' ');
+    for (const Json& tier : tenants[i].at("tiers")) {
+      const Json& guarantee = tier.at("guarantee_bytes");
+      line += fmt::format("{:>10}{:>11}{:>10}", bytes(tier.at("used_bytes")), guarantee == 0 ? kDash : bytes(guarantee),
+                          cap_of(tier, s.at("tiers")));
+    }
+    lines.push_back(line);
+  }
+  if (shown < tenants.size()) lines.push_back(fmt::format("... and {} more", tenants.size() - shown));
+}
+
+/// Of at most so many lines, those that come first; tenants come last.
+Result<Lines> lines_of(std::string_view json, std::size_t most) {
   Lines lines;
   try {
     const Json status = Json::parse(json);
@@ -153,6 +199,7 @@ Result<Lines> lines_of(std::string_view json) {
     add_engines(status, lines);
     add_tiers(status, lines);
     add_times(status, lines);
+    add_tenants(status, most - std::min(most, lines.size()), lines);
   } catch (const Json::exception&) {
     return fail(ErrorCode::kCorrupt, "what answers there is not a service of this version");
   }
@@ -162,7 +209,7 @@ Result<Lines> lines_of(std::string_view json) {
 }  // namespace
 
 Result<std::string> status_text(std::string_view json, std::size_t columns) {
-  auto lines = lines_of(json);
+  auto lines = lines_of(json, SIZE_MAX);
   if (!lines) return tl::unexpected<Error>(lines.error());
   std::string text;
   for (const std::string& line : *lines) text += cut(line, columns) + "\n";
@@ -170,9 +217,9 @@ Result<std::string> status_text(std::string_view json, std::size_t columns) {
 }
 
 Result<std::string> top_frame(std::string_view json, const TextSize& size, std::string_view note) {
-  auto lines = lines_of(json);
-  if (!lines) return tl::unexpected<Error>(lines.error());
   const std::size_t room = size.rows > 2 ? size.rows - 2 : 1;  // the note, and the line that the cursor stays in
+  auto lines = lines_of(json, room);
+  if (!lines) return tl::unexpected<Error>(lines.error());
   std::string text;
   for (std::size_t i = 0; i < std::min(room, lines->size()); ++i) text += cut((*lines)[i], size.columns) + "\n";
   return text + cut(std::string(note), size.columns) + "\n";

@@ -43,6 +43,58 @@ TEST(StatusText, says_what_the_service_says) {
   EXPECT_THAT(text, Not(HasSubstr("\x07")));
 }
 
+/// With these tenants, as /status has them.
+std::string with_tenants(const std::string& tenants) {
+  std::string status = kStatus;
+  return status.replace(status.find("\"tick\""), 0, "\"tenants\":[" + tenants + "],");
+}
+
+std::string tenant(const std::string& name, bool configured = false, const std::string& host_cap = "1073741824") {
+  return R"({"tenant":")" + name + R"(","configured":)" + (configured ? "true" : "false") +
+         R"(,"tiers":[{"name":"host","used_bytes":268435456,"guarantee_bytes":134217728,"cap_bytes":)" + host_cap +
+         R"(},{"name":"disk","used_bytes":1024,"guarantee_bytes":0,"cap_bytes":1048576}]})";
+}
+
+TEST(StatusText, tenants_are_shown_where_there_are_several_or_settings) {
+  for (const std::string& tenants : {std::string(), tenant("default"), tenant("default") + "," + tenant("(unnamed)")}) {
+    EXPECT_THAT(status_text(with_tenants(tenants)).value(), Not(HasSubstr("guaranteed")));
+  }
+  EXPECT_THAT(status_text(with_tenants(tenant("default", true))).value(), HasSubstr("\ndefault "));
+  const std::string text = status_text(with_tenants(tenant("search", true, "536870912") + "," + tenant("default") +
+                                                    "," + tenant("(other)", false, "null")))
+                               .value();
+  EXPECT_THAT(text, HasSubstr("\n"
+                              "tenant                  host guaranteed       cap      disk guaranteed       cap\n"
+                              "search               256 MiB    128 MiB   512 MiB  1.00 KiB          -         -\n"
+                              "default              256 MiB    128 MiB         -  1.00 KiB          -         -\n"
+                              "(other)              256 MiB    128 MiB         -  1.00 KiB          -         -\n"));
+}
+
+TEST(StatusText, names_of_tenants_neither_command_the_terminal_nor_break_the_columns) {
+  const std::string text =
+      status_text(with_tenants(tenant(R"(a\u001b[31m)") + "," + tenant("ein-längerer-Name-als-die-Spalte"))).value();
+  EXPECT_THAT(text, Not(HasSubstr("\x1b")));
+  EXPECT_THAT(text, HasSubstr("\nein-längerer-Name    256 MiB"));
+}
+
+TEST(StatusText, a_frame_says_how_many_tenants_it_leaves_out) {
+  std::string many = tenant("t0");
+  for (int i = 1; i < 20; ++i) many += "," + tenant("t" + std::to_string(i));
+  const std::string status = with_tenants(many);
+  EXPECT_THAT(status_text(status).value(), HasSubstr("\nt19 "));
+  const auto lines = [](const std::string& text) { return static_cast<std::size_t>(std::ranges::count(text, '\n')); };
+  const std::size_t others = lines(top_frame(kStatus, {.rows = 100}, "").value());
+  const std::string all = top_frame(status, {.rows = others + 22}, "").value();
+  EXPECT_EQ(lines(all), others + 21);
+  EXPECT_THAT(all, HasSubstr("\nt19 "));
+  EXPECT_THAT(all, Not(HasSubstr("more")));
+  const std::string some = top_frame(status, {.rows = others + 6}, "note").value();
+  EXPECT_EQ(lines(some), others + 5);
+  EXPECT_THAT(some, HasSubstr("\nt2 "));
+  EXPECT_THAT(some, HasSubstr("\n... and 17 more\nnote\n"));
+  EXPECT_THAT(top_frame(status, {.rows = others + 1}, "").value(), Not(HasSubstr("tenant")));
+}
+
 TEST(StatusText, a_frame_fits_its_terminal) {
   for (const TextSize size : {TextSize{}, TextSize{.columns = 40, .rows = 5}, TextSize{.columns = 10, .rows = 2}}) {
     const std::string frame = top_frame(kStatus, size, "q ends, and this note is long enough to be cut").value();

@@ -61,7 +61,8 @@ A tenant that is not named is promised nothing and may use everything. A cap is 
 of a tier are at most the tier. Usage is counted in slots. A store or load that needs room in a full tier takes it
 from a tenant that is above its guarantee, and never from one that would fall below it: from its own tenant first,
 unless another's coldest block has lain unused more than twice as long. A tenant at its cap makes room from its own
-blocks alone; where none of them may go, the answer is `busy`.
+blocks alone; where none of them may go, the answer is `busy`. Who holds how much of what is on the live page, in
+`tiercel status` and in the metrics ([tenants](operations.md#tenants)).
 
 | key | default | meaning |
 |---|---|---|

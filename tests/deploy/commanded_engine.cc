@@ -1,4 +1,5 @@
-// An engine without a model, for tests of what people watch. Usage: commanded_engine SOCKET ENGINE_ID [RECONNECT_MS].
+// An engine without a model, for tests of what people watch. Usage: commanded_engine SOCKET ENGINE_ID
+// [RECONNECT_MS [TENANT]].
 //
 // Users whose conversations grow are served through the service on SOCKET: what is there is loaded, the rest is filled
 // and stored, as an engine would. Prints "serving" after its first turn. Lines of stdin change what it does; it answers
@@ -27,6 +28,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -92,11 +94,12 @@ int connection() {
 
 class Engine {
  public:
-  explicit Engine(Session session) : session_(std::move(session)), users_(kUsers, BlockChain(session_.space())) {}
+  Engine(Session session, std::string_view tenant)
+      : session_(std::move(session)), space_(session_.space(tenant)), users_(kUsers, BlockChain(space_)) {}
 
   void turn() {
     BlockChain& chain = users_[random_() % kUsers];
-    if (orders_.forget || chain.size() >= kMostBlocks) chain = BlockChain(session_.space());
+    if (orders_.forget || chain.size() >= kMostBlocks) chain = BlockChain(space_);
     std::vector<TokenId> tokens((orders_.forget ? kMostBlocks : 2) * kBlockTokens);
     for (TokenId& token : tokens) token = static_cast<TokenId>(random_() % 50'000);
     chain.append(tokens);
@@ -132,7 +135,7 @@ class Engine {
     } else if (word == "drop") {
       (void)session_.drop(users_[value % kUsers], 0);
     } else if (word == "empty") {
-      (void)session_.drop(session_.space());
+      (void)session_.drop(space_);
     } else if (word == "garbage") {
       const std::array<char, 64> garbage = {'\x7f', '\x7f', '\x7f', '\x7f'};
       (void)::send(connection(), garbage.data(), garbage.size(), MSG_NOSIGNAL);
@@ -161,21 +164,29 @@ class Engine {
   }
 
   Session session_;
+  Space space_;
   Orders orders_;
   std::vector<BlockChain> users_;
   std::vector<BlockRef> held_;
   std::mt19937 random_{7};  // NOLINT(bugprone-random-generator-seed): the same users each time
 };
 
-int run(const std::string& socket, const std::string& engine_id, std::chrono::milliseconds reconnect) {
-  auto client = Client::connect({.socket = socket, .reconnect_pause = reconnect});
+struct Options {
+  std::string socket;
+  std::string engine_id;
+  std::chrono::milliseconds reconnect{50};
+  std::string tenant{};  ///< empty: the default one
+};
+
+int run(const Options& options) {
+  auto client = Client::connect({.socket = options.socket, .reconnect_pause = options.reconnect});
   if (!client) return std::fprintf(stderr, "%s\n", client.error().message.c_str()), 1;
   auto session = client->open_session({.model = {.name = "model of a test"},
                                        .block_tokens = kBlockTokens,
                                        .layout = Layout::blob(kBlockBytes),
-                                       .group = {.engine_id = engine_id}});
+                                       .group = {.engine_id = options.engine_id}});
   if (!session) return std::fprintf(stderr, "%s\n", session.error().message.c_str()), 1;
-  Engine engine(std::move(*session));
+  Engine engine(std::move(*session), options.tenant);
   Lines lines;
   engine.turn();
   std::puts("serving");
@@ -196,5 +207,8 @@ int run(const std::string& socket, const std::string& engine_id, std::chrono::mi
 
 int main(int argc, char** argv) {
   if (argc < 3) return 64;
-  return tiercel::run(argv[1], argv[2], std::chrono::milliseconds(argc > 3 ? std::strtoul(argv[3], nullptr, 10) : 50));
+  tiercel::Options options{.socket = argv[1], .engine_id = argv[2]};
+  if (argc > 3) options.reconnect = std::chrono::milliseconds(std::strtoul(argv[3], nullptr, 10));
+  if (argc > 4) options.tenant = argv[4];
+  return tiercel::run(options);
 }

@@ -43,7 +43,7 @@ class Case(unittest.TestCase):
 
 class Dashboards(Case):
     def dashboards(self):
-        for name in ("overview", "host", "disk"):
+        for name in ("overview", "host", "disk", "tenants"):
             yield name, json.loads(read("deploy", "grafana", f"{name}.json"))
 
     def test_they_are_what_their_source_writes(self):

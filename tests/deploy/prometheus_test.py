@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from prometheus_server import Prometheus, on_short_time  # noqa: E402
 from services import Engine, Service, scribble  # noqa: E402
 
 TIERCEL, ENGINE, LOADED, DEPLOY, OPERATIONS = "", "", "", "", ""
-DASHBOARDS = ("overview", "host", "disk")
+DASHBOARDS = ("overview", "host", "disk", "tenants")
 PATIENCE_S = 60
 
 # Alert: the service of this test in which its condition is made true.
@@ -37,12 +38,16 @@ MADE_TRUE = {
     "TiercelIndexFull": "crowd", "TiercelDiskDirectoryOut": "crowd", "TiercelDeletesLate": "crowd", "TiercelDiskWear": "two engines",
     "TiercelKvPoolFull": "memory", "TiercelMemoryCorrupt": "memory", "TiercelArenaFull": "memory", "TiercelQuarantine": "memory",
     "TiercelProtocolErrors": "memory", "TiercelDepartedSlots": "memory",
+    "TiercelTenantAtCap": "two engines", "TiercelTenantBelowGuarantee": "tenants", "TiercelArenaWaits": "waiting",
     "TiercelLoadsLate": "disk", "TiercelDiskCorrupt": "disk", "TiercelDiskErrors": "disk", "TiercelDiskUnsteady": "disk",
 }
 WELL = ("well", "two engines")
-# loaded_service writes as fast as it can, several times its disk tier in a (short) day, and one of the engines that it
-# makes up is in another mode.
-TRUE_OF_IT = {("TiercelDiskWear", "two engines"), ("TiercelEngineNotOn", "two engines")}
+# loaded_service writes as fast as it can, several times its disk tier in a (short) day, one of the engines that it
+# makes up is in another mode, and one of its tenants has a small cap.
+TRUE_OF_IT = {("TiercelDiskWear", "two engines"), ("TiercelEngineNotOn", "two engines"), ("TiercelTenantAtCap", "two engines")}
+# Of the services that have some. The one of "well" is met: an alert about it would be false.
+TENANTS = {"well": '[tenants.default]\nhost_guarantee = "30%"\n', "tenants": '[tenants.promised]\nhost_guarantee = "80%"\n'}
+BLOCK_BYTES = 256 * 1024  # of commanded_engine
 
 
 def shipped(*names):
@@ -87,10 +92,15 @@ class World:
                       "disk": "192MiB", "missing": os.path.join(self.folder, "missing")},
             "memory": {"more": ("--integrity-mode", "paranoid")},
             "disk": {},
-            "restarting": {},
+            "restarting": {}, "tenants": {}, "waiting": {},
         }.items():
             folder = os.path.join(self.folder, name)
             more = flags.pop("more", ())
+            if name in TENANTS:
+                settings = f"{folder}.toml"
+                with open(settings, "w", encoding="ascii") as file:
+                    file.write(TENANTS[name])
+                more = (*more, "--config", settings)
             self.services[name] = Service(TIERCEL, folder, *more, **flags)
         self.services["two engines"] = LoadedService(os.path.join(self.folder, "loaded"))
         for name, pace in {"well": 150, "crowd": 100, "memory": 60, "disk": 60}.items():
@@ -198,7 +208,7 @@ class Watched(unittest.TestCase):
                 samples = self.prometheus().query(as_grafana_asks(expression))
                 self.assertTrue(samples, f"no data: {expression}")
                 self.assertTrue(any(not math.isnan(value) for _, value in samples), f"nothing but NaN: {expression}")
-        self.assertGreater(seen, 120)
+        self.assertGreater(seen, 150)
 
     def test_3_every_expression_of_the_rules_has_data_without_its_threshold(self):
         """An alert that does not fire answers nothing, as does one about a metric that is not there; so the metrics of
@@ -230,13 +240,14 @@ class Watched(unittest.TestCase):
                 errors.append(f"{scenario.__name__}: {error}")
 
         scenarios = [threading.Thread(target=run, args=(scenario,)) for scenario in
-                     (self.crowd_out, self.restart, self.wear_out_memory, self.break_the_disk)]
+                     (self.crowd_out, self.restart, self.wear_out_memory, self.break_the_disk, self.squeeze_a_tenant,
+                      self.wait_for_the_arena)]
         for thread in scenarios:
             thread.start()
         for thread in scenarios:
             thread.join()
         self.assertEqual(errors, [])
-        self.world.wait_for("TiercelDiskWear")
+        self.world.wait_for("TiercelDiskWear", "TiercelTenantAtCap")
         self.nothing_fired_on_what_is_well()
 
     def crowd_out(self):
@@ -302,6 +313,38 @@ class Watched(unittest.TestCase):
         world.wait_for("TiercelDiskErrors", "TiercelDiskUnsteady")
         service.limit_files()
         engine.tell("pace 500")
+
+    def squeeze_a_tenant(self):
+        """What one tenant was promised and did not use another holds on to."""
+        world = self.world
+        used = 'tiercel_tenant_used_bytes{instance="tenants",tier="host",tenant="%s"}'
+        promised = world.engine("tenants", "engine of promised", "50", "promised")
+        promised.tell("pace 200")
+        world.wait_for_query(f"{used % 'promised'} >= {20 * BLOCK_BYTES}")
+        promised.tell("pace 100000")
+        greedy = world.engine("tenants", "engine of greedy", "50", "greedy")
+        greedy.tell("hold 1", "pace 20")
+        world.wait_for_query(f"{used % 'greedy'} > 0 and ignoring (tenant) tiercel_tier_used_bytes == tiercel_tier_capacity_bytes")
+        promised.tell("pace 40")
+        world.wait_for("TiercelTenantBelowGuarantee")
+        greedy.tell("hold 0", "pace 500")
+        world.wait_for_query(f"{used % 'promised'} > {100 * BLOCK_BYTES}")  # it gets what is no longer held
+        promised.tell("pace 500")
+
+    def wait_for_the_arena(self):
+        world, service = self.world, self.world.services["waiting"]
+        serving = 'tiercel_arena_stage{instance="waiting",stage="serving"} == '
+        engine = world.engine("waiting", "engine that is stopped")
+        engine.tell("pace 500")
+        world.wait_for_query(serving + "1")
+        engine.process.send_signal(signal.SIGSTOP)
+        try:
+            service.kill()
+            service.start()
+            world.wait_for("TiercelArenaWaits")
+        finally:
+            engine.process.send_signal(signal.SIGCONT)
+        world.wait_for_query(serving + "1")
 
     def test_6_the_rest_is_proved_with_series(self):
         folder = tempfile.mkdtemp(prefix="tiercel-rules-")

@@ -29,8 +29,8 @@ READ_FIGURES = """(() => ({tick: Number(document.body.dataset.tick),
 class Service:
     """loaded_service, which ends with its stdin."""
 
-    def __init__(self, folder, port=0):
-        self.process = subprocess.Popen([PROGRAM, folder, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    def __init__(self, folder, port=0, tenants=4):
+        self.process = subprocess.Popen([PROGRAM, folder, str(port), str(tenants)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL)
         self.page = json.loads(self.process.stdout.readline())["page"]
         self.port = int(self.page.rsplit(":", 1)[1].strip("/"))
@@ -44,6 +44,19 @@ class Service:
         self.process.stdout.close()
         code = self.process.wait(30)
         assert code == 0, f"loaded_service ended with {code}"
+
+
+# Of each tenant's row: the places in /status that its figures show, and where its marks stand, in percent of the bar.
+READ_TENANTS = """[...document.querySelectorAll('#tenants .tenant')].map((row) => ({name: row.dataset.tenant,
+  title: row.querySelector('.tenant-name b').textContent, folded: row.closest('details') !== null,
+  paths: [...row.querySelectorAll('[data-figure]')].map((e) => e.dataset.figure),
+  bars: [...row.querySelectorAll('.scale')].map((scale) => {
+    const box = scale.getBoundingClientRect();
+    const place = (e, x) => e.hidden ? null : 100 * (x(e.getBoundingClientRect()) - box.left) / box.width;
+    return {path: scale.dataset.share, filled: parseFloat(scale.querySelector('.meter i').style.width),
+      guarantee: place(scale.querySelector('.guarantee'), (b) => (b.left + b.right) / 2),
+      cap: place(scale.querySelector('.beyond'), (b) => b.left), end: place(scale.querySelector('.beyond'), (b) => b.right)};
+  })}))"""
 
 
 def fixed(value, places):
@@ -111,22 +124,59 @@ class LivePage(unittest.TestCase):
         self.page.value("1")  # what the browser still had to say
         self.assertEqual(self.page.errors, [])
 
-    def same_as_status(self):
+    def same_as_status(self, service=None):
         """The figures of the page and of /status under one tick, which both must soon have."""
         for _ in range(100):
-            shown = self.page.value(READ_FIGURES)
-            status = self.service.status()
+            shown = self.page.value(f"({{...{READ_FIGURES}, tenants: {READ_TENANTS}}})")
+            status = (service or self.service).status()
             if shown["tick"] == status["tick"]:
                 break
             time.sleep(0.05)
         self.assertEqual(shown["tick"], status["tick"], "page and /status never met")
-        self.assertGreater(len(shown["figures"]), 30)
+        self.assertGreater(len(shown["figures"]), 20)
         for figure in shown["figures"]:
             with self.subTest(figure["path"]):
                 value = at(status, figure["path"])
                 self.assertEqual(figure["raw"], value)
                 self.assertEqual(figure["text"], "–" if value is None else KINDS[figure["kind"]](value))
         return shown, status
+
+    def tenants_are_those_of_status(self, rows, status):
+        """Each row names the tenant whose figures it shows, and its marks stand where its guarantee and its cap are."""
+        sizes = {tier["name"]: tier["capacity_bytes"] for tier in status["tiers"]}
+        self.assertCountEqual([row["name"] for row in rows], [tenant["tenant"] for tenant in status["tenants"]])
+        for row in rows:
+            with self.subTest(row["name"]):
+                self.assertEqual(row["title"], row["name"])
+                self.assertTrue(row["paths"])
+                for path in row["paths"]:
+                    self.assertEqual(at(status, path.split(".tiers")[0].removesuffix(".pinned_bytes"))["tenant"], row["name"])
+                self.assertEqual([at(status, bar["path"])["name"] for bar in row["bars"]], list(sizes))
+                for bar in row["bars"]:
+                    tier = at(status, bar["path"])
+                    size = sizes[tier["name"]]
+                    self.assertAlmostEqual(bar["filled"], 100 * tier["used_bytes"] / size, 1)
+                    if row["folded"]:
+                        continue  # what is folded has no place
+                    if tier["guarantee_bytes"] > 0:
+                        self.assertAlmostEqual(bar["guarantee"], 100 * tier["guarantee_bytes"] / size, delta=0.5)
+                    else:
+                        self.assertIsNone(bar["guarantee"])
+                    if tier["cap_bytes"] is not None and tier["cap_bytes"] < size:
+                        self.assertAlmostEqual(bar["cap"], 100 * tier["cap_bytes"] / size, delta=0.5)
+                        self.assertAlmostEqual(bar["end"], 100, delta=0.5)
+                    else:
+                        self.assertIsNone(bar["cap"])
+
+    def with_tenants(self, count):
+        """Another service, with so many, whose page is open."""
+        folder = tempfile.mkdtemp(prefix="tiercel-page-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        service = Service(folder, tenants=count)
+        self.addCleanup(service.close)
+        self.addCleanup(self.page.open, "about:blank")
+        self.open(service.page)
+        return service
 
     def test_1_figures_are_those_of_status(self):
         self.open(self.service.page)
@@ -137,8 +187,12 @@ class LivePage(unittest.TestCase):
             self.assertGreater(status["now"][column], 0, column)
         paths = {figure["path"] for figure in shown["figures"]}
         for path in ("engines.0.kv_pool.used_bytes", "tiers.1.used_bytes", "now.demote_bytes_per_second", "errors",
-                     "seconds_saved"):
+                     "seconds_saved", "tenants.0.tiers.0.used_bytes", "tenants.3.tiers.1.evicted_blocks"):
             self.assertIn(path, paths)
+        self.assertEqual([row["name"] for row in shown["tenants"]],
+                         ["batch", "search", "default", "nightly-evaluation-of-all-branches"], "those with settings first")
+        self.tenants_are_those_of_status(shown["tenants"], status)
+        self.assertTrue(self.page.value("document.getElementById('more-tenants').hidden"))
         self.assertEqual(self.page.value("document.getElementById('link').dataset.state"), "live")
         self.assertIn("llama-1", self.page.value("document.getElementById('engine-list').textContent"))
         self.no_errors()
@@ -200,6 +254,30 @@ class LivePage(unittest.TestCase):
         self.same_as_status()
         exceptions = [error for error in self.page.errors if "ERR_" not in error]
         self.assertEqual(exceptions, [], "but for the failed requests themselves")
+
+
+    def test_7_one_tenant_is_what_the_tiers_show(self):
+        service = self.with_tenants(1)
+        self.page.wait_for("document.querySelector('[data-figure=\"tiers.0.used_bytes\"]')?.dataset.raw > 0", 30)
+        _, status = self.same_as_status(service)
+        self.assertEqual([tenant["tenant"] for tenant in status["tenants"]], ["default"])
+        self.assertEqual(self.page.value("document.getElementById('tenants').offsetHeight"), 0)
+
+    def test_8_of_many_tenants_the_first_are_seen_and_the_rest_unfold(self):
+        service = self.with_tenants(100)
+        self.page.wait_for("document.querySelector('#more-tenants [data-tenant=\"(other)\"]') !== null", 60)
+        shown, status = self.same_as_status(service)
+        self.assertEqual(len(status["tenants"]), 65)
+        self.tenants_are_those_of_status(shown["tenants"], status)
+        self.assertEqual(sum(not row["folded"] for row in shown["tenants"]), 8)
+        self.assertEqual(self.page.value("document.querySelector('#more-tenants summary').textContent"), "57 more")
+        self.page.value("document.querySelector('#more-tenants summary').click()")
+        tick = self.page.value("Number(document.body.dataset.tick)")
+        self.page.wait_for(f"Number(document.body.dataset.tick) > {tick}")
+        self.assertTrue(self.page.value("document.getElementById('more-tenants').open"), "new figures fold nothing")
+        self.page.look(360, phone=True)
+        self.assertLessEqual(self.page.value("document.documentElement.scrollWidth"), 360)
+        self.no_errors()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include "service/admin/door.h"
 #include "service/http/assets.h"
 #include "service/http/health.h"
+#include "service/http/tenant_list.h"
 
 #include <fmt/format.h>
 
@@ -188,7 +189,7 @@ void Front::answer_metrics(httplib::Response& response) const {
                                              .http = figures(),
                                              .engines = view_->engines(),
                                              .socket = view_->socket(),
-                                             .tenants = view_->tenants(),
+                                             .tenants = shown_tenants(view_->tenants()),
                                              .mode = view_->mode(),
                                              .arena = view_->arena()}) +
                            prometheus_text(view_->stats()),

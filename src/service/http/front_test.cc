@@ -5,6 +5,7 @@
 #include "base/mutex.h"
 
 #include "service/http/assets.h"
+#include "service/http/tenant_list.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -208,15 +209,20 @@ TEST_F(HttpFront, callers_of_the_socket_and_what_engines_measured_are_metrics) {
 
 TEST_F(HttpFront, tenants_have_series_and_lines_of_their_own_up_to_a_number) {
   view_.change([](auto& shown) {
-    for (std::size_t i = 0; i < kMostTenantSeries + 3; ++i) {
+    shown.figures.tiers[0].capacity_bytes = 1'000;
+    shown.figures.tiers[1].capacity_bytes = 2'000;
+    for (std::size_t i = 0; i < kMostTenantsShown + 3; ++i) {
       TenantReport tenant{.name = "t" + std::to_string(i), .configured = i == 0, .pinned_bytes = 5};
       tenant.tiers[0] = {.used_bytes = 10, .guarantee_bytes = 4, .cap_bytes = 100, .hit_blocks = 2, .evicted_bytes = 3};
-      tenant.tiers[1].used_bytes = 7;
+      tenant.tiers[1] = {.used_bytes = 7, .cap_bytes = 1'500, .stored_blocks = 1};
       shown.tenants.push_back(tenant);
     }
     TenantReport others{.name = std::string(kOtherTenantsName)};
     others.tiers[0].used_bytes = 1;
     shown.tenants.push_back(others);
+    TenantReport unnamed{.name = std::string(kUnnamedTenants), .namespaces = 9};
+    unnamed.tiers[1].used_bytes = 11;
+    shown.tenants.push_back(unnamed);
   });
   start();
   const std::string text = get(metrics_, "/metrics");
@@ -228,16 +234,38 @@ TEST_F(HttpFront, tenants_have_series_and_lines_of_their_own_up_to_a_number) {
         "tiercel_tenant_cap_bytes{tenant=\"t0\",tier=\"host\"} 100\n",
         "tiercel_tenant_hit_blocks_total{tenant=\"t0\",tier=\"host\"} 2\n",
         "tiercel_tenant_evicted_bytes_total{tenant=\"t0\",tier=\"host\"} 3\n",
-        "tiercel_tenant_pinned_bytes{tenant=\"t0\"} 5\n", "tiercel_tenant_pinned_bytes{tenant=\"(other)\"} 15\n"}) {
+        "tiercel_tenant_pinned_bytes{tenant=\"t0\"} 5\n", "tiercel_tenant_pinned_bytes{tenant=\"(other)\"} 15\n",
+        "tiercel_tenant_used_bytes{tenant=\"(unnamed)\",tier=\"disk\"} 11\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
-  EXPECT_THAT(text, Not(HasSubstr("tenant=\"t64\"")));
+  for (const char* absent : {"tenant=\"t64\"", "cap_bytes{tenant=\"("}) EXPECT_THAT(text, Not(HasSubstr(absent)));
   const auto status = nlohmann::json::parse(front_->sampler().latest()->json);
-  ASSERT_EQ(status["tenants"].size(), kMostTenantSeries + 4);
-  EXPECT_EQ(status["tenants"][0]["tenant"], "t0");
-  EXPECT_EQ(status["tenants"][0]["configured"], true);
-  EXPECT_EQ(status["tenants"][0]["tiers"][0]["used_bytes"], 10);
-  EXPECT_EQ(status["tenants"][0]["tiers"][1]["used_bytes"], 7);
+  const auto& tenants = status["tenants"];
+  ASSERT_EQ(tenants.size(), kMostTenantsShown + 2);
+  EXPECT_EQ(tenants[0]["tenant"], "t0");
+  EXPECT_EQ(tenants[0]["configured"], true);
+  EXPECT_EQ(tenants[1]["configured"], false);
+  EXPECT_EQ(tenants[0]["pinned_bytes"], 5);
+  const auto& host = tenants[0]["tiers"][0];
+  for (const auto& [key, value] : {std::pair{"used_bytes", 10},
+                                   {"guarantee_bytes", 4},
+                                   {"cap_bytes", 100},
+                                   {"hit_blocks", 2},
+                                   {"evicted_bytes", 3}}) {
+    EXPECT_EQ(host[key], value) << key;
+  }
+  EXPECT_EQ(tenants[0]["tiers"][1]["stored_blocks"], 1);
+  const auto& rest = tenants[kMostTenantsShown];
+  EXPECT_EQ(rest["tenant"], kOtherTenantsName);
+  EXPECT_EQ(rest["tiers"][0]["used_bytes"], 3 * 10 + 1);
+  EXPECT_EQ(rest["tiers"][1]["stored_blocks"], 3);
+  EXPECT_EQ(rest["tiers"][1]["name"], "disk");
+  EXPECT_TRUE(rest["tiers"][0]["cap_bytes"].is_null() && rest["pinned_cap_bytes"].is_null()) << "a sum has no cap";
+  EXPECT_EQ(tenants.back()["tenant"], kUnnamedTenants);
+  EXPECT_EQ(tenants.back()["namespaces"], 9);
+  std::uint64_t used = 0;
+  for (const auto& tenant : tenants) used += tenant["tiers"][1]["used_bytes"].get<std::uint64_t>();
+  EXPECT_EQ(used, 7 * (kMostTenantsShown + 3) + 11) << "nothing of the tier is left out";
 }
 
 TEST_F(HttpFront, modes_are_those_that_hold) {

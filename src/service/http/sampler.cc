@@ -1,6 +1,7 @@
 #include "service/http/sampler.h"
 
 #include "service/http/status_json.h"
+#include "service/http/tenant_list.h"
 
 #include <fmt/format.h>
 
@@ -49,7 +50,7 @@ void Sampler::tick() {
                     .stats = view_.stats(),
                     .disks = view_.disks(),
                     .engines = view_.engines(),
-                    .tenants = view_.tenants(),
+                    .tenants = shown_tenants(view_.tenants()),
                     .mode = view_.mode(),
                     .arena = view_.arena()};
   recent_.emplace_back(clock_.now_ns(), input.stats);

@@ -2,6 +2,7 @@
 
 #include "metrics/metric.h"
 #include "metrics/reference.h"
+#include "service/http/tenant_list.h"
 
 #include <fmt/format.h>
 #include <prometheus/metric_family.h>
@@ -88,43 +89,15 @@ Samples socket(const ServiceFigures& figures) {
   return {{.value = as_double((*figures.socket).*field)}};
 }
 
-/// The first tenants, and the rest as one.
-std::vector<TenantReport> shown_tenants(const ServiceFigures& figures) {
-  std::vector<TenantReport> shown;
-  TenantReport rest{.name = std::string(kOtherTenantsName)};
-  bool any = false;
-  for (const TenantReport& tenant : figures.tenants) {
-    const bool is_rest = tenant.name == kOtherTenantsName;
-    if (!is_rest && (shown.size() < kMostTenantSeries || tenant.name == kUnnamedTenants)) {
-      shown.push_back(tenant);
-      continue;
-    }
-    any = true;
-    rest.pinned_bytes += tenant.pinned_bytes;
-    if (is_rest) rest.pinned_cap_bytes = tenant.pinned_cap_bytes;
-    for (std::size_t i = 0; i < kTierCount; ++i) {
-      TenantTierReport& sum = rest.tiers[i];
-      const TenantTierReport& part = tenant.tiers[i];
-      sum.used_bytes += part.used_bytes;
-      sum.guarantee_bytes += part.guarantee_bytes;
-      sum.cap_bytes = std::max(sum.cap_bytes, part.cap_bytes);
-      sum.hit_blocks += part.hit_blocks;
-      sum.hit_bytes += part.hit_bytes;
-      sum.stored_bytes += part.stored_bytes;
-      sum.evicted_blocks += part.evicted_blocks;
-      sum.evicted_bytes += part.evicted_bytes;
-    }
-  }
-  if (any) shown.push_back(std::move(rest));
-  return shown;
-}
-
-constexpr std::size_t kTenantTiers = 2;  // host and disk: where slots are charged
+/// What several have together has no cap: each of them has its own.
+constexpr bool is_cap(std::uint64_t TenantTierReport::* field) { return field == &TenantTierReport::cap_bytes; }
+constexpr bool is_cap(std::uint64_t TenantReport::* field) { return field == &TenantReport::pinned_cap_bytes; }
 
 template <auto field>
 Samples tenant_tiers(const ServiceFigures& figures) {
   Samples samples;
-  for (const TenantReport& tenant : shown_tenants(figures)) {
+  for (const TenantReport& tenant : figures.tenants) {
+    if (is_cap(field) && stands_for_several(tenant)) continue;
     for (std::size_t tier = 0; tier < kTenantTiers; ++tier) {
       samples.push_back({.value = as_double(tenant.tiers[tier].*field),
                          .labels = {{.name = "tenant", .value = tenant.name},
@@ -137,7 +110,8 @@ Samples tenant_tiers(const ServiceFigures& figures) {
 template <auto field>
 Samples tenants(const ServiceFigures& figures) {
   Samples samples;
-  for (const TenantReport& tenant : shown_tenants(figures)) {
+  for (const TenantReport& tenant : figures.tenants) {
+    if (is_cap(field) && stands_for_several(tenant)) continue;
     samples.push_back({.value = as_double(tenant.*field), .labels = {{.name = "tenant", .value = tenant.name}}});
   }
   return samples;
@@ -272,7 +246,8 @@ constexpr std::array kMetrics = {
     ServiceMetric{"tiercel_tenant_guarantee_bytes", Type::kGauge, kTenantLabels,
                   "bytes that no other tenant's stores and loads take from it",
                   tenant_tiers<&TenantTierReport::guarantee_bytes>},
-    ServiceMetric{"tiercel_tenant_cap_bytes", Type::kGauge, kTenantLabels, "bytes that it may hold at most",
+    ServiceMetric{"tiercel_tenant_cap_bytes", Type::kGauge, kTenantLabels,
+                  "bytes that it may hold at most; none of several together",
                   tenant_tiers<&TenantTierReport::cap_bytes>},
     ServiceMetric{"tiercel_tenant_hit_blocks_total", Type::kCounter, kTenantLabels,
                   "blocks of the tenant that loads gave out", tenant_tiers<&TenantTierReport::hit_blocks>},

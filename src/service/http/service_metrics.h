@@ -32,18 +32,14 @@ struct ServiceFigures {
   HttpFigures http;
   std::vector<EngineReport> engines;
   std::optional<SocketFigures> socket = std::nullopt;  ///< without them their metrics have no series
-  std::vector<TenantReport> tenants;
-  Mode mode = Mode::kOn;  ///< of all
+  std::vector<TenantReport> tenants;                   ///< those that are shown: shown_tenants()
+  Mode mode = Mode::kOn;                               ///< of all
   ArenaReport arena;
 };
 
 /// Series with an engine's name are bounded: engines beyond so many are left out, and tiercel_engines still counts
 /// them.
 inline constexpr std::size_t kMostEngineSeries = 64;
-
-/// As many tenants have series of their own, those with settings first; what the others have is summed under
-/// kOtherTenantsName.
-inline constexpr std::size_t kMostTenantSeries = 64;
 
 /// Prometheus text of these metrics alone.
 [[nodiscard]] std::string service_metrics_text(const ServiceFigures& figures);

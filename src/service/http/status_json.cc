@@ -2,6 +2,7 @@
 
 #include "metrics/metric.h"
 #include "service/http/health.h"
+#include "service/http/tenant_list.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -120,15 +121,17 @@ Json json_of(const EngineReport& engine, Mode all) {
   return json;
 }
 
-Json json_of(const TenantReport& tenant) {
+/// With the same tiers as the service has, so that each can be set beside the tier's size.
+Json json_of(const TenantReport& tenant, const Stats& stats) {
+  const bool several = stands_for_several(tenant);
   Json tiers = Json::array();
-  for (std::size_t i = 0; i < kTierCount; ++i) {
+  for (std::size_t i = 0; i < kTenantTiers; ++i) {
     const TenantTierReport& tier = tenant.tiers[i];
-    if (tier.cap_bytes == 0 && tier.used_bytes == 0) continue;  // the tier is not there, or it may not use it
+    if (stats.tiers[i].capacity_bytes == 0) continue;  // not configured
     tiers.push_back({{"name", metrics::tier_names()[i]},
                      {"used_bytes", tier.used_bytes},
                      {"guarantee_bytes", tier.guarantee_bytes},
-                     {"cap_bytes", tier.cap_bytes},
+                     {"cap_bytes", several ? Json(nullptr) : Json(tier.cap_bytes)},
                      {"hit_blocks", tier.hit_blocks},
                      {"hit_bytes", tier.hit_bytes},
                      {"stored_blocks", tier.stored_blocks},
@@ -140,12 +143,12 @@ Json json_of(const TenantReport& tenant) {
           {"configured", tenant.configured},
           {"namespaces", tenant.namespaces},
           {"pinned_bytes", tenant.pinned_bytes},
-          {"pinned_cap_bytes", tenant.pinned_cap_bytes},
+          {"pinned_cap_bytes", several ? Json(nullptr) : Json(tenant.pinned_cap_bytes)},
           {"tiers", std::move(tiers)}};
 }
 
 template <class T, class... More>
-Json list_of(const std::vector<T>& values, More... more) {
+Json list_of(const std::vector<T>& values, const More&... more) {
   Json json = Json::array();
   for (const T& value : values) json.push_back(json_of(value, more...));
   return json;
@@ -178,7 +181,7 @@ std::string status_json(const StatusInput& input) {
       {"disks", list_of(input.disks)},
       {"mode", mode_name(input.mode)},
       {"engines", list_of(input.engines, input.mode)},
-      {"tenants", list_of(input.tenants)},
+      {"tenants", list_of(input.tenants, input.stats)},
       {"seconds_saved", saved ? number(*saved) : Json(nullptr)},
       {"errors", errors_of(input.stats)},
       {"counters", counters_of(input.stats)},

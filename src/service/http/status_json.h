@@ -1,4 +1,5 @@
-// The JSON of /status and of a live stream: every figure of the page, and every counter. Pure.
+// The JSON of /status and of a live stream: every figure of the page, and every counter. Its shape is in
+// docs/operations.md. Pure.
 #pragma once
 
 #include "service/http/sample.h"
@@ -18,8 +19,8 @@ struct StatusInput {
   Stats stats;
   std::vector<DiskReport> disks;
   std::vector<EngineReport> engines;
-  std::vector<TenantReport> tenants;
-  Mode mode = Mode::kOn;  ///< of all
+  std::vector<TenantReport> tenants;  ///< those that are shown: shown_tenants()
+  Mode mode = Mode::kOn;              ///< of all
   ArenaReport arena;
   Sample now{};               ///< over the last `window_seconds`
   Sample last{};              ///< of the last tick: the newest point of the history

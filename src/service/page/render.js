@@ -1,5 +1,7 @@
 // Status -> page. Every figure that is shown carries its raw value (data-raw), which is exactly that of /status.
+import { at, fact, figure, make, plain } from './element.js';
 import { format } from './format.js';
+import { showTenants } from './tenants.js';
 
 const names = { host: 'Host memory', disk: 'Local disk', remote: 'Remote' };
 const from = { host: 'from host memory', disk: 'from disk', remote: 'from remote' };
@@ -32,22 +34,8 @@ const states = {
   starting: 'starting', on: 'on', read_only: 'read only', off: 'off', refused: 'refused', closed: 'closed',
 };
 
-export function make(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-const figure = (path, kind) => make('b', { 'data-figure': path, 'data-kind': kind });
 const spark = (column, kind, label, more = {}) =>
   make('figure', { class: 'spark', 'data-column': column, 'data-kind': kind, 'data-label': label, ...more });
-
-export const at = (status, path) => path.split('.').reduce((value, key) => value?.[key], status);
-
-function fact(path, kind, ...words) {
-  return make('span', {}, figure(path, kind), ...words);
-}
 
 function band(tier, index) {
   const path = `tiers.${index}`;
@@ -68,7 +56,7 @@ function band(tier, index) {
 
 function flow(name) {
   return make('div', { class: 'flow', 'data-tier': name }, ...directions[name].map(([column, arrow, words]) =>
-    make('div', {}, make('b', {}, `${arrow} `, make('span', { 'data-figure': `now.${column}`, 'data-kind': 'rate' })),
+    make('div', {}, make('b', {}, `${arrow} `, plain(`now.${column}`, 'rate')),
       make('span', { class: 'what' }, words), spark(column, 'rate', words, { 'data-tier': name }))));
 }
 
@@ -101,7 +89,7 @@ function engine(report, index) {
   if (report.mode !== 'on') head.append(make('span', { class: 'chip' }, modes[report.mode] ?? report.mode));
   head.append(make('span', { class: 'small' },
     report.members === 1 ? `process ${report.pid}` : `${report.members} processes, ${report.pid} first`,
-    ', connected ', make('span', { 'data-figure': `${path}.connected_seconds`, 'data-kind': 'duration' })));
+    ', connected ', plain(`${path}.connected_seconds`, 'duration')));
   const made = make('div', { class: 'engine' }, head);
   if (pool === null) {
     made.append(make('p', { class: 'small' }, 'does not report its KV pool'));
@@ -109,7 +97,7 @@ function engine(report, index) {
   }
   made.append(make('div', { class: 'meter-line' },
     make('span', {}, figure(`${path}.kv_pool.used_bytes`, 'bytes'), ' of ', figure(`${path}.kv_pool.total_bytes`, 'bytes'), ' KV pool'),
-    make('span', { class: 'small' }, make('span', { 'data-figure': `${path}.kv_pool.free_bytes`, 'data-kind': 'bytes' }), ' free')),
+    make('span', { class: 'small' }, plain(`${path}.kv_pool.free_bytes`, 'bytes'), ' free')),
   make('div', { class: 'meter', role: 'meter', 'aria-label': `KV pool of ${report.engine} in use`, 'aria-valuemin': 0,
     'data-used': `${path}.kv_pool.used_bytes`, 'data-full': `${path}.kv_pool.total_bytes` }, make('i')));
   return made;
@@ -184,6 +172,7 @@ function showService(status) {
 export function render(status) {
   buildTiers(status);
   buildEngines(status);
+  showTenants(status);
   document.getElementById('saved').hidden = status.seconds_saved === null;
   for (const shown of document.querySelectorAll('[data-figure]')) {
     const raw = at(status, shown.dataset.figure) ?? null;

@@ -1,19 +1,24 @@
-// loaded_service FOLDER [HTTP_PORT]: a service under load, for tests of what people see.
+// loaded_service FOLDER [HTTP_PORT [TENANTS]]: a service under load, for tests of what people see.
 //
 // A cache with a small arena and a disk tier in FOLDER, and in the same process users whose conversations grow, are
-// evicted and come back. Prints one line of JSON with the addresses, and ends when its stdin closes, or after two
-// minutes. The two engines that it reports are made up; what they do to the cache is not.
+// evicted and come back. They belong to as many TENANTS [4], the first of which is the default one; two have settings,
+// and one of these is at its cap. Prints one line of JSON with the addresses, and ends when its stdin closes, or after
+// two minutes. The two engines that it reports are made up; what they do to the cache is not.
 #include "service/service.h"
 
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tiercel::service {
@@ -59,20 +64,33 @@ class Engines final : public EngineDoor {
   steady_clock::time_point start_ = steady_clock::now();
 };
 
+constexpr std::array<std::string_view, 4> kTenants = {"default", "search", "batch",
+                                                      "nightly-evaluation-of-all-branches"};
+
+/// Of one of so many: those without a name here have a number.
+std::string tenant_name(std::size_t tenant) {
+  return tenant < kTenants.size() ? std::string(kTenants[tenant]) : fmt::format("team-{:02}", tenant);
+}
+
 struct User {
+  Space space;
   BlockChain chain;
 };
 
 class Load {
  public:
-  Load(Session session, Done& done) : session_(std::move(session)), done_(done), users_(kUsers) {
-    for (User& user : users_) user.chain = BlockChain(session_.space());
+  Load(Session session, Done& done, std::size_t tenants)
+      : session_(std::move(session)), done_(done), users_(std::max(kUsers, tenants)) {
+    for (std::size_t i = 0; i < users_.size(); ++i) {
+      users_[i].space = session_.space(tenant_name(i % tenants));
+      users_[i].chain = BlockChain(users_[i].space);
+    }
   }
 
   /// One turn of one user: what is there is loaded, the rest is computed (here: filled) and stored.
   void turn() {
-    User& user = users_[static_cast<std::size_t>(static_cast<double>(kUsers) * skewed())];
-    if (user.chain.size() >= kMostBlocks) user.chain = BlockChain(session_.space());
+    User& user = users_[static_cast<std::size_t>(static_cast<double>(users_.size()) * skewed())];
+    if (user.chain.size() >= kMostBlocks) user.chain = BlockChain(user.space);
     std::vector<TokenId> tokens(std::size_t{2} * kBlockTokens);
     for (TokenId& token : tokens) token = static_cast<TokenId>(random_() % 50'000);
     user.chain.append(tokens);
@@ -102,11 +120,21 @@ class Load {
   std::mt19937 random_{7};  // NOLINT(bugprone-random-generator-seed): the same load each time
 };
 
-Config config_of(const std::string& folder, const std::string& port) {
+Config config_of(const std::string& folder, const std::string& port, std::size_t tenants) {
+  TenantConfigs limits;
+  if (tenants > 1) {
+    limits["search"] = {.host_guarantee = TierShare::of_percent(25),
+                        .host_cap = TierShare::of_percent(60),
+                        .disk_guarantee = TierShare::of_percent(20)};
+  }
+  if (tenants > 2) {
+    limits["batch"] = {.host_cap = TierShare::of_percent(12), .disk_cap = TierShare::of_percent(40)};
+  }
   return {.host = {.capacity = 48_MiB, .prefault = false, .extent_bytes = 2_MiB, .min_slot_bytes = kBlockBytes},
           .disk = {.directories = {folder}, .capacity = 96_MiB},
           .http = {.listen = "127.0.0.1:" + port},
-          .metrics = {.listen = "127.0.0.1:0"}};
+          .metrics = {.listen = "127.0.0.1:0"},
+          .tenants = limits};
 }
 
 bool stdin_closed(int patience_ms) {
@@ -115,9 +143,9 @@ bool stdin_closed(int patience_ms) {
   return ::poll(&in, 1, patience_ms) > 0 && ::read(STDIN_FILENO, &byte, 1) <= 0;
 }
 
-int run(const std::string& folder, const std::string& port) {
+int run(const std::string& folder, const std::string& port, std::size_t tenants) {
   Done done;
-  auto service = Service::open(config_of(folder, port), [&](Cache&) -> Result<std::unique_ptr<EngineDoor>> {
+  auto service = Service::open(config_of(folder, port, tenants), [&](Cache&) -> Result<std::unique_ptr<EngineDoor>> {
     return std::unique_ptr<EngineDoor>(std::make_unique<Engines>(done));
   });
   if (!service) {
@@ -133,7 +161,7 @@ int run(const std::string& folder, const std::string& port) {
                  .c_str(),
              stdout);
   std::fflush(stdout);
-  Load load(std::move(*session), done);
+  Load load(std::move(*session), done, tenants);
   const auto end = steady_clock::now() + kLongest;
   while (!stdin_closed(kTurnMs) && steady_clock::now() < end) load.turn();
   return (*service)->close(std::chrono::seconds(10)) ? 0 : 1;
@@ -144,5 +172,6 @@ int run(const std::string& folder, const std::string& port) {
 
 int main(int argc, char** argv) {
   if (argc < 2) return 64;
-  return tiercel::service::run(argv[1], argc > 2 ? argv[2] : "0");
+  const std::size_t tenants = argc > 3 ? std::strtoul(argv[3], nullptr, 10) : 4;
+  return tiercel::service::run(argv[1], argc > 2 ? argv[2] : "0", std::max<std::size_t>(tenants, 1));
 }
