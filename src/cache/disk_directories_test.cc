@@ -50,6 +50,28 @@ TEST_F(DiskDirectories, blocks_are_spread_and_chains_go_over_all) {
   EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);  // parents are in other directories
 }
 
+TEST_F(DiskDirectories, one_that_was_away_when_the_capacity_changed_has_the_new_one_when_it_comes) {
+  (void)world_.store(world_.chain(30, 1), 1);
+  world_.settle();
+  std::string late = "/b";
+  for (const std::uint64_t capacity : {12_MiB, 36_MiB}) {
+    world_.stop();
+    const std::string before = std::exchange(late, late + "-late");
+    world_.configuration().disk.directories[1] = late;
+    world_.configuration().disk.capacity = capacity;
+    world_.start();
+    pass(3);
+    EXPECT_EQ(directories(kOn), 2U);
+    EXPECT_LT(world_.load(world_.chain(30, 1), 1), 30U);
+    world_.memory().make_directory(late);
+    ASSERT_TRUE(world_.memory().rename(before + "/tiercel.kv", late + "/tiercel.kv"));
+    pass();
+    EXPECT_EQ(directories(kOn), 3U);
+    EXPECT_EQ(world_.disk().capacity_bytes, capacity);
+    EXPECT_EQ(world_.load(world_.chain(30, 1), 1), 30U);
+  }
+}
+
 TEST_F(DiskDirectories, one_fails_and_comes_back) {
   put_faults("/b/");
   (void)world_.store(world_.chain(30, 1), 1);

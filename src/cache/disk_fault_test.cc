@@ -148,6 +148,31 @@ TEST_F(DiskFault, a_file_cut_off_under_the_cache_is_looked_at_anew) {
   EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 8U);
 }
 
+TEST_F(DiskFault, a_file_cut_off_under_a_load_is_a_shorter_prefix) {
+  put_faults();
+  (void)world_.store(world_.chain(8, 1), 1);
+  world_.settle();
+  world_.restart();  // in the file alone
+  for (const std::uint64_t blocks_left : {3U, 0U}) {
+    gate_->hold(IoKind::kRead);
+    world_.on_wait = [&] {
+      world_.settle(5);  // its reads are on their way
+      ASSERT_GT(gate_->held(), 0U);
+      RawFile(world_.memory()).truncate(testing::kRawData + blocks_left * testing::kDiskBlockBytes);
+      gate_->release_all();
+      world_.on_wait = [] {};
+    };
+    EXPECT_LE(world_.load(world_.chain(8, 1), 1), blocks_left);  // and every byte of them is right
+    pass();
+    EXPECT_EQ(report().state, DiskDirectoryState::kOn);
+    EXPECT_EQ(world_.store(world_.chain(8, 1), 1), 8U);
+    world_.settle();
+    world_.restart();
+    EXPECT_EQ(world_.load(world_.chain(8, 1), 1), 8U);
+    world_.restart();
+  }
+}
+
 TEST_F(DiskFault, a_directory_that_appears_later_is_used_then) {
   world_.settle();
   (void)world_.store(world_.chain(4, 1), 1);

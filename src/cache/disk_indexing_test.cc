@@ -71,8 +71,11 @@ TEST_F(DiskIndexing, a_chain_that_waits_for_its_head_comes_in_over_many_turns) {
   world_.start();
   std::size_t partly = 0;
   for (int turn = 0; turn < 1'000 && !world_.core().disks_settled(); ++turn) {
+    const std::size_t before = world_.session().match(chain).blocks();
+    const std::uint64_t sign = world_.core().disk_sign_of_life(0);
     (void)world_.step();
     const std::size_t there = world_.session().match(chain).blocks();
+    if (there != before) EXPECT_NE(world_.core().disk_sign_of_life(0), sign);
     partly += there > 0 && there < kBlocks ? 1U : 0U;
   }
   EXPECT_TRUE(world_.core().disks_settled());
