@@ -165,21 +165,17 @@ bool Adapter::load_block(llama_seq_id seq, std::size_t block, std::span<const st
   return true;
 }
 
-bool Adapter::save_block(llama_seq_id seq, std::size_t block, Writer& writer) {
+bool Adapter::copy_block(llama_seq_id seq, std::size_t block, std::span<std::byte> to) {
   const llama_pos first = as_pos(block * options_.block_tokens);
   llama_memory_seq_cp(memory_, seq, options_.scratch, first, first + as_pos(options_.block_tokens));
   const std::size_t size = llama_state_seq_get_size(context_, options_.scratch);
-  bool saved = size == options_.block_bytes && size <= writer.bytes().size();
-  if (saved) {
-    auto* data = reinterpret_cast<std::uint8_t*>(writer.bytes().data());
-    saved = llama_state_seq_get_data(context_, data, size, options_.scratch) == size;
+  bool copied = size == options_.block_bytes && size <= to.size();
+  if (copied) {
+    auto* data = reinterpret_cast<std::uint8_t*>(to.data());
+    copied = llama_state_seq_get_data(context_, data, size, options_.scratch) == size;
   }
   clear_scratch();
-  if (!saved) return false;
-  if (!writer.commit(size)) return false;
-  ++counters_.kept_blocks;
-  counters_.kept_bytes += size;
-  return true;
+  return copied;
 }
 
 bool Adapter::keep(llama_seq_id seq, std::span<const TokenId> tokens, Trail& trail, std::size_t max_blocks) {
@@ -189,26 +185,31 @@ bool Adapter::keep(llama_seq_id seq, std::span<const TokenId> tokens, Trail& tra
   if (trail.kept_ >= full) return true;
   const std::size_t count = std::min(full - trail.kept_, max_blocks);
   Reservation room = session_.reserve(trail.chain_, trail.kept_, count);
-  for (std::size_t i = 0; i < room.size(); ++i) {
-    switch (room.outcome(i)) {
-      case Reserved::kYes:
-        if (!save_block(seq, trail.kept_, room.writer(i))) return true;
-        break;
-      case Reserved::kExists:
-        break;
-      case Reserved::kBusy:
-        ++counters_.busy;
-        return true;
-      case Reserved::kNoParent:
-        trail.kept_ = 0;  // an earlier block was evicted; the sequence still has it, so begin again at the next call
-        return true;
-      case Reserved::kInFlight:
-      case Reserved::kClosed:
-        return true;
-    }
-    ++trail.kept_;
+  std::vector<WriterCommit> copied;  // published together: with a service that is one round trip
+  std::size_t known = 0;             // of the first blocks of the reservation, those that are there or copied
+  bool none_evicted = true;
+  for (; known < room.size(); ++known) {
+    const Reserved outcome = room.outcome(known);
+    if (outcome == Reserved::kExists) continue;
+    if (outcome == Reserved::kBusy) ++counters_.busy;
+    none_evicted = none_evicted && outcome != Reserved::kNoParent;
+    if (outcome != Reserved::kYes || !copy_block(seq, trail.kept_ + known, room.writer(known).bytes())) break;
+    copied.push_back({.writer = known, .size = options_.block_bytes});
   }
-  return trail.kept_ >= full;
+  const std::size_t kept = publish(room, copied, known);
+  trail.kept_ += kept;
+  if (!none_evicted) trail.kept_ = 0;  // the sequence still has what was evicted: begin again at the next call
+  return kept < room.size() || trail.kept_ >= full;
+}
+
+/// How many of the first `known` blocks are there now.
+std::size_t Adapter::publish(Reservation& room, std::span<const WriterCommit> copied, std::size_t known) {
+  if (copied.empty()) return known;
+  const auto committed = room.commit(copied);
+  if (!committed) return copied.front().writer;
+  counters_.kept_blocks += committed->blocks;
+  counters_.kept_bytes += committed->blocks * options_.block_bytes;
+  return committed->failures.empty() ? known : committed->failures.front().writer;
 }
 
 }  // namespace tiercel::llamacpp

@@ -138,7 +138,8 @@ class Adapter {
 
   bool load_block(llama_seq_id seq, std::size_t block, std::span<const std::byte> bytes);
   bool set_scratch(std::span<const std::byte> bytes);
-  bool save_block(llama_seq_id seq, std::size_t block, Writer& writer);
+  [[nodiscard]] bool copy_block(llama_seq_id seq, std::size_t block, std::span<std::byte> to);
+  [[nodiscard]] std::size_t publish(Reservation& room, std::span<const WriterCommit> copied, std::size_t known);
   [[nodiscard]] std::size_t usable_blocks(std::size_t blocks) const;
   void clear_scratch() { llama_memory_seq_rm(memory_, options_.scratch, -1, -1); }
 
