@@ -41,7 +41,7 @@ class Server:
                 # Threads that wait do not spin: the tests share the machine with others.
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not os.path.exists(port_file):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
@@ -59,7 +59,7 @@ class Server:
             base_url=f"http://127.0.0.1:{self.port}/v1", api_key=key, max_retries=0, timeout=120, **options
         )
 
-    def get(self, path, timeout=10, headers=None):
+    def get(self, path, timeout=60, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request("GET", path, headers=headers or {})
