@@ -47,7 +47,7 @@ std::uint64_t boot_ms() {
 enum class Presence : std::uint8_t { kThere, kNobody, kCrowded };
 
 /// What a failed attempt to connect says about the other end.
-Presence presence(const Error& error) {
+Presence presence(const Error& error) noexcept {
   const int os = error.os_error;
   const bool cut = os == EPIPE || os == ECONNRESET || os == ENOTCONN;
   if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kClosed) return Presence::kNobody;
@@ -85,10 +85,12 @@ struct Starter::Turn {
   std::string earlier_failure;
 };
 
+bool Starter::nobody_answers(const Error& error) noexcept { return presence(error) == Presence::kNobody; }
+
 Result<std::shared_ptr<Link>> Starter::open(const Link::Greeting& greeting, const Attempt& attempt) const {
   TIERCEL_TRY(prepare_directory(socket_));  // before anything that lies in it is believed
   const auto try_link = [&] {
-    return Link::open(socket_, greeting, deadline_after(now_ns(), attempt.answer_ns), attempt.let_go);
+    return Link::open(socket_, greeting, deadline_after(now_ns(), attempt.answer_ns), attempt.refusal);
   };
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.deadline).count());
   Turn turn(socket_);
@@ -136,7 +138,7 @@ Result<std::shared_ptr<Link>> Starter::start(Turn& turn) const {
            fmt::format("started a private service (process {}): {}; socket {}, log {}", pid, *said, socket_,
                        log_path(socket_)));
   const std::uint64_t until = std::max(turn.until_ns, deadline_after(now_ns(), turn.attempt.answer_ns));
-  return Link::open(socket_, turn.greeting, until, turn.attempt.let_go);
+  return Link::open(socket_, turn.greeting, until, turn.attempt.refusal);
 }
 
 Result<std::string> Starter::start_and_wait(Turn& turn, pid_t& pid) const {
