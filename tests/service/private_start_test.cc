@@ -247,6 +247,26 @@ TEST_F(PrivateStart, a_service_that_is_lost_comes_back_for_its_engines) {
   EXPECT_EQ(end_of(second), 0);
 }
 
+TEST_F(PrivateStart, who_comes_first_waits_for_the_arena_of_one_that_was_lost) {
+  const auto stopped = this->engine();
+  ASSERT_EQ(ask(*stopped, "connect"), "connected");
+  ASSERT_EQ(ask(*stopped, "serve"), "served");
+  const pid_t lost = the_service();
+  stopped->signal(SIGSTOP);
+  ASSERT_EQ(::kill(lost, SIGKILL), 0);
+  EXPECT_EQ(end_of(lost), 128 + SIGKILL);
+  const auto first = this->engine();
+  first->say("connect\n");
+  EXPECT_EQ(first->line(1s), "") << "there is no arena for it yet, and time left";
+  stopped->signal(SIGCONT);
+  EXPECT_EQ(first->line(kPatience), "connected");
+  EXPECT_EQ(ask(*first, "serve"), "served");
+  const pid_t service = the_service();
+  EXPECT_EQ(ask(*first, "leave"), "left");
+  EXPECT_EQ(ask(*stopped, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
+}
+
 TEST_F(PrivateStart, a_client_that_leaves_does_not_wait_for_a_start) {
   const auto engine = this->engine(
       {.program =

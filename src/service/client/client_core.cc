@@ -221,7 +221,7 @@ bool ClientCore::sync() {
 Result<std::shared_ptr<service::Link>> ClientCore::open_link(const service::Link::Greeting& greeting,
                                                              std::uint64_t deadline_ns, bool lost,
                                                              service::Link::Refusal* refusal) {
-  if (!starter_) return service::Link::open(options_.socket, greeting, deadline_ns, refusal);
+  if (!starter_) return service::Link::open_patiently(options_.socket, greeting, deadline_ns, refusal);
   using Occasion = service::start::Starter::Occasion;
   const std::chrono::nanoseconds answer = lost ? options_.call_deadline : options_.start->deadline;
   return starter_->open(greeting, {.occasion = lost ? Occasion::kLost : Occasion::kCall,

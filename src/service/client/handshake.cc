@@ -41,7 +41,9 @@ Result<std::shared_ptr<Link>> Handshake::advance() {
 }
 
 Result<std::shared_ptr<Link>> Handshake::welcomed() {
-  if (welcome_.magic == wire::kMagic && welcome_.refused != 0) refusal_ = {.let_go = welcome_.let_go != 0};
+  if (welcome_.magic == wire::kMagic && welcome_.refused != 0) {
+    refusal_ = {.let_go = welcome_.let_go != 0, .for_now = welcome_.for_now != 0};
+  }
   TIERCEL_TRY(wire::check_welcome(welcome_));
   const bool sound = given_.size() == 3 && welcome_.version >= wire::kOldestVersion &&
                      welcome_.version <= wire::kVersion && welcome_.kept_chains >= 1 &&

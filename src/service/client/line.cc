@@ -160,13 +160,14 @@ std::uint64_t Line::maintain(std::uint64_t now) {
     throw;
   }
   if (connected && !*connected) return attempt_->deadline_ns;
+  const bool for_now = attempt_->refusal.for_now;
   attempt_.reset();
   if (connected) {
     log_line(LogLevel::kInfo, "client_reconnected",
              fmt::format("connected again to the service on {}", home_->options().socket));
     return now;
   }
-  ++failures_;
+  failures_ = for_now ? 0 : failures_ + 1;  // a service that is about to serve is asked often
   log_line(LogLevel::kWarn, "client_reconnect",
            fmt::format("{}: {}", home_->options().socket, connected.error().message));
   return maintain(now_ns());

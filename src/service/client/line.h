@@ -108,6 +108,7 @@ class Line final : public std::enable_shared_from_this<Line> {
     std::shared_ptr<Link> link;
     std::shared_ptr<Holdings> holdings;  ///< with the link
     std::uint64_t epoch = 0;
+    Link::Refusal refusal{};
     bool closed = false;      ///< the session was when the Welcome came: nothing is to be opened
     Link::TicketPtr opening;  ///< of the session
   };
@@ -118,8 +119,8 @@ class Line final : public std::enable_shared_from_this<Line> {
   // line_connecting.cc
   [[nodiscard]] Attempt look_back() const;
   [[nodiscard]] Shown show(const Attempt& attempt) const;
-  [[nodiscard]] Result<std::shared_ptr<Link>> open_link(const Attempt& attempt, bool lost);
-  void note(const Link::Refusal& refusal);
+  [[nodiscard]] Result<std::shared_ptr<Link>> open_link(Attempt& attempt, bool lost);
+  void note_refusal(const Attempt& attempt);
   /// Tells the service what is still held; whatever else it had granted ends.
   static void post_hold(Link& link, std::span<const wire::Grants> grants, std::uint64_t slot_bytes);
   [[nodiscard]] Status welcomed(Attempt& attempt);

@@ -47,17 +47,16 @@ Line::Shown Line::show(const Attempt& attempt) const {
   return shown;
 }
 
-void Line::note(const Link::Refusal& refusal) {
-  if (!refusal.let_go) return;
+void Line::note_refusal(const Attempt& attempt) {
+  if (!attempt.refusal.let_go) return;
   const MutexLock lock(mutex_);  // but for what handles hold, the arena goes now
   holdings_ = nullptr;
 }
 
-Result<std::shared_ptr<Link>> Line::open_link(const Attempt& attempt, bool lost) {
+Result<std::shared_ptr<Link>> Line::open_link(Attempt& attempt, bool lost) {
   const Shown shown = show(attempt);
-  Link::Refusal refusal;
-  auto link = home_->open_link(shown.greeting, attempt.deadline_ns, lost, &refusal);
-  if (!link) note(refusal);
+  auto link = home_->open_link(shown.greeting, attempt.deadline_ns, lost, &attempt.refusal);
+  if (!link) note_refusal(attempt);
   return link;
 }
 
@@ -154,7 +153,8 @@ Status Line::advance_handshake() {
       link = tl::unexpected<Error>(std::move(begun).error());
     }
   } else if (!link) {
-    note(attempt_->handshake->refusal());
+    attempt_->refusal = attempt_->handshake->refusal();
+    note_refusal(*attempt_);
   }
   // For what is still held of a closed session a service that is gone need not come back. A start is waited for: there
   // is nobody to whom the other lines could connect meanwhile.

@@ -14,12 +14,14 @@
 #include <chrono>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace tiercel::service {
 namespace {
 
 constexpr std::size_t kInline = 512;  // hashes inside a request; more go ahead of it
+constexpr int kAgainMs = 20;
 constexpr std::size_t kMostUnsent = std::size_t{64} << 20U;
 
 std::uint64_t now_ns() {
@@ -69,6 +71,24 @@ Result<std::shared_ptr<Link>> Link::open(const std::string& path, const Greeting
     if (!wait_for(handshake.socket(), POLLIN, deadline_ns)) {
       return tiercel::fail(ErrorCode::kTimeout, fmt::format("the service on {} does not answer", path));
     }
+  }
+}
+
+Result<std::shared_ptr<Link>> Link::open_patiently(const std::string& path, const Greeting& greeting,
+                                                   std::uint64_t deadline_ns, Refusal* refusal) {
+  std::optional<Error> why;  // it was sent away before
+  for (;;) {
+    Refusal said;
+    auto link = open(path, greeting, deadline_ns, &said);
+    if (refusal != nullptr) *refusal = said;
+    if (!link && said.for_now && now_ns() < deadline_ns) {
+      why = std::move(link).error();
+      (void)::poll(nullptr, 0, std::min(patience(deadline_ns), kAgainMs));
+      continue;
+    }
+    const bool unanswered = !link && link.error().code == ErrorCode::kTimeout;
+    if (unanswered && why) return tl::unexpected<Error>(std::move(*why));
+    return link;
   }
 }
 

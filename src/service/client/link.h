@@ -70,11 +70,16 @@ class Link final : private LinkWriter {
   };
   /// What a service says with a refusal.
   struct Refusal {
-    bool let_go = false;  ///< it will not use the arena that was shown
+    bool let_go = false;   ///< it will not use the arena that was shown
+    bool for_now = false;  ///< it may have another answer soon
   };
   /// Connects and greets until the deadline (handshake.h). Errors as Client::connect; `refusal` may be null.
   [[nodiscard]] static Result<std::shared_ptr<Link>> open(const std::string& path, const Greeting& greeting,
                                                           std::uint64_t deadline_ns, Refusal* refusal = nullptr);
+  /// The same for who has nothing better to do: where the service refuses for now, asks again until the deadline.
+  [[nodiscard]] static Result<std::shared_ptr<Link>> open_patiently(const std::string& path, const Greeting& greeting,
+                                                                    std::uint64_t deadline_ns,
+                                                                    Refusal* refusal = nullptr);
   ~Link() override;
 
   /// Sends a request; `write` makes its body. kClosed: the link is broken; kTimeout: the service has not answered an

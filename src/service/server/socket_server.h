@@ -117,7 +117,12 @@ class SocketServer {
   // On the first lane's thread; of callers, in socket_greeting.cc.
   void accept_callers();
   void hear(int socket, std::uint32_t events);
-  void refuse(int socket, const Error& error, bool let_go = false);
+  enum class Then : std::uint8_t {  // what a refused caller is told to do
+    kNothing,
+    kLetGo,     // of the arena that it has shown
+    kAskAgain,  // what it lacks may be here soon
+  };
+  void refuse(int socket, const Error& error, Then then = Then::kNothing);
   [[nodiscard]] Status check_caller(const Greeting& greeting, Caller& caller) const;
   [[nodiscard]] bool needs_arena(Greeting& greeting);
   void greet(int socket);

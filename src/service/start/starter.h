@@ -51,6 +51,8 @@ class Starter {
 
  private:
   struct Turn;
+  [[nodiscard]] Result<std::shared_ptr<Link>> connect(const Link::Greeting& greeting, const Attempt& attempt,
+                                                      std::uint64_t deadline_ns) const;
   [[nodiscard]] Result<std::shared_ptr<Link>> start(Turn& turn) const;
   [[nodiscard]] Result<std::string> start_and_wait(Turn& turn, pid_t& pid) const;
   [[nodiscard]] Status count_restart(StartLock& lock) const;
