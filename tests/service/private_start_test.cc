@@ -267,6 +267,18 @@ TEST_F(PrivateStart, who_comes_first_waits_for_the_arena_of_one_that_was_lost) {
   EXPECT_EQ(end_of(service), 0);
 }
 
+TEST_F(PrivateStart, a_client_without_a_session_has_nothing_that_the_next_service_waits_for) {
+  const auto engine = this->engine({.deadline = 20s});
+  ASSERT_EQ(ask(*engine, "connect"), "connected");
+  const pid_t lost = the_service();
+  ASSERT_EQ(::kill(lost, SIGKILL), 0);
+  EXPECT_EQ(end_of(lost), 128 + SIGKILL);
+  EXPECT_EQ(ask(*engine, "serve"), "served");
+  const pid_t service = the_service();
+  EXPECT_EQ(ask(*engine, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
+}
+
 TEST_F(PrivateStart, a_client_that_leaves_does_not_wait_for_a_start) {
   const auto engine = this->engine(
       {.program =

@@ -151,6 +151,9 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
     const SteadyClock clock;
     const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(core->options_.call_deadline).count());
     TIERCEL_TRY_ASSIGN(auto link, core->open_link({}, clock.now_ns() + patience, false, nullptr));
+    // It keeps the service, and nothing of its arena: else the next service would wait for this very client.
+    (void)link->take_arena();
+    (void)link->take_life();
     const MutexLock lock(core->mutex_);
     if (core->starter_) core->waiting_ = std::move(link);
   }
