@@ -299,6 +299,7 @@ TEST_F(PrivateStart, one_that_is_ended_by_a_signal_is_waited_for) {
   ASSERT_EQ(ask(*engine, "connect"), "connected");
   const pid_t first = the_service();
   ASSERT_EQ(::kill(first, SIGTERM), 0);
+  while (fs::exists(socket_)) std::this_thread::sleep_for(1ms);  // until then it takes who comes
   ASSERT_EQ(ask(*engine, "leave"), "left");
   const auto next = this->engine();
   EXPECT_EQ(ask(*next, "connect"), "connected");
