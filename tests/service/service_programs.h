@@ -41,7 +41,7 @@ class ServicePrograms : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  /// `more`: the arena's MiB, a folder for blocks on disk.
+  /// `more`: the arena's MiB, folders for blocks on disk.
   void start_host(const std::vector<std::string>& more = {}) {
     std::vector<std::string> words{arguments.host, socket_};
     words.insert(words.end(), more.begin(), more.end());
