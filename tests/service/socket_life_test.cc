@@ -311,6 +311,27 @@ TEST_F(SocketLife, who_comes_first_learns_at_its_deadline_for_whom_the_service_w
   EXPECT_THAT(client.error().message, HasSubstr(Holder::name()));
 }
 
+TEST_F(SocketLife, what_an_engine_said_of_itself_is_said_again_after_a_reconnection) {
+  Client client = connect();
+  Session session = *client.open_session(crash::options());
+  const KvPool pool{.used_bytes = 1, .free_bytes = 2, .total_bytes = 3};
+  session.report_prefill(2e9);
+  session.report_pool(pool);
+  const auto heard = [&] {
+    const auto members = server_->members();
+    return members.size() == 1 && members[0].prefill_bytes_per_second == 2e9 && members[0].pool == pool;
+  };
+  ASSERT_TRUE(comes(heard));
+  const std::uint64_t before = server_->members()[0].member;
+  const std::uint64_t accepted = server_->stats().accepted;
+  server_->disconnect(before);
+  ASSERT_TRUE(comes([&] { return server_->stats().accepted > accepted; }));
+  EXPECT_TRUE(comes(heard));
+  end();
+  start();
+  EXPECT_TRUE(comes(heard)) << "also by another run of the service";
+}
+
 TEST_F(SocketLife, several_sessions_of_a_client_come_back_over_a_restart) {
   Client client = connect();
   std::vector<Session> sessions;

@@ -81,6 +81,41 @@ void Line::undo_late(Link& link, const wire::Reply& reply) {
   }
 }
 
+/// The latest, whichever thread posts it.
+void Line::post_report(Link& link) const {
+  {
+    const MutexLock lock(report_mutex_);
+    if (pool_ == KvPool{} && prefill_ == 0) return;
+  }
+  link.post([this](LinkWriter& writer) {
+    const MutexLock lock(report_mutex_);
+    return wire::CreatePool(writer.builder(), pool_.used_bytes, pool_.free_bytes, pool_.total_bytes, prefill_);
+  });
+}
+
+void Line::send_report() {
+  const auto use = this->use();
+  if (!use) return;  // with the next link
+  post_report(*use->link);
+  nudge();
+}
+
+void Line::report_pool(const KvPool& pool) {
+  {
+    const MutexLock lock(report_mutex_);
+    pool_ = pool;
+  }
+  send_report();
+}
+
+void Line::report_prefill(double bytes_per_second) {
+  {
+    const MutexLock lock(report_mutex_);
+    prefill_ = bytes_per_second;
+  }
+  send_report();
+}
+
 void Line::close() noexcept {
   std::shared_ptr<Link> link;
   std::shared_ptr<Holdings> holdings;

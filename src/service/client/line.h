@@ -76,6 +76,10 @@ class Line final : public std::enable_shared_from_this<Line> {
   /// Undoes what a reply that nobody takes has granted.
   static void undo_late(Link& link, const wire::Reply& reply);
 
+  /// What the engine says of itself: sent soon, and again on each link that comes after.
+  void report_pool(const KvPool& pool);
+  void report_prefill(double bytes_per_second);
+
   void close() noexcept;
   [[nodiscard]] bool closed() const;
   /// What was posted is sent soon, by the client's thread.
@@ -127,6 +131,8 @@ class Line final : public std::enable_shared_from_this<Line> {
   [[nodiscard]] Result<std::shared_ptr<Holdings>> make_holdings(Link& link);
   [[nodiscard]] Status check_opened(const wire::Reply& reply);
   void publish(Attempt& attempt);
+  void post_report(Link& link) const;
+  void send_report();
   [[nodiscard]] Result<bool> advance(std::uint64_t now_ns);
   [[nodiscard]] Status advance_handshake();
 
@@ -142,6 +148,9 @@ class Line final : public std::enable_shared_from_this<Line> {
   std::uint64_t arena_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of held_: Welcome::arena
   std::uint64_t epoch_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of link_
   bool closed_ TIERCEL_GUARDED_BY(mutex_) = false;
+  mutable Mutex report_mutex_;  // a leaf, also below a link's
+  KvPool pool_ TIERCEL_GUARDED_BY(report_mutex_);
+  double prefill_ TIERCEL_GUARDED_BY(report_mutex_) = 0;
   // Of the client's thread:
   Random random_;
   std::optional<Attempt> attempt_;

@@ -122,6 +122,7 @@ void Line::publish(Attempt& attempt) {
     closed_meanwhile = closed_ && !attempt.closed;
     if (!closed_) holdings_ = attempt.holdings;
   }
+  if (attempt.opening) post_report(*attempt.link);
   if (closed_meanwhile) attempt.link->post([](LinkWriter& writer) { return wire::CreateClose(writer.builder()); });
   attempt.link->flush();
 }

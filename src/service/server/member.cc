@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::service {
@@ -132,6 +133,8 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       figures_->pool_used.store(pool.used(), std::memory_order_relaxed);
       figures_->pool_free.store(pool.free(), std::memory_order_relaxed);
       figures_->pool_total.store(pool.total(), std::memory_order_relaxed);
+      const bool known = std::isfinite(pool.prefill()) && pool.prefill() > 0;
+      figures_->prefill.store(known ? pool.prefill() : 0, std::memory_order_relaxed);
       break;
     }
     case Body::Hold:

@@ -49,6 +49,7 @@ struct MemberFigures {
   std::atomic<std::uint64_t> pool_used{0};
   std::atomic<std::uint64_t> pool_free{0};
   std::atomic<std::uint64_t> pool_total{0};
+  std::atomic<double> prefill{0};  ///< bytes of KV a second; 0: not reported
 };
 
 /// By which name people know the engine of a session: a session without an engine id is an engine of its own.

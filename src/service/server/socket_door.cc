@@ -18,7 +18,7 @@ std::uint32_t threads_of(const ServiceConfig& config) {
   return std::clamp<std::uint32_t>(std::thread::hardware_concurrency(), 1, 4);
 }
 
-/// Adds one member to its engine: the ranks' pools and traffic are parts of the engine's.
+/// Adds one member to its engine: the ranks' pools, traffic and prefill are parts of the engine's.
 void add_member(EngineReport& engine, const MemberReport& member) {
   if (member.rank == 0) engine.pid = member.pid;
   engine.members = member.members;
@@ -27,6 +27,9 @@ void add_member(EngineReport& engine, const MemberReport& member) {
   counters.stored_bytes += member.stored_bytes;
   counters.loaded_bytes += member.loaded_bytes;
   counters.load_ns += member.load_ns;
+  if (member.prefill_bytes_per_second > 0) {
+    engine.prefill_bytes_per_second = engine.prefill_bytes_per_second.value_or(0) + member.prefill_bytes_per_second;
+  }
   if (member.pool == KvPool{}) return;
   KvPool pool = engine.kv_pool.value_or(KvPool{});
   pool.used_bytes += member.pool.used_bytes;

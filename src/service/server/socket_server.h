@@ -54,7 +54,8 @@ struct MemberReport {
   std::uint64_t stored_bytes = 0;
   std::uint64_t loaded_bytes = 0;
   std::uint64_t load_ns = 0;
-  KvPool pool{};  ///< all zero: never reported
+  KvPool pool{};                      ///< all zero: never reported
+  double prefill_bytes_per_second{};  ///< 0: never reported
 };
 
 struct SocketStats {
