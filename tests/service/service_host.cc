@@ -4,7 +4,9 @@
 //   cut          ends all connections
 //   drop TENANT  deletes it; prints what that did in place of the figures
 //   disks        waits until all folders are indexed, or known not to come
+//   engines      in place of the figures prints the names of the engines that have a session
 #include "cache/cache_access.h"
+#include "service/server/member.h"
 #include "service/server/socket_server.h"
 #include "tests/crash/crash_blocks.h"
 
@@ -32,6 +34,18 @@ void print(const Result<Dropped>& dropped) {
   } else {
     std::printf("%s\n", dropped.error().message.c_str());
   }
+  std::fflush(stdout);
+}
+
+/// Those names by which people can switch them.
+void print_engines(Cache& cache, const service::SocketServer& server) {
+  for (const service::MemberReport& member : server.members()) {
+    if (member.model.empty()) continue;
+    const std::string name =
+        service::engine_name(member.engine_id, member.model, {.pid = member.pid, .member = member.member});
+    if (cache.set_mode(name, Mode::kOn)) std::printf("%s, ", name.c_str());
+  }
+  std::puts("");
   std::fflush(stdout);
 }
 
@@ -66,6 +80,10 @@ int run(int argc, char** argv) {
     if (line == "disks") (void)cache->wait_for_disks(std::chrono::seconds(20));
     if (line.starts_with("drop ")) {
       print(cache->drop_tenant(line.substr(5)));
+      continue;
+    }
+    if (line == "engines") {
+      print_engines(*cache, **server);
       continue;
     }
     const Stats stats = cache->stats();

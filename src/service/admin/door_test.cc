@@ -376,6 +376,7 @@ TEST_F(AdminWays, an_engine_has_the_prefill_that_its_ranks_report) {
     ASSERT_TRUE(session) << session.error().message;
     ranks.push_back(std::move(*session));
   }
+  ASSERT_TRUE(client->sync());
   ASSERT_EQ(service_->engines().size(), 1U);
   EXPECT_FALSE(service_->engines()[0].prefill_bytes_per_second.has_value()) << "nobody has said anything";
   ranks[0].report_prefill(1e9);

@@ -46,7 +46,7 @@ class SocketDoor final : public EngineDoor {
     std::map<std::string, EngineReport> engines;
     for (const MemberReport& member : server_->members()) {
       if (member.departed || member.model.empty()) continue;  // gone, or without a session yet
-      const std::string id = engine_name(member.engine_id, member.model, member.pid);
+      const std::string id = engine_name(member.engine_id, member.model, {.pid = member.pid, .member = member.member});
       auto [at, added] = engines.try_emplace(id);
       if (added) {
         at->second.engine_id = id;

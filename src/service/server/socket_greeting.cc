@@ -207,7 +207,7 @@ std::unique_ptr<Member> SocketServer::make_member(const Caller& caller, const Ma
         });
       },
       std::move(word));
-  member->set_process(caller.peer.pid);
+  member->set_owner({.pid = caller.peer.pid, .member = number});
   return member;
 }
 
