@@ -1,5 +1,6 @@
 // Goal: the sessions of a client connect independently of each other: while the service lets one wait, the others are
 // on their way too, so that all are back after one delay and not one after the other.
+#include "base/log.h"
 #include "base/mapping.h"
 #include "service/wire/frame.h"
 #include "service/wire/handshake.h"
@@ -187,6 +188,7 @@ class ClientLines : public ::testing::Test {
     std::string name = (std::filesystem::temp_directory_path() / "tiercel-lines-XXXXXX").string();
     EXPECT_NE(::mkdtemp(name.data()), nullptr);
     directory_ = name;
+    (void)log_level();  // makes the logger before the client's thread does, which may log while the process ends
   }
   ~ClientLines() override { std::filesystem::remove_all(directory_); }
   static bool comes(const std::function<bool()>& what) {

@@ -331,6 +331,7 @@ TEST_F(AdminWays, modes_switched_under_load_cost_hits_and_nothing_else) {
   const auto switch_to = [&](const char* mode, const char* more = "") {
     EXPECT_THAT(by_socket(post("mode", std::string("{\"mode\":\"") + mode + "\"" + more + "}")), HasSubstr(" 200 "));
   };
+  while (service_->engines().size() < 3) std::this_thread::yield();  // both are there to be switched
   for (int round = 0; round < 10; ++round) {
     switch_to("off");
     EXPECT_EQ(probe.matched(), 0U);
