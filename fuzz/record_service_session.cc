@@ -99,6 +99,8 @@ void store(Session& session, const BlockChain& chain, std::size_t first) {
 void whole_session(Session& session) {
   const std::vector<TokenId> tokens(4, 1);
   const BlockChain chain = hash_blocks(session.space(), tokens);
+  session.report_pool({.used_bytes = 1, .free_bytes = 2, .total_bytes = 3});
+  session.report_prefill(2e9);
   (void)session.match(chain);
   store(session, chain, 0);
   (void)session.match(chain);

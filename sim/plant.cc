@@ -157,6 +157,7 @@ class PlantedSession final : public detail::SessionBackend {
   }
   [[nodiscard]] Result<Dropped> drop(const Space& space) override { return inner_->drop(space); }
   void report_pool(const KvPool& pool) override { inner_->report_pool(pool); }
+  void report_prefill(double bytes_per_second) override { inner_->report_prefill(bytes_per_second); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return inner_->block_bytes(); }
   void close() noexcept override { inner_->close(); }
 

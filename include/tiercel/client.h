@@ -62,8 +62,10 @@ struct ClientOptions {
 class TIERCEL_API Client {
  public:
   /// Connects once, to see that a service is there. kNotFound: none is; kUnsupported: it speaks another version (both
-  /// are in the sentence); kLimit: it has too many clients. With `start`: also why it could not be started, within the
-  /// deadline of `start`, which then holds for open_session too.
+  /// are in the sentence); kLimit: it has too many clients. A service that was restarted and waits for the arena of the
+  /// run before it is waited for; kTimeout: it still waits at `call_deadline` (the sentence says for whom), or does not
+  /// answer. With `start`: also why it could not be started, within the deadline of `start`, which then holds for all
+  /// of this, and for open_session too.
   [[nodiscard]] static Result<Client> connect(const ClientOptions& options);
 
   Client(Client&&) noexcept;

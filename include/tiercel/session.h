@@ -367,6 +367,10 @@ class TIERCEL_API Session {
   /// Tells the cache how full the engine's own KV pool is, for people to see; a rank's own part of it. Waits for
   /// nothing.
   void report_pool(const KvPool& pool) noexcept;
+  /// Tells the cache how fast the engine's own prefill is, as the engine measured it: bytes of KV that it computes a
+  /// second; a rank's own part of them. What loads have saved is shown by it. What is not above 0 is not known. Waits
+  /// for nothing. A service that was restarted is told this and the pool again.
+  void report_prefill(double bytes_per_second) noexcept;
 
   /// Bytes of one block in this session's layout.
   [[nodiscard]] std::uint64_t block_bytes() const noexcept;

@@ -240,6 +240,13 @@ void Session::report_pool(const KvPool& pool) noexcept {
   }
 }
 
+void Session::report_prefill(double bytes_per_second) noexcept {
+  try {
+    if (backend_) backend_->report_prefill(bytes_per_second);
+  } catch (const std::bad_alloc&) {  // as above
+  }
+}
+
 Result<Pin> Session::pin(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds ttl) {
   if (!backend_) return no_session();
   try {

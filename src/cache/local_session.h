@@ -68,6 +68,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   [[nodiscard]] Result<Dropped> drop(const ChainRef& chain, std::size_t first) override;
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
   void report_pool(const KvPool&) override {}  // who shares the process sees its pool anyway
+  void report_prefill(double) override {}      // and knows its speed
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
   void close() noexcept override;
 

@@ -59,6 +59,7 @@ class SessionBackend {
   [[nodiscard]] virtual Result<Dropped> drop(const ChainRef& chain, std::size_t first) = 0;
   [[nodiscard]] virtual Result<Dropped> drop(const Space& space) = 0;
   virtual void report_pool(const KvPool& pool) = 0;
+  virtual void report_prefill(double bytes_per_second) = 0;
   [[nodiscard]] virtual std::uint64_t block_bytes() const noexcept = 0;
   virtual void close() noexcept = 0;
 };

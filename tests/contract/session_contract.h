@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ class World {
   [[nodiscard]] virtual bool advance(std::chrono::nanoseconds) { return false; }
   /// Blocks have a second copy, on disk, and what the arena gives up is served from there.
   [[nodiscard]] virtual bool has_disk() const { return false; }
+  /// What its sessions have reported of their prefill, summed; empty: nobody listens here but who reports.
+  [[nodiscard]] virtual std::optional<double> prefill() { return std::nullopt; }
   /// Of all engines.
   virtual void set_mode(Mode mode) = 0;
   /// Ends the cache, sessions open or not.

@@ -53,6 +53,12 @@ class SocketWorld final : public World {
     // Tasks queue tasks: quiet is when a task that was queued last found no other, several times in a row.
     for (int i = 0; i < 20; ++i) pass_queue(executor_);
   }
+  [[nodiscard]] std::optional<double> prefill() override {
+    EXPECT_TRUE(client_->sync());
+    double sum = 0;
+    for (const service::MemberReport& member : server_->members()) sum += member.prefill_bytes_per_second;
+    return sum;
+  }
   void set_mode(Mode mode) override { cache_->set_mode(mode); }
   void close() override { (void)cache_->close(std::chrono::nanoseconds(0)); }
 

@@ -2,6 +2,8 @@
 // sessions, groups and caches, several block sizes, paranoid mode.
 #include "tests/contract/session_fixture.h"
 
+#include <limits>
+
 namespace tiercel::contract {
 namespace {
 
@@ -237,6 +239,33 @@ TEST_P(Contract, pinned_extents_are_skipped_and_counted) {
   EXPECT_EQ(stats.handovers, 0U);
   EXPECT_GE(stats.handover_pinned_skips, 2U);
   EXPECT_EQ(stats.handovers_failed, 1U);
+}
+
+TEST_P(Contract, what_an_engine_says_of_itself_is_heard_and_changes_nothing) {
+  const auto heard = [this](double bytes_per_second) {
+    const auto sum = world_->prefill();
+    return !sum || *sum == bytes_per_second;
+  };
+  EXPECT_TRUE(heard(0));
+  session_->report_prefill(2e9);
+  EXPECT_TRUE(heard(2e9));
+  session_->report_pool({.used_bytes = 1, .free_bytes = 2, .total_bytes = 3});
+  EXPECT_TRUE(heard(2e9)) << "each report leaves the other";
+  const BlockChain c = chain(4, 1);
+  EXPECT_EQ(store(c, 1), 4U);
+  EXPECT_EQ(load(c, 1), 4U);
+  for (const double none :
+       {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    session_->report_prefill(3e9);
+    EXPECT_TRUE(heard(3e9));
+    session_->report_prefill(none);
+    EXPECT_TRUE(heard(0)) << none << " is no speed";
+  }
+  EXPECT_EQ(load(c, 1), 4U);
+  session_->close();
+  session_->report_prefill(1e9);
+  session_->report_pool({.used_bytes = 3, .free_bytes = 0, .total_bytes = 3});
+  EXPECT_EQ(session_->match(c).blocks(), 0U);
 }
 
 TEST_P(Contract, handles_may_outlive_the_cache) {

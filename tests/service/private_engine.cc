@@ -1,11 +1,15 @@
 // An engine without a model that asks for a private service, and is as untidy as engines are: it has files open,
 // signals blocked and ignored, one processor, a secret in its environment and a handler for its children. Usage:
 // private_engine SOCKET PROGRAM DEADLINE_MS [FLAG OF THE SERVICE...]. For each line of stdin one line of stdout:
+//   restarts N how often within the hour it may start a lost service again: "so be it"
 //   connect    "connected", or the error
 //   serve      opens a session where there is none, stores a chain and loads it: "served", "nothing", or the error
 //   leave      "left": neither session nor client
 //   children   the SIGCHLDs so far, and what wait(-1) says
+//   warned     what its log said last that is a warning, or "nothing"
 // Ends with its stdin, or by an alarm.
+#include "base/log.h"
+#include "base/mutex.h"
 #include "tests/crash/crash_blocks.h"
 
 #include <tiercel/client.h>
@@ -24,6 +28,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace tiercel::crash {
 namespace {
@@ -51,6 +56,29 @@ void be_untidy() {
   CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &one);
   (void)::sched_setaffinity(0, sizeof(one), &one);
 }
+
+/// The log of this process: on stderr, and the last warning is kept.
+class Warned {
+ public:
+  Warned() {
+    set_log_sink([this](LogLevel level, std::string_view text) {
+      (void)std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+      const MutexLock lock(mutex_);
+      if (level == LogLevel::kWarn) last_ = text;
+    });
+  }
+  Warned(const Warned&) = delete;
+  Warned& operator=(const Warned&) = delete;
+  ~Warned() { set_log_sink({}); }
+  std::string last() {
+    const MutexLock lock(mutex_);
+    return last_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::string last_ TIERCEL_GUARDED_BY(mutex_) = "nothing";
+};
 
 std::string line_of(const Error& error) {
   std::string text = std::string(error_name(error.code)) + ": " + error.message;
@@ -101,6 +129,7 @@ std::string wait_for_any() {
 int run(int count, char** words) {
   be_untidy();
   (void)::alarm(100);
+  Warned warned;
   Engine engine;
   engine.options.socket = words[1];
   engine.options.call_deadline = 20s;
@@ -109,6 +138,10 @@ int run(int count, char** words) {
                                       .deadline = std::chrono::milliseconds(std::strtoull(words[3], nullptr, 10))};
   for (std::string line; std::getline(std::cin, line);) {
     std::string answer = "what?";
+    if (line.starts_with("restarts ")) {
+      engine.options.start->restarts_an_hour = static_cast<std::uint32_t>(std::strtoul(line.c_str() + 9, nullptr, 10));
+      answer = "so be it";
+    }
     if (line == "connect") answer = engine.connect();
     if (line == "serve") answer = engine.serve();
     if (line == "leave") {
@@ -116,6 +149,7 @@ int run(int count, char** words) {
       engine.client.reset();
       answer = "left";
     }
+    if (line == "warned") answer = warned.last();
     if (line == "children") answer = std::to_string(children) + " " + wait_for_any();
     std::puts(answer.c_str());
     std::fflush(stdout);

@@ -203,8 +203,7 @@ TEST_F(PrivateStart, what_a_killed_service_leaves_is_in_nobodys_way) {
   ASSERT_EQ(ask(*engine, "connect"), "connected");
   ASSERT_EQ(ask(*engine, "leave"), "left");
   const pid_t first = the_service();
-  ASSERT_EQ(::kill(first, SIGKILL), 0);
-  EXPECT_EQ(end_of(first), 128 + SIGKILL);
+  lose(first);
   ASSERT_TRUE(fs::exists(socket_));
   const auto next = this->engine();
   EXPECT_EQ(ask(*next, "connect"), "connected");
@@ -229,22 +228,73 @@ TEST_F(PrivateStart, a_service_that_is_lost_comes_back_for_its_engines) {
   ASSERT_THAT(ask(engines, "connect"), Each("connected"));
   ASSERT_THAT(ask(engines, "serve"), Each("served"));
   const pid_t first = the_service();
-  ASSERT_EQ(::kill(first, SIGKILL), 0);
-  EXPECT_EQ(end_of(first), 128 + SIGKILL);
-  for (const auto& engine : engines) {
-    std::string said;
-    for (const auto end = std::chrono::steady_clock::now() + kPatience;
-         said != "served" && std::chrono::steady_clock::now() < end;) {
-      said = ask(*engine, "serve");
-    }
-    EXPECT_EQ(said, "served");
-  }
+  lose(first);
+  for (const auto& engine : engines) EXPECT_TRUE(serves_again(*engine));
   const pid_t second = the_service();
   EXPECT_NE(second, first);
   EXPECT_EQ(in_log("is serving."), 2U);
   EXPECT_EQ(service::start::StartLock(socket_).restarts().size(), 1U) << "counted, for whoever has to start the next";
   EXPECT_THAT(ask(engines, "leave"), Each("left"));
   EXPECT_EQ(end_of(second), 0);
+}
+
+TEST_F(PrivateStart, one_that_is_lost_too_often_is_started_again_by_who_calls_alone) {
+  const std::string program = this->program("exec $TIERCEL \"$@\"");
+  Engines engines;
+  while (engines.size() < 2) engines.push_back(engine({.program = program}));
+  ASSERT_THAT(ask(engines, "restarts 1"), Each("so be it"));
+  ASSERT_THAT(ask(engines, "connect"), Each("connected"));
+  ASSERT_THAT(ask(engines, "serve"), Each("served"));
+  lose(the_service());
+  for (const auto& engine : engines) ASSERT_TRUE(serves_again(*engine));
+  ASSERT_EQ(starts(), 2U);
+  lose(the_service());
+  for (const auto& engine : engines) {
+    EXPECT_TRUE(says(*engine, "warned", "was lost 2 times within the hour; it may be started again in 3"))
+        << ask(*engine, "warned");
+  }
+  EXPECT_THAT(ask(engines, "serve"), Each("nothing")) << "they go on without it";
+  std::this_thread::sleep_for(1s);  // they go on trying, several times
+  EXPECT_TRUE(services().empty());
+  EXPECT_EQ(starts(), 2U);
+  const auto caller = engine({.program = program});
+  EXPECT_EQ(ask(*caller, "connect"), "connected");
+  EXPECT_EQ(starts(), 3U);
+  for (const auto& engine : engines) EXPECT_TRUE(serves_again(*engine));
+  const pid_t service = the_service();
+  EXPECT_THAT(ask(engines, "leave"), Each("left"));
+  EXPECT_EQ(ask(*caller, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
+}
+
+TEST_F(PrivateStart, who_comes_first_waits_for_the_arena_of_one_that_was_lost) {
+  const auto stopped = this->engine();
+  ASSERT_EQ(ask(*stopped, "connect"), "connected");
+  ASSERT_EQ(ask(*stopped, "serve"), "served");
+  const pid_t lost = the_service();
+  stopped->signal(SIGSTOP);
+  lose(lost);
+  const auto first = this->engine();
+  first->say("connect\n");
+  EXPECT_EQ(first->line(1s), "") << "there is no arena for it yet, and time left";
+  stopped->signal(SIGCONT);
+  EXPECT_EQ(first->line(kPatience), "connected");
+  EXPECT_TRUE(serves_again(*first)) << "once the other has said what it holds, there is room";
+  const pid_t service = the_service();
+  EXPECT_EQ(ask(*first, "leave"), "left");
+  EXPECT_EQ(ask(*stopped, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
+}
+
+TEST_F(PrivateStart, a_client_without_a_session_has_nothing_that_the_next_service_waits_for) {
+  const auto engine = this->engine({.deadline = 20s});
+  ASSERT_EQ(ask(*engine, "connect"), "connected");
+  const pid_t lost = the_service();
+  lose(lost);
+  EXPECT_EQ(ask(*engine, "serve"), "served");
+  const pid_t service = the_service();
+  EXPECT_EQ(ask(*engine, "leave"), "left");
+  EXPECT_EQ(end_of(service), 0);
 }
 
 TEST_F(PrivateStart, a_client_that_leaves_does_not_wait_for_a_start) {
@@ -254,8 +304,7 @@ TEST_F(PrivateStart, a_client_that_leaves_does_not_wait_for_a_start) {
   ASSERT_EQ(ask(*engine, "connect"), "connected");
   ASSERT_EQ(ask(*engine, "serve"), "served");
   const pid_t first = the_service();
-  ASSERT_EQ(::kill(first, SIGKILL), 0);
-  EXPECT_EQ(end_of(first), 128 + SIGKILL);
+  lose(first);
   while (starts() < 2) std::this_thread::sleep_for(1ms);
   engine->say("leave\n");
   EXPECT_EQ(engine->line(kPatience / 2), "left");
@@ -267,6 +316,7 @@ TEST_F(PrivateStart, one_that_is_ended_by_a_signal_is_waited_for) {
   ASSERT_EQ(ask(*engine, "connect"), "connected");
   const pid_t first = the_service();
   ASSERT_EQ(::kill(first, SIGTERM), 0);
+  while (fs::exists(socket_)) std::this_thread::sleep_for(1ms);  // until then it takes who comes
   ASSERT_EQ(ask(*engine, "leave"), "left");
   const auto next = this->engine();
   EXPECT_EQ(ask(*next, "connect"), "connected");

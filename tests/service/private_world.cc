@@ -115,6 +115,19 @@ std::string PrivateWorld::ask(Child& engine, const std::string& command) {
   return engine.line(kPatience);
 }
 
+bool PrivateWorld::says(Child& engine, const std::string& command, const std::string& part) {
+  for (const auto end = std::chrono::steady_clock::now() + kPatience; std::chrono::steady_clock::now() < end;) {
+    if (ask(engine, command).find(part) != std::string::npos) return true;
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
+void PrivateWorld::lose(pid_t service) {
+  EXPECT_EQ(::kill(service, SIGKILL), 0);
+  EXPECT_EQ(end_of(service), 128 + SIGKILL);
+}
+
 std::vector<pid_t> PrivateWorld::services() const {
   std::vector<pid_t> found;
   std::error_code error;

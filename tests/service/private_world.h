@@ -50,12 +50,17 @@ class PrivateWorld : public ::testing::Test {
   /// Of all, one after the other; the commands are said to all before.
   static std::vector<std::string> ask(const Engines& engines, const std::string& command);
   static std::string ask(Child& engine, const std::string& command);
+  /// Asks until the answer has `part` in it, or for too long.
+  [[nodiscard]] static bool says(Child& engine, const std::string& command, const std::string& part);
+  [[nodiscard]] static bool serves_again(Child& engine) { return says(engine, "serve", "served"); }
 
   /// The processes that serve, or are about to.
   [[nodiscard]] std::vector<pid_t> services() const;
   [[nodiscard]] pid_t the_service() const;
   /// Its exit status once it has ended (128 + signal), or -1 if it does not in time.
   static int end_of(pid_t service);
+  /// Kills it, and sees it gone.
+  static void lose(pid_t service);
   [[nodiscard]] std::string log() const { return content(socket_ + ".log"); }
   [[nodiscard]] std::size_t in_log(const std::string& text) const;
   static std::string content(const std::filesystem::path& file);

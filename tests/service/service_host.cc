@@ -1,10 +1,16 @@
-// A node service on a small arena, for tests that kill it. Usage: service_host SOCKET [ARENA_MIB [FOLDER]]. Adopts the
-// arena of a run before it. Prints "ready"; for each line on stdin prints its figures, and where that is "cut", ends
-// all connections first; ends with its stdin. With a folder it keeps blocks on disk there.
+// A node service on a small arena, for tests that kill it. Usage: service_host SOCKET [ARENA_MIB [FOLDER...]]. Adopts
+// the arena of a run before it. With folders it keeps blocks on disk there. Prints "ready"; for each line on stdin
+// prints its figures; ends with its stdin. Before that it does what the line says:
+//   cut          ends all connections
+//   drop TENANT  deletes it; prints what that did in place of the figures
+//   disks        waits until all folders are indexed, or known not to come
+//   engines      in place of the figures prints the names of the engines that have a session
 #include "cache/cache_access.h"
+#include "service/server/member.h"
 #include "service/server/socket_server.h"
 #include "tests/crash/crash_blocks.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -21,6 +27,28 @@ std::string waits_for(const service::ArenaReport& arena) {
   return pids.empty() ? "nobody" : pids;
 }
 
+void print(const Result<Dropped>& dropped) {
+  if (dropped) {
+    std::printf("blocks=%llu pending=%llu \n", static_cast<unsigned long long>(dropped->blocks),
+                static_cast<unsigned long long>(dropped->pending));
+  } else {
+    std::printf("%s\n", dropped.error().message.c_str());
+  }
+  std::fflush(stdout);
+}
+
+/// Those names by which people can switch them.
+void print_engines(Cache& cache, const service::SocketServer& server) {
+  for (const service::MemberReport& member : server.members()) {
+    if (member.model.empty()) continue;
+    const std::string name =
+        service::engine_name(member.engine_id, member.model, {.pid = member.pid, .member = member.member});
+    if (cache.set_mode(name, Mode::kOn)) std::printf("%s, ", name.c_str());
+  }
+  std::puts("");
+  std::fflush(stdout);
+}
+
 int run(int argc, char** argv) {
   const std::uint64_t arena_mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 8;
   Config config{.host = {.capacity = arena_mib << 20U,
@@ -30,8 +58,10 @@ int run(int argc, char** argv) {
                          .min_slot_bytes = 16_KiB},
                 .workers = {.threads = 2}};
   if (argc > 3) {
-    config.disk.directories = {argv[3]};
+    config.disk.directories.assign(argv + 3, argv + argc);
     config.disk.capacity = 64_MiB;
+    config.disk.probe_interval = std::chrono::milliseconds(100);
+    config.disk.io_deadline = std::chrono::seconds(2);
   }
   const auto complain = [](const Error& error) { return std::fprintf(stderr, "%s\n", error.message.c_str()), 1; };
   const service::SocketOptions options{.path = argv[1], .threads = 2};
@@ -46,6 +76,15 @@ int run(int argc, char** argv) {
   for (std::string line; std::getline(std::cin, line);) {
     if (line == "cut") {
       for (const service::MemberReport& member : (*server)->members()) (*server)->disconnect(member.member);
+    }
+    if (line == "disks") (void)cache->wait_for_disks(std::chrono::seconds(20));
+    if (line.starts_with("drop ")) {
+      print(cache->drop_tenant(line.substr(5)));
+      continue;
+    }
+    if (line == "engines") {
+      print_engines(*cache, **server);
+      continue;
     }
     const Stats stats = cache->stats();
     const service::SocketStats socket = (*server)->stats();
@@ -70,4 +109,4 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return argc < 2 || argc > 4 ? 64 : run(argc, argv); }
+int main(int argc, char** argv) { return argc < 2 ? 64 : run(argc, argv); }

@@ -41,9 +41,10 @@ class ServicePrograms : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  /// `more`: the arena's MiB, a folder for blocks on disk.
-  void start_host(const std::vector<std::string>& more = {}) {
-    std::vector<std::string> words{arguments.host, socket_};
+  /// `more`: the arena's MiB, folders for blocks on disk. `words`: what it is started with.
+  void start_host(const std::vector<std::string>& more = {}, std::vector<std::string> words = {}) {
+    words.push_back(arguments.host);
+    words.push_back(socket_);
     words.insert(words.end(), more.begin(), more.end());
     host_ = std::make_unique<Child>(words);
     ASSERT_EQ(host_->line(), "ready");

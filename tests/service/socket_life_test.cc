@@ -53,8 +53,8 @@ class SocketLife : public testing::Test {
     end();
     std::filesystem::remove_all(directory_);
   }
-  void start() {
-    const Config config{.host = {.capacity = 4_MiB,
+  void start(std::uint64_t capacity = 4_MiB) {
+    const Config config{.host = {.capacity = capacity,
                                  .arena = ArenaKind::kMemfd,
                                  .prefault = false,
                                  .extent_bytes = 2_MiB,
@@ -89,6 +89,9 @@ class SocketLife : public testing::Test {
       EXPECT_TRUE(room.writer(i).commit());
     }
     return chain;
+  }
+  static bool is_served(Session& session) {
+    return session.reserve(crash::chain(session.space(), 0), 0).outcome(0) != Reserved::kClosed;
   }
   bool nothing_is_held() {
     return comes([this] { return cache_->stats().copy_pins == 0; });
@@ -162,7 +165,7 @@ TEST_F(SocketLife, over_a_restart_there_is_one_mapping_and_what_is_held_stays_wh
   EXPECT_EQ(kept[0].bytes().data(), held);
   EXPECT_EQ(cache_->stats().copy_pins, 2 + crash::kChainBlocks);
   EXPECT_EQ(room.writer(0).commit().error().code, ErrorCode::kClosed) << "the reservation was the earlier run's";
-  ASSERT_TRUE(comes([&] { return cache_->stats().sessions == 1; }));
+  ASSERT_TRUE(comes([&] { return is_served(session); })) << "the client has heard that its session is open again";
   EXPECT_EQ(session.match(chain).blocks(), 0U) << "an empty index";
   const BlockChain again = store(session, 3);
   const auto loaded = session.load(again, again.size(), 5s).take();
@@ -236,26 +239,114 @@ TEST_F(SocketLife, a_client_of_another_version_is_told_both) {
   EXPECT_EQ(wire::check_welcome(answer_to(path(), {.magic = 7})).error().code, ErrorCode::kInvalidArgument);
 }
 
+/// Has the arena, and does not come back with it.
+class Holder {
+ public:
+  void hold(const std::string& path) {
+    client_.emplace(std::move(*Client::connect({.socket = path, .call_deadline = 5s, .reconnect_pause = 60s})));
+    session_.emplace(std::move(*client_->open_session(crash::options())));
+    const BlockChain chain = crash::chain(session_->space(), 1);
+    room_ = session_->reserve(chain, 0);
+  }
+  void let_go() {
+    room_ = {};
+    session_.reset();
+  }
+  static std::string name() { return "process " + std::to_string(::getpid()); }
+
+ private:
+  std::optional<Client> client_;
+  std::optional<Session> session_;
+  Reservation room_;
+};
+
 TEST_F(SocketLife, while_an_arena_is_awaited_another_one_is_to_be_let_go_and_none_may_come_again) {
-  auto client = Client::connect({.socket = path(), .call_deadline = 5s, .reconnect_pause = 60s});  // in its own time
-  ASSERT_TRUE(client);
-  std::optional<Session> session(std::move(*client->open_session(crash::options())));
-  std::vector<BlockRef> kept = session->load(store(*session, 1), 1, 5s).take();
+  Holder holder;
+  holder.hold(path());
   end();
   start();
   ASSERT_EQ(server_->arena().stage, service::ArenaStage::kAwaited);
-  const std::string holder = "process " + std::to_string(::getpid());
   const auto other = *Mapping::share({.bytes = 4_MiB, .kind = ArenaKind::kMemfd, .name = "another"});
   const wire::Welcome shown = answer_to(path(), {}, sizeof(wire::Hello), other->fd());
   EXPECT_EQ(shown.let_go, 1U);
-  EXPECT_THAT(wire::check_welcome(shown).error().message, HasSubstr(holder));
+  EXPECT_EQ(shown.for_now, 0U);
+  EXPECT_THAT(wire::check_welcome(shown).error().message, HasSubstr(Holder::name()));
   const wire::Welcome none = answer_to(path(), {});
   EXPECT_EQ(none.let_go, 0U);
+  EXPECT_EQ(none.for_now, 1U);
   EXPECT_EQ(wire::check_welcome(none).error().code, ErrorCode::kTimeout);
-  kept.clear();
-  session.reset();
+  EXPECT_EQ(server_->stats().refused, 1U) << "who may come again waits";
+  holder.let_go();
   ASSERT_TRUE(comes([this] { return server_->arena().stage == service::ArenaStage::kServing; })) << "it has let go";
   EXPECT_TRUE(wire::check_welcome(answer_to(path(), {})));
+}
+
+TEST_F(SocketLife, who_comes_first_before_there_is_an_arena_waits_for_it) {
+  for (const std::uint64_t capacity : {4_MiB, 8_MiB}) {  // of the same size it is awaited, of another refused
+    Holder holder;
+    holder.hold(path());
+    end();
+    start(capacity);
+    ASSERT_NE(server_->arena().stage, service::ArenaStage::kServing);
+    std::optional<Result<Client>> client;
+    std::thread first([&] { client = Client::connect({.socket = path(), .call_deadline = 60s}); });
+    // Longer than any caller is let wait at once.
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(answer_to(path(), {}).for_now, 1U);
+    EXPECT_EQ(server_->stats().accepted, 0U);
+    holder.let_go();
+    first.join();
+    ASSERT_TRUE(*client) << client->error().message;
+    auto session = (*client)->open_session(crash::options());
+    ASSERT_TRUE(session) << session.error().message;
+    const BlockChain chain = store(*session, 2);
+    EXPECT_EQ(session->load(chain, chain.size(), 5s).wait().size(), chain.size());
+  }
+}
+
+TEST_F(SocketLife, who_comes_first_learns_at_its_deadline_for_whom_the_service_waits) {
+  Holder holder;
+  holder.hold(path());
+  end();
+  start();
+  const auto client = Client::connect({.socket = path(), .call_deadline = 2s});
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, ErrorCode::kTimeout);
+  EXPECT_THAT(client.error().message, HasSubstr(Holder::name()));
+}
+
+TEST_F(SocketLife, what_an_engine_said_of_itself_is_said_again_after_a_reconnection) {
+  Client client = connect();
+  Session session = *client.open_session(crash::options());
+  const KvPool pool{.used_bytes = 1, .free_bytes = 2, .total_bytes = 3};
+  session.report_prefill(2e9);
+  session.report_pool(pool);
+  const auto heard = [&] {
+    const auto members = server_->members();
+    return members.size() == 1 && members[0].prefill_bytes_per_second == 2e9 && members[0].pool == pool;
+  };
+  ASSERT_TRUE(comes(heard));
+  const std::uint64_t before = server_->members()[0].member;
+  const std::uint64_t accepted = server_->stats().accepted;
+  server_->disconnect(before);
+  ASSERT_TRUE(comes([&] { return server_->stats().accepted > accepted; }));
+  EXPECT_TRUE(comes(heard));
+  end();
+  start();
+  EXPECT_TRUE(comes(heard)) << "also by another run of the service";
+}
+
+TEST_F(SocketLife, several_sessions_of_a_client_come_back_over_a_restart) {
+  Client client = connect();
+  std::vector<Session> sessions;
+  while (sessions.size() < 5) sessions.push_back(std::move(*client.open_session(crash::options())));
+  const std::vector<BlockRef> kept = sessions[2].load(store(sessions[2], 1), 2, 5s).take();
+  end();
+  start();
+  ASSERT_TRUE(comes([this] { return server_->arena().stage == service::ArenaStage::kServing; }));
+  ASSERT_TRUE(comes([&] { return cache_->stats().sessions == sessions.size(); }));
+  EXPECT_EQ(cache_->stats().copy_pins, kept.size());
+  const pid_t self = ::getpid();
+  EXPECT_EQ(arena_memory(std::span(&self, 1)).arenas, 1U);
 }
 
 TEST_F(SocketLife, a_service_of_another_version_is_named_by_connect) {

@@ -331,6 +331,7 @@ TEST_F(AdminWays, modes_switched_under_load_cost_hits_and_nothing_else) {
   const auto switch_to = [&](const char* mode, const char* more = "") {
     EXPECT_THAT(by_socket(post("mode", std::string("{\"mode\":\"") + mode + "\"" + more + "}")), HasSubstr(" 200 "));
   };
+  while (service_->engines().size() < 3) std::this_thread::yield();  // both are there to be switched
   for (int round = 0; round < 10; ++round) {
     switch_to("off");
     EXPECT_EQ(probe.matched(), 0U);
@@ -361,6 +362,28 @@ TEST_F(AdminWays, a_session_without_an_engine_id_is_switched_by_its_model_and_pr
   ASSERT_EQ(service_->engines().size(), 1U);
   EXPECT_EQ(service_->engines()[0].mode, Mode::kOff);
   EXPECT_EQ(service_->engines()[0].engine_id, name);
+}
+
+TEST_F(AdminWays, an_engine_has_the_prefill_that_its_ranks_report) {
+  start();
+  auto client = Client::connect({.socket = socket_path(config_)});
+  ASSERT_TRUE(client) << client.error().message;
+  std::vector<Session> ranks;
+  for (std::uint32_t rank = 0; rank < 2; ++rank) {
+    auto session = client->open_session({.model = {.name = "m"},
+                                         .block_tokens = 4,
+                                         .layout = Layout::blob(64_KiB),
+                                         .group = {.engine_id = "e", .members = 2, .member = rank}});
+    ASSERT_TRUE(session) << session.error().message;
+    ranks.push_back(std::move(*session));
+  }
+  ASSERT_TRUE(client->sync());
+  ASSERT_EQ(service_->engines().size(), 1U);
+  EXPECT_FALSE(service_->engines()[0].prefill_bytes_per_second.has_value()) << "nobody has said anything";
+  ranks[0].report_prefill(1e9);
+  ranks[1].report_prefill(2e9);
+  ASSERT_TRUE(client->sync());
+  EXPECT_EQ(service_->engines()[0].prefill_bytes_per_second, 3e9);
 }
 
 TEST_F(AdminWays, namespaces_of_engines_have_their_names) {

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/try.h"
 #include "service/client/remote_session.h"
+#include "service/start/place.h"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -55,7 +56,8 @@ struct ClientCore::Keeper {
           if (!line) continue;
           next = std::min(next, line->maintain(clock.now_ns()));
           if (const auto watch = line->watch()) {
-            const short events = static_cast<short>(POLLRDHUP | (watch->replies ? POLLIN : 0));
+            const short events =
+                static_cast<short>(POLLRDHUP | (watch->replies ? POLLIN : 0) | (watch->unsent ? POLLOUT : 0));
             watched.push_back({.fd = watch->socket, .events = events, .revents = 0});
           }
         }
@@ -149,6 +151,9 @@ Result<std::shared_ptr<ClientCore>> ClientCore::create(const ClientOptions& give
     const SteadyClock clock;
     const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(core->options_.call_deadline).count());
     TIERCEL_TRY_ASSIGN(auto link, core->open_link({}, clock.now_ns() + patience, false, nullptr));
+    // It keeps the service, and nothing of its arena: else the next service would wait for this very client.
+    (void)link->take_arena();
+    (void)link->take_life();
     const MutexLock lock(core->mutex_);
     if (core->starter_) core->waiting_ = std::move(link);
   }
@@ -217,14 +222,24 @@ bool ClientCore::sync() {
 }
 
 Result<std::shared_ptr<service::Link>> ClientCore::open_link(const service::Link::Greeting& greeting,
-                                                             std::uint64_t deadline_ns, bool lost, bool* let_go) {
-  if (!starter_) return service::Link::open(options_.socket, greeting, deadline_ns, let_go);
+                                                             std::uint64_t deadline_ns, bool lost,
+                                                             service::Link::Refusal* refusal) {
+  if (!starter_) return service::Link::open_patiently(options_.socket, greeting, deadline_ns, refusal);
   using Occasion = service::start::Starter::Occasion;
   const std::chrono::nanoseconds answer = lost ? options_.call_deadline : options_.start->deadline;
   return starter_->open(greeting, {.occasion = lost ? Occasion::kLost : Occasion::kCall,
                                    .answer_ns = static_cast<std::uint64_t>(answer.count()),
                                    .cancelled = &keeper_->stopping,
-                                   .let_go = let_go});
+                                   .refusal = refusal});
+}
+
+Result<service::Handshake> ClientCore::greet(const service::Link::Greeting& greeting) {
+  if (starter_) TIERCEL_TRY(service::start::prepare_directory(options_.socket));
+  return service::Handshake::begin(options_.socket, greeting);
+}
+
+bool ClientCore::may_start_after(const Error& error) const noexcept {
+  return starter_ && service::start::Starter::nobody_answers(error);
 }
 
 Result<std::shared_ptr<const Mapping>> ClientCore::map(service::Link& link) {

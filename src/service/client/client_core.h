@@ -27,7 +27,9 @@ class ClientCore final : public service::Line::Home, public std::enable_shared_f
 
   [[nodiscard]] Result<std::shared_ptr<service::Link>> open_link(const service::Link::Greeting& greeting,
                                                                  std::uint64_t deadline_ns, bool lost,
-                                                                 bool* let_go) override;
+                                                                 service::Link::Refusal* refusal) override;
+  [[nodiscard]] Result<service::Handshake> greet(const service::Link::Greeting& greeting) override;
+  [[nodiscard]] bool may_start_after(const Error& error) const noexcept override;
   [[nodiscard]] Result<std::shared_ptr<const Mapping>> map(service::Link& link) override;
   [[nodiscard]] std::shared_ptr<const Mapping> arena() override;
   void wake() noexcept override;

@@ -1,11 +1,11 @@
 #include "service/client/line.h"
 
 #include "base/log.h"
-#include "base/try.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace tiercel::service {
@@ -14,18 +14,6 @@ namespace {
 std::uint64_t now_ns() {
   static const SteadyClock kClock;
   return kClock.now_ns();
-}
-
-/// Tells the service what is still held; whatever else it had granted ends.
-void post_hold(Link& link, std::span<const wire::Grants> grants, std::uint64_t slot_bytes) {
-  do {
-    const auto piece = grants.first(std::min(grants.size(), wire::kMaxBatch));
-    grants = grants.subspan(piece.size());
-    link.post([&](LinkWriter& writer) {
-      const auto list = writer.builder().CreateVectorOfStructs(piece.data(), piece.size());
-      return wire::CreateHold(writer.builder(), list, grants.empty(), slot_bytes);
-    });
-  } while (!grants.empty());
 }
 
 void post_release(Link& link, std::span<const wire::Grants> grants) {
@@ -48,11 +36,6 @@ void post_release(Link& link, const flatbuffers::Vector<const wire::Place*>* pla
 
 }  // namespace
 
-Result<std::shared_ptr<Link>> Line::Home::open_link(const Link::Greeting& greeting, std::uint64_t deadline_ns, bool,
-                                                    bool* let_go) {
-  return Link::open(options().socket, greeting, deadline_ns, let_go);
-}
-
 Line::Line(std::shared_ptr<Home> home, const SessionOptions& options, std::uint64_t seed)
     : home_(std::move(home)), options_(options), random_(seed) {}
 
@@ -69,108 +52,6 @@ Line::~Line() {
 
 std::uint64_t Line::deadline_ns() const noexcept {
   return now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(home_->options().call_deadline).count());
-}
-
-// ---- connecting
-
-Status Line::open_session(Link& link, std::uint64_t deadline_ns) {
-  TIERCEL_TRY_ASSIGN(
-      const auto ticket,
-      link.start([this](LinkWriter& writer) { return wire::write_open(writer.builder(), options_); }, deadline_ns));
-  TIERCEL_TRY_ASSIGN(const auto* reply, link.wait(ticket, deadline_ns, [](Link&, const wire::Reply&) {}));
-  if (const auto* error = reply->body_as_Error()) return tl::unexpected<Error>(wire::read_error(*error));
-  const auto* opened = reply->body_as_Opened();
-  if (opened == nullptr) return fail(ErrorCode::kUnsupported, "the service answers something else");
-  if (block_bytes_ == 0) block_bytes_ = opened->block_bytes();
-  if (slot_bytes_ == 0) slot_bytes_ = opened->slot_bytes();
-  // A service that was restarted with another host.min_slot_bytes has an arena of its own.
-  if (block_bytes_ != opened->block_bytes()) {
-    return fail(ErrorCode::kUnsupported, "the service sees another block size than before");
-  }
-  return {};
-}
-
-/// Greets with all that this line and its client have of the connection before.
-Result<std::shared_ptr<Link>> Line::call(const std::shared_ptr<Holdings>& earlier, const Call& call) {
-  Link::Greeting greeting;
-  if (earlier) {
-    const MutexLock lock(mutex_);
-    if (link_) {
-      greeting.hello.service = link_->welcome().service;
-      greeting.hello.member = link_->welcome().member;
-      greeting.hello.token = link_->welcome().token;
-    }
-  }
-  const std::shared_ptr<const Mapping> arena = earlier ? earlier->arena() : home_->arena();
-  if (arena) greeting.arena = arena->fd();
-  bool let_go = false;
-  // For what is still held of a closed session a service that is gone need not come back.
-  auto link = closed() ? Link::open(home_->options().socket, greeting, call.deadline_ns, &let_go)
-                       : home_->open_link(greeting, call.deadline_ns, call.lost, &let_go);
-  if (!link && let_go) {  // but for what handles hold, the arena goes now
-    const MutexLock lock(mutex_);
-    holdings_ = nullptr;
-  }
-  return link;
-}
-
-Result<std::shared_ptr<Holdings>> Line::make_holdings(Link& link) {
-  TIERCEL_TRY_ASSIGN(auto arena, home_->map(link));
-  // While something is held, its handles keep the line, and the line keeps the home.
-  return std::make_shared<Holdings>(std::move(arena), link.welcome().slots,
-                                    [line = shared_from_this()] { line->home_->wake(); });
-}
-
-Result<Line::Use> Line::connect(std::uint64_t deadline_ns, bool lost) {
-  std::shared_ptr<Holdings> earlier;
-  std::uint64_t earlier_arena = 0;
-  {
-    const MutexLock lock(mutex_);
-    earlier = held_.lock();
-    earlier_arena = arena_;
-  }
-  TIERCEL_TRY_ASSIGN(auto link, call(earlier, {.deadline_ns = deadline_ns, .lost = lost}));
-  if (home_->options().start) deadline_ns = this->deadline_ns();  // a start may have come before
-  const wire::Welcome& welcome = link->welcome();
-  // Of this run of the service, or of one that has adopted the arena: what is held goes on.
-  const bool same = earlier && welcome.adopted != 0 && welcome.arena == earlier_arena;
-  std::shared_ptr<Holdings> holdings = same ? earlier : nullptr;
-  std::uint64_t epoch = 0;
-  if (same) {
-    (void)link->take_arena();
-    const Holdings::All held = earlier->all();
-    epoch = held.epoch;
-    post_hold(*link, held.grants, slot_bytes_);
-  } else {
-    earlier = nullptr;
-    TIERCEL_TRY_ASSIGN(holdings, make_holdings(*link));
-  }
-  holdings->keep_life(link->take_life());
-  const bool closed = this->closed();
-  if (closed && !same) {  // what handles still hold belongs to an arena that nobody serves any more
-    const MutexLock lock(mutex_);
-    held_.reset();
-    return fail(ErrorCode::kClosed, "the session is closed");
-  }
-  if (!closed) TIERCEL_TRY(open_session(*link, deadline_ns));
-  bool closed_meanwhile = false;
-  {
-    const MutexLock lock(mutex_);
-    link_ = link;
-    arena_ = welcome.arena;
-    held_ = holdings;
-    epoch_ = epoch;
-    closed_meanwhile = closed_ && !closed;
-    if (!closed_) holdings_ = holdings;
-  }
-  if (closed_meanwhile) link->post([](LinkWriter& writer) { return wire::CreateClose(writer.builder()); });
-  link->flush();
-  return Use{.link = std::move(link), .holdings = std::move(holdings), .epoch = epoch};
-}
-
-Status Line::open() {
-  TIERCEL_TRY(connect(deadline_ns(), false));
-  return {};
 }
 
 // ---- use
@@ -198,6 +79,41 @@ void Line::undo_late(Link& link, const wire::Reply& reply) {
   if (const auto* taken = reply.body_as_PinTaken()) {
     link.post([pin = taken->pin()](LinkWriter& writer) { return wire::CreateUnpin(writer.builder(), pin); });
   }
+}
+
+/// The latest, whichever thread posts it.
+void Line::post_report(Link& link) const {
+  {
+    const MutexLock lock(report_mutex_);
+    if (pool_ == KvPool{} && prefill_ == 0) return;
+  }
+  link.post([this](LinkWriter& writer) {
+    const MutexLock lock(report_mutex_);
+    return wire::CreatePool(writer.builder(), pool_.used_bytes, pool_.free_bytes, pool_.total_bytes, prefill_);
+  });
+}
+
+void Line::send_report() {
+  const auto use = this->use();
+  if (!use) return;  // with the next link
+  post_report(*use->link);
+  nudge();
+}
+
+void Line::report_pool(const KvPool& pool) {
+  {
+    const MutexLock lock(report_mutex_);
+    pool_ = pool;
+  }
+  send_report();
+}
+
+void Line::report_prefill(double bytes_per_second) {
+  {
+    const MutexLock lock(report_mutex_);
+    prefill_ = bytes_per_second;
+  }
+  send_report();
 }
 
 void Line::close() noexcept {
@@ -260,21 +176,33 @@ std::uint64_t Line::maintain(std::uint64_t now) {
     retry_ns_ = 0;
     return UINT64_MAX;
   }
-  if (closed && (!holdings || holdings->empty())) return UINT64_MAX;
-  if (retry_ns_ == 0) {  // just broken: not all clients at once
+  if (closed && (!holdings || holdings->empty())) {
+    attempt_.reset();
+    return UINT64_MAX;
+  }
+  if (!attempt_ && retry_ns_ == 0) {  // just broken: not all clients at once
     const auto pause = static_cast<std::uint64_t>(std::chrono::nanoseconds(home_->options().reconnect_pause).count());
     const std::uint64_t base = pause << std::min(failures_, 5U);
     retry_ns_ = now + base + random_.below(base / 2 + 1);
   }
   if (now < retry_ns_) return retry_ns_;
   retry_ns_ = 0;
-  const auto connected = connect(deadline_ns(), true);
+  Result<bool> connected;
+  try {
+    connected = advance(now);
+  } catch (const std::bad_alloc&) {
+    attempt_.reset();
+    throw;
+  }
+  if (connected && !*connected) return attempt_->deadline_ns;
+  const bool for_now = attempt_->refusal.for_now;
+  attempt_.reset();
   if (connected) {
     log_line(LogLevel::kInfo, "client_reconnected",
              fmt::format("connected again to the service on {}", home_->options().socket));
     return now;
   }
-  ++failures_;
+  failures_ = for_now ? 0 : failures_ + 1;  // a service that is about to serve is asked often
   log_line(LogLevel::kWarn, "client_reconnect",
            fmt::format("{}: {}", home_->options().socket, connected.error().message));
   return maintain(now_ns());
@@ -297,6 +225,10 @@ void Line::lost(int socket) {
 }
 
 std::optional<Line::Watch> Line::watch() {
+  if (attempt_) {
+    if (attempt_->handshake) return Watch{.socket = attempt_->handshake->socket(), .replies = true};
+    return Watch{.socket = attempt_->link->socket(), .replies = true, .unsent = attempt_->link->has_unsent()};
+  }
   std::shared_ptr<Link> link;
   {
     const MutexLock lock(mutex_);

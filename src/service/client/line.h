@@ -1,12 +1,13 @@
 // Line: one session's way to the service over time: its link, and after that breaks, the next one.
 //
 // A call takes a Use: the link and the holdings that belong together. The client's thread (client_core.h) flushes what
-// is given back, connects again, and lets late replies in. Lives as long as its session or anything that it holds.
-// Safe from several threads.
+// is given back, connects again, and lets late replies in. It waits for no line's answer: while a service lets one line
+// wait, the others connect. Lives as long as its session or anything that it holds. Safe from several threads.
 #pragma once
 
 #include "base/mutex.h"
 #include "base/random.h"
+#include "service/client/handshake.h"
 #include "service/client/holdings.h"
 #include "service/client/link.h"
 
@@ -24,10 +25,15 @@ class Line final : public std::enable_shared_from_this<Line> {
   class Home {
    public:
     virtual ~Home() = default;
-    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone. `let_go` as
+    /// Connects, and where the options say so starts a service before. `lost`: one that was there is gone. `refusal` as
     /// of Link::open.
     [[nodiscard]] virtual Result<std::shared_ptr<Link>> open_link(const Link::Greeting& greeting,
-                                                                  std::uint64_t deadline_ns, bool lost, bool* let_go);
+                                                                  std::uint64_t deadline_ns, bool lost,
+                                                                  Link::Refusal* refusal) = 0;
+    /// Begins to connect to the service that is there, without waiting for it.
+    [[nodiscard]] virtual Result<Handshake> greet(const Link::Greeting& greeting) = 0;
+    /// A handshake has failed so. Is nobody there, and may open_link() start a service then?
+    [[nodiscard]] virtual bool may_start_after(const Error& error) const noexcept = 0;
     /// The mapping of this service's arena, shared by all sessions; the same after a restart that has adopted it.
     [[nodiscard]] virtual Result<std::shared_ptr<const Mapping>> map(Link& link) = 0;
     /// The one that is mapped now, if any: to be offered to a service that was restarted.
@@ -70,6 +76,10 @@ class Line final : public std::enable_shared_from_this<Line> {
   /// Undoes what a reply that nobody takes has granted.
   static void undo_late(Link& link, const wire::Reply& reply);
 
+  /// What the engine says of itself: sent soon, and again on each link that comes after.
+  void report_pool(const KvPool& pool);
+  void report_prefill(double bytes_per_second);
+
   void close() noexcept;
   [[nodiscard]] bool closed() const;
   /// What was posted is sent soon, by the client's thread.
@@ -86,20 +96,45 @@ class Line final : public std::enable_shared_from_this<Line> {
   struct Watch {
     int socket = -1;
     bool replies = false;  ///< somebody must read what comes
+    bool unsent = false;   ///< and write on when there is room
   };
   [[nodiscard]] std::optional<Watch> watch();
   /// The other end of this socket is gone.
   void lost(int socket);
 
  private:
-  [[nodiscard]] Result<Use> connect(std::uint64_t deadline_ns, bool lost);
-  struct Call {
+  /// From the Hello until the session is open on the new link.
+  struct Attempt {
+    std::shared_ptr<Holdings> earlier;  ///< what is still held of the link before
+    std::uint64_t earlier_arena = 0;
     std::uint64_t deadline_ns = 0;
-    bool lost = false;
+    std::optional<Handshake> handshake;  ///< of the client's thread: until there is a link
+    std::shared_ptr<Link> link;
+    std::shared_ptr<Holdings> holdings;  ///< with the link
+    std::uint64_t epoch = 0;
+    Link::Refusal refusal{};
+    bool closed = false;      ///< the session was when the Welcome came: nothing is to be opened
+    Link::TicketPtr opening;  ///< of the session
   };
-  [[nodiscard]] Result<std::shared_ptr<Link>> call(const std::shared_ptr<Holdings>& earlier, const Call& call);
+  struct Shown {
+    Link::Greeting greeting;
+    std::shared_ptr<const Mapping> arena;  ///< keeps the greeting's descriptor
+  };
+  // line_connecting.cc
+  [[nodiscard]] Attempt look_back() const;
+  [[nodiscard]] Shown show(const Attempt& attempt) const;
+  [[nodiscard]] Result<std::shared_ptr<Link>> open_link(Attempt& attempt, bool lost);
+  void note_refusal(const Attempt& attempt);
+  /// Tells the service what is still held; whatever else it had granted ends.
+  static void post_hold(Link& link, std::span<const wire::Grants> grants, std::uint64_t slot_bytes);
+  [[nodiscard]] Status welcomed(Attempt& attempt);
   [[nodiscard]] Result<std::shared_ptr<Holdings>> make_holdings(Link& link);
-  [[nodiscard]] Status open_session(Link& link, std::uint64_t deadline_ns);
+  [[nodiscard]] Status check_opened(const wire::Reply& reply);
+  void publish(Attempt& attempt);
+  void post_report(Link& link) const;
+  void send_report();
+  [[nodiscard]] Result<bool> advance(std::uint64_t now_ns);
+  [[nodiscard]] Status advance_handshake();
 
   const std::shared_ptr<Home> home_;
   const SessionOptions options_;
@@ -113,7 +148,12 @@ class Line final : public std::enable_shared_from_this<Line> {
   std::uint64_t arena_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of held_: Welcome::arena
   std::uint64_t epoch_ TIERCEL_GUARDED_BY(mutex_) = 0;             // of link_
   bool closed_ TIERCEL_GUARDED_BY(mutex_) = false;
-  Random random_;  // of the client's thread
+  mutable Mutex report_mutex_;  // a leaf, also below a link's
+  KvPool pool_ TIERCEL_GUARDED_BY(report_mutex_);
+  double prefill_ TIERCEL_GUARDED_BY(report_mutex_) = 0;
+  // Of the client's thread:
+  Random random_;
+  std::optional<Attempt> attempt_;
   std::uint64_t retry_ns_ = 0;
   std::uint32_t failures_ = 0;
 };

@@ -1,7 +1,7 @@
 #include "service/client/link.h"
 
 #include "base/try.h"
-#include "service/wire/unix_socket.h"
+#include "service/client/handshake.h"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -14,15 +14,15 @@
 #include <chrono>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace tiercel::service {
 namespace {
 
 constexpr std::size_t kInline = 512;  // hashes inside a request; more go ahead of it
+constexpr int kAgainMs = 20;
 constexpr std::size_t kMostUnsent = std::size_t{64} << 20U;
-constexpr std::uint32_t kMostChains = 4096;
-constexpr std::uint64_t kLeastSlot = 4096;  // bytes
 
 std::uint64_t now_ns() {
   static const SteadyClock kClock;
@@ -62,39 +62,34 @@ tl::unexpected<Error> went_away() { return fail(ErrorCode::kClosed, "the service
 // ---- life
 
 Result<std::shared_ptr<Link>> Link::open(const std::string& path, const Greeting& greeting, std::uint64_t deadline_ns,
-                                         bool* let_go) {
-  TIERCEL_TRY_ASSIGN(FileDescriptor socket, wire::connect_to(path));
-  TIERCEL_TRY_ASSIGN(const FileDescriptor pidfd, wire::own_pidfd());
-  const int shown[] = {pidfd.get(), greeting.arena};
-  // Where that fails, the service may have refused already: why is there to be read.
-  const Status sent = wire::send_with_descriptors(socket.get(), std::as_bytes(std::span(&greeting.hello, 1)),
-                                                  std::span(shown).first(greeting.arena >= 0 ? 2 : 1));
-  wire::Welcome welcome;
-  std::vector<FileDescriptor> given;
-  for (std::size_t got = 0; got < sizeof(welcome);) {
-    if (!wait_for(socket.get(), POLLIN, deadline_ns)) {
+                                         Refusal* refusal) {
+  TIERCEL_TRY_ASSIGN(Handshake handshake, Handshake::begin(path, greeting));
+  for (;;) {
+    auto link = handshake.advance();
+    if (!link && refusal != nullptr) *refusal = handshake.refusal();
+    if (!link || *link) return link;
+    if (!wait_for(handshake.socket(), POLLIN, deadline_ns)) {
       return tiercel::fail(ErrorCode::kTimeout, fmt::format("the service on {} does not answer", path));
     }
-    const auto room = std::as_writable_bytes(std::span(&welcome, 1)).subspan(got);
-    TIERCEL_TRY_ASSIGN(auto received, wire::receive_with_descriptors(socket.get(), room));
-    if (!received) continue;
-    if (received->bytes == 0) {
-      TIERCEL_TRY(sent);
-      return went_away();
-    }
-    got += received->bytes;
-    for (FileDescriptor& fd : received->descriptors) given.push_back(std::move(fd));
   }
-  if (let_go != nullptr) *let_go = welcome.magic == wire::kMagic && welcome.refused != 0 && welcome.let_go != 0;
-  TIERCEL_TRY(wire::check_welcome(welcome));
-  const bool sound = given.size() == 3 && welcome.version >= wire::kOldestVersion &&
-                     welcome.version <= wire::kVersion && welcome.kept_chains >= 1 &&
-                     welcome.kept_chains <= kMostChains && welcome.max_payload >= wire::kMaxRequestBytes &&
-                     welcome.slots <= welcome.arena_bytes / kLeastSlot;
-  if (!sound) return tiercel::fail(ErrorCode::kUnsupported, "the service's welcome is not sound");
-  TIERCEL_TRY_ASSIGN(auto ring, Mapping::of_memfd(given[1].release(), welcome.ring_bytes));
-  return std::shared_ptr<Link>(
-      new Link(std::move(socket), welcome, std::move(ring), std::move(given[0]), std::move(given[2])));
+}
+
+Result<std::shared_ptr<Link>> Link::open_patiently(const std::string& path, const Greeting& greeting,
+                                                   std::uint64_t deadline_ns, Refusal* refusal) {
+  std::optional<Error> why;  // it was sent away before
+  for (;;) {
+    Refusal said;
+    auto link = open(path, greeting, deadline_ns, &said);
+    if (refusal != nullptr) *refusal = said;
+    if (!link && said.for_now && now_ns() < deadline_ns) {
+      why = std::move(link).error();
+      (void)::poll(nullptr, 0, std::min(patience(deadline_ns), kAgainMs));
+      continue;
+    }
+    const bool unanswered = !link && link.error().code == ErrorCode::kTimeout;
+    if (unanswered && why) return tl::unexpected<Error>(std::move(*why));
+    return link;
+  }
 }
 
 Link::Link(FileDescriptor socket, const wire::Welcome& welcome, Mapping ring, FileDescriptor arena, FileDescriptor life)
@@ -126,6 +121,11 @@ void Link::fail() noexcept {
 bool Link::has_orphans() const {
   const MutexLock lock(mutex_);
   return std::ranges::any_of(tickets_, [](const auto& entry) { return entry.second->late_ != nullptr; });
+}
+
+bool Link::has_unsent() const {
+  const MutexLock out(out_mutex_);
+  return !out_.empty();
 }
 
 // ---- writing

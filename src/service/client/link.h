@@ -29,6 +29,7 @@
 
 namespace tiercel::service {
 
+class Handshake;
 using Builder = flatbuffers::FlatBufferBuilder;
 
 /// What the writer of a request may use, while the stream is his.
@@ -67,10 +68,18 @@ class Link final : private LinkWriter {
     wire::Hello hello{};
     int arena = -1;  ///< memfd of the arena that it has from an earlier connection
   };
-  /// Connects and greets until the deadline. Errors as Client::connect; `let_go` (may be null) is set where the service
-  /// says with its refusal that it will not use the arena that was shown.
+  /// What a service says with a refusal.
+  struct Refusal {
+    bool let_go = false;   ///< it will not use the arena that was shown
+    bool for_now = false;  ///< it may have another answer soon
+  };
+  /// Connects and greets until the deadline (handshake.h). Errors as Client::connect; `refusal` may be null.
   [[nodiscard]] static Result<std::shared_ptr<Link>> open(const std::string& path, const Greeting& greeting,
-                                                          std::uint64_t deadline_ns, bool* let_go = nullptr);
+                                                          std::uint64_t deadline_ns, Refusal* refusal = nullptr);
+  /// The same for who has nothing better to do: where the service refuses for now, asks again until the deadline.
+  [[nodiscard]] static Result<std::shared_ptr<Link>> open_patiently(const std::string& path, const Greeting& greeting,
+                                                                    std::uint64_t deadline_ns,
+                                                                    Refusal* refusal = nullptr);
   ~Link() override;
 
   /// Sends a request; `write` makes its body. kClosed: the link is broken; kTimeout: the service has not answered an
@@ -101,6 +110,8 @@ class Link final : private LinkWriter {
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_acquire); }
   /// Requests whose callers have given up waiting.
   [[nodiscard]] bool has_orphans() const;
+  /// The socket has not taken all of what was written.
+  [[nodiscard]] bool has_unsent() const;
   [[nodiscard]] int socket() const noexcept { return socket_.get(); }
   [[nodiscard]] const wire::Welcome& welcome() const noexcept { return welcome_; }
   /// The arena's memfd, once: it keeps the memory, so whoever does not map it drops it.
@@ -109,6 +120,7 @@ class Link final : private LinkWriter {
   [[nodiscard]] FileDescriptor take_life() noexcept { return std::exchange(life_, {}); }
 
  private:
+  friend class Handshake;
   struct Body {
     wire::RequestBody type = wire::RequestBody::NONE;
     flatbuffers::Offset<void> offset;
@@ -146,7 +158,7 @@ class Link final : private LinkWriter {
   std::atomic<std::uint64_t> next_id_{1};
   std::atomic<std::uint64_t> ring_user_{0};  // the request that the ring's content belongs to; dispatch() clears it
 
-  Mutex out_mutex_;  // taken before mutex_
+  mutable Mutex out_mutex_;  // taken before mutex_
   wire::OutBuffer out_ TIERCEL_GUARDED_BY(out_mutex_);
   ChainBook book_ TIERCEL_GUARDED_BY(out_mutex_);
   Builder builder_{1024};       // under out_mutex_, which its user holds

@@ -196,15 +196,6 @@ Status RemoteSession::report(std::uint64_t reservation_id, std::span<const std::
   return {};
 }
 
-void RemoteSession::report_pool(const KvPool& pool) {
-  const auto use = line_->use();
-  if (!use) return;
-  use->link->post([&](LinkWriter& writer) {
-    return wire::CreatePool(writer.builder(), pool.used_bytes, pool.free_bytes, pool.total_bytes);
-  });
-  line_->nudge();
-}
-
 // ---- pins and deletes
 
 Result<std::unique_ptr<detail::PinBackend>> RemoteSession::pin(const detail::ChainRef& chain, std::size_t blocks,

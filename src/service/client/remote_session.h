@@ -28,7 +28,8 @@ class RemoteSession final : public detail::SessionBackend {
                                                                 std::chrono::nanoseconds ttl) override;
   [[nodiscard]] Result<Dropped> drop(const detail::ChainRef& chain, std::size_t first) override;
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
-  void report_pool(const KvPool& pool) override;
+  void report_pool(const KvPool& pool) override { line_->report_pool(pool); }
+  void report_prefill(double bytes_per_second) override { line_->report_prefill(bytes_per_second); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return line_->block_bytes(); }
   void close() noexcept override { line_->close(); }
 

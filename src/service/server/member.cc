@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::service {
@@ -29,8 +30,11 @@ std::size_t clamped(std::uint64_t number, std::size_t most) {
 
 }  // namespace
 
-std::string engine_name(std::string_view engine_id, std::string_view model, pid_t pid) {
-  return engine_id.empty() ? fmt::format("{} (process {})", model, pid) : std::string(engine_id);
+std::string engine_name(std::string_view engine_id, std::string_view model, const SessionOwner& owner) {
+  if (!engine_id.empty()) return std::string(engine_id);
+  if (owner.pid > 0) return fmt::format("{} (process {})", model, owner.pid);
+  // The run that welcomed it and its number there (Adoption).
+  return fmt::format("{} (connection {}-{})", model, owner.member >> 32U, owner.member & 0xFFFF'FFFFU);
 }
 
 Member::Member(std::shared_ptr<detail::CacheCore> core, const MemberLimits& limits, Budget& open_blocks,
@@ -132,6 +136,8 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       figures_->pool_used.store(pool.used(), std::memory_order_relaxed);
       figures_->pool_free.store(pool.free(), std::memory_order_relaxed);
       figures_->pool_total.store(pool.total(), std::memory_order_relaxed);
+      const bool known = std::isfinite(pool.prefill()) && pool.prefill() > 0;
+      figures_->prefill.store(known ? pool.prefill() : 0, std::memory_order_relaxed);
       break;
     }
     case Body::Hold:
@@ -156,7 +162,7 @@ Status Member::open(std::uint64_t id, const wire::Open& message, wire::OutBuffer
     reply_error(id, options.error(), out);
     return {};
   }
-  auto session = core_->open_session(*options, engine_name(options->group.engine_id, options->model.name, pid_));
+  auto session = core_->open_session(*options, engine_name(options->group.engine_id, options->model.name, owner_));
   if (!session) {
     reply_error(id, session.error(), out);
     return {};

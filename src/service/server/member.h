@@ -49,10 +49,17 @@ struct MemberFigures {
   std::atomic<std::uint64_t> pool_used{0};
   std::atomic<std::uint64_t> pool_free{0};
   std::atomic<std::uint64_t> pool_total{0};
+  std::atomic<double> prefill{0};  ///< bytes of KV a second; 0: not reported
 };
 
-/// By which name people know the engine of a session: a session without an engine id is an engine of its own.
-[[nodiscard]] std::string engine_name(std::string_view engine_id, std::string_view model, pid_t pid);
+/// Whose session it is.
+struct SessionOwner {
+  pid_t pid = 0;             ///< 0: not visible from here, as of a process of another container
+  std::uint64_t member = 0;  ///< its connection, over reconnections and restarts
+};
+/// By which name people know the engine of a session: a session without an engine id is an engine of its process, and
+/// where that is not visible, of its own.
+[[nodiscard]] std::string engine_name(std::string_view engine_id, std::string_view model, const SessionOwner& owner);
 /// What a member's word means beyond its connection.
 struct MemberWord {
   bool claims = false;         ///< of an earlier run: its Hold claims slots, once
@@ -70,7 +77,7 @@ class Member {
   ~Member();
 
   /// Whose connection it is; before anything is handled.
-  void set_process(pid_t pid) noexcept { pid_ = pid; }
+  void set_owner(const SessionOwner& owner) noexcept { owner_ = owner; }
 
   [[nodiscard]] Status handle(const wire::Request& request, wire::OutBuffer& out);
   void done_slow(std::uint64_t request, const Result<Dropped>& dropped, wire::OutBuffer& out);
@@ -139,7 +146,7 @@ class Member {
   const std::shared_ptr<detail::CacheCore> core_;
   const MemberLimits limits_;
   const Slow slow_;
-  pid_t pid_ = 0;
+  SessionOwner owner_;
   MemberWord word_;
   ChainTable chains_;
   GrantTable grants_;

@@ -1,5 +1,5 @@
 // Goal: what one member, and all members together, may have open is bounded in blocks, not in calls alone: memory does
-// not grow with the length of the chains. What ends gives its share back.
+// not grow with the length of the chains. What ends gives its share back. And how people know its engine.
 #include "service/server/member.h"
 
 #include "transfer/host_copy_engine.h"
@@ -13,6 +13,13 @@
 
 namespace tiercel::service {
 namespace {
+
+TEST(EngineName, tells_engines_apart) {
+  EXPECT_EQ(engine_name("e", "m", {.pid = 17, .member = 5}), "e");
+  EXPECT_EQ(engine_name("", "m", {.pid = 17, .member = 5}), "m (process 17)");
+  const std::uint64_t second_run = std::uint64_t{2} << 32U;
+  EXPECT_EQ(engine_name("", "m", {.pid = 0, .member = second_run + 5}), "m (connection 2-5)");
+}
 
 class OpenBlocks : public testing::Test {
  protected:

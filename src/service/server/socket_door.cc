@@ -18,7 +18,7 @@ std::uint32_t threads_of(const ServiceConfig& config) {
   return std::clamp<std::uint32_t>(std::thread::hardware_concurrency(), 1, 4);
 }
 
-/// Adds one member to its engine: the ranks' pools and traffic are parts of the engine's.
+/// Adds one member to its engine: the ranks' pools, traffic and prefill are parts of the engine's.
 void add_member(EngineReport& engine, const MemberReport& member) {
   if (member.rank == 0) engine.pid = member.pid;
   engine.members = member.members;
@@ -27,6 +27,9 @@ void add_member(EngineReport& engine, const MemberReport& member) {
   counters.stored_bytes += member.stored_bytes;
   counters.loaded_bytes += member.loaded_bytes;
   counters.load_ns += member.load_ns;
+  if (member.prefill_bytes_per_second > 0) {
+    engine.prefill_bytes_per_second = engine.prefill_bytes_per_second.value_or(0) + member.prefill_bytes_per_second;
+  }
   if (member.pool == KvPool{}) return;
   KvPool pool = engine.kv_pool.value_or(KvPool{});
   pool.used_bytes += member.pool.used_bytes;
@@ -43,7 +46,7 @@ class SocketDoor final : public EngineDoor {
     std::map<std::string, EngineReport> engines;
     for (const MemberReport& member : server_->members()) {
       if (member.departed || member.model.empty()) continue;  // gone, or without a session yet
-      const std::string id = engine_name(member.engine_id, member.model, member.pid);
+      const std::string id = engine_name(member.engine_id, member.model, {.pid = member.pid, .member = member.member});
       auto [at, added] = engines.try_emplace(id);
       if (added) {
         at->second.engine_id = id;

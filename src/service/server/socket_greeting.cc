@@ -17,7 +17,7 @@ namespace tiercel::service {
 namespace {
 
 constexpr std::uint64_t kAcceptPauseNs = 100'000'000;
-constexpr std::uint64_t kArenaPatienceNs = 300'000'000;  // of a caller that waits for others to offer the arena
+constexpr std::uint64_t kArenaPatienceNs = 100'000'000;  // of a caller that waits for an arena; then it is told why
 constexpr std::uint64_t kMembersOfEpoch = std::uint64_t{1} << 32U;
 
 std::uint64_t random_number() {
@@ -56,13 +56,15 @@ void SocketServer::accept_callers() {
   }
 }
 
-void SocketServer::refuse(int socket, const Error& error, bool let_go) {
-  refused_.fetch_add(1, std::memory_order_relaxed);
+void SocketServer::refuse(int socket, const Error& error, Then then) {
   wire::Welcome no = wire::refusal(error);
-  no.let_go = let_go ? 1 : 0;
+  no.let_go = then == Then::kLetGo ? 1 : 0;
+  no.for_now = then == Then::kAskAgain ? 1 : 0;
   (void)wire::send_with_descriptors(socket, std::as_bytes(std::span(&no, 1)), {});
   lanes_[0]->reactor->unwatch(socket);
   greetings_.erase(socket);
+  if (then == Then::kAskAgain) return;  // it is still waiting
+  refused_.fetch_add(1, std::memory_order_relaxed);
   log_line(LogLevel::kWarn, "service_refused", fmt::format("a caller was refused: {}", error.message));
 }
 
@@ -123,8 +125,8 @@ bool SocketServer::needs_arena(Greeting& greeting) {
     lanes_[0]->reactor->post([this] { greet_waiting(); });
     return false;
   }
-  if (shows || adoption_.stage() == ArenaStage::kRefused) {
-    refuse(socket, adoption_.reason(), true);
+  if (shows) {
+    refuse(socket, adoption_.reason(), Then::kLetGo);
   } else {
     const std::uint64_t until = deadline_after(core_->clock().now_ns(), kArenaPatienceNs);
     greeting.until_ns = std::min(greeting.until_ns, until);
@@ -205,7 +207,7 @@ std::unique_ptr<Member> SocketServer::make_member(const Caller& caller, const Ma
         });
       },
       std::move(word));
-  member->set_process(caller.peer.pid);
+  member->set_owner({.pid = caller.peer.pid, .member = number});
   return member;
 }
 
@@ -267,7 +269,7 @@ std::uint64_t SocketServer::drop_silent_callers(std::uint64_t now) {
     if (greeting.until_ns > now) {
       next = std::min(next, greeting.until_ns);
     } else if (greeting.hello && !adoption_.has_memory()) {
-      refuse(socket, adoption_.reason());
+      refuse(socket, adoption_.reason(), Then::kAskAgain);
     } else {
       refuse(socket,
              {.code = ErrorCode::kTimeout,

@@ -63,6 +63,7 @@ std::vector<MemberReport> SocketServer::members() const {
       report.pool = {.used_bytes = note.figures->pool_used.load(std::memory_order_relaxed),
                      .free_bytes = note.figures->pool_free.load(std::memory_order_relaxed),
                      .total_bytes = note.figures->pool_total.load(std::memory_order_relaxed)};
+      report.prefill_bytes_per_second = note.figures->prefill.load(std::memory_order_relaxed);
     }
     members.push_back(std::move(report));
   }

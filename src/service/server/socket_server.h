@@ -54,7 +54,8 @@ struct MemberReport {
   std::uint64_t stored_bytes = 0;
   std::uint64_t loaded_bytes = 0;
   std::uint64_t load_ns = 0;
-  KvPool pool{};  ///< all zero: never reported
+  KvPool pool{};                      ///< all zero: never reported
+  double prefill_bytes_per_second{};  ///< 0: never reported
 };
 
 struct SocketStats {
@@ -117,7 +118,12 @@ class SocketServer {
   // On the first lane's thread; of callers, in socket_greeting.cc.
   void accept_callers();
   void hear(int socket, std::uint32_t events);
-  void refuse(int socket, const Error& error, bool let_go = false);
+  enum class Then : std::uint8_t {  // what a refused caller is told to do
+    kNothing,
+    kLetGo,     // of the arena that it has shown
+    kAskAgain,  // what it lacks may be here soon
+  };
+  void refuse(int socket, const Error& error, Then then = Then::kNothing);
   [[nodiscard]] Status check_caller(const Greeting& greeting, Caller& caller) const;
   [[nodiscard]] bool needs_arena(Greeting& greeting);
   void greet(int socket);

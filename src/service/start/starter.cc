@@ -47,7 +47,7 @@ std::uint64_t boot_ms() {
 enum class Presence : std::uint8_t { kThere, kNobody, kCrowded };
 
 /// What a failed attempt to connect says about the other end.
-Presence presence(const Error& error) {
+Presence presence(const Error& error) noexcept {
   const int os = error.os_error;
   const bool cut = os == EPIPE || os == ECONNRESET || os == ENOTCONN;
   if (error.code == ErrorCode::kNotFound || error.code == ErrorCode::kClosed) return Presence::kNobody;
@@ -85,11 +85,18 @@ struct Starter::Turn {
   std::string earlier_failure;
 };
 
+bool Starter::nobody_answers(const Error& error) noexcept { return presence(error) == Presence::kNobody; }
+
+/// Who waits for it is let wait; of the others somebody calls again.
+Result<std::shared_ptr<Link>> Starter::connect(const Link::Greeting& greeting, const Attempt& attempt,
+                                               std::uint64_t deadline_ns) const {
+  const auto open = attempt.occasion == Occasion::kCall ? Link::open_patiently : Link::open;
+  return open(socket_, greeting, deadline_ns, attempt.refusal);
+}
+
 Result<std::shared_ptr<Link>> Starter::open(const Link::Greeting& greeting, const Attempt& attempt) const {
   TIERCEL_TRY(prepare_directory(socket_));  // before anything that lies in it is believed
-  const auto try_link = [&] {
-    return Link::open(socket_, greeting, deadline_after(now_ns(), attempt.answer_ns), attempt.let_go);
-  };
+  const auto try_link = [&] { return connect(greeting, attempt, deadline_after(now_ns(), attempt.answer_ns)); };
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(options_.deadline).count());
   Turn turn(socket_);
   turn.greeting = greeting;
@@ -136,7 +143,7 @@ Result<std::shared_ptr<Link>> Starter::start(Turn& turn) const {
            fmt::format("started a private service (process {}): {}; socket {}, log {}", pid, *said, socket_,
                        log_path(socket_)));
   const std::uint64_t until = std::max(turn.until_ns, deadline_after(now_ns(), turn.attempt.answer_ns));
-  return Link::open(socket_, turn.greeting, until, turn.attempt.let_go);
+  return connect(turn.greeting, turn.attempt, until);
 }
 
 Result<std::string> Starter::start_and_wait(Turn& turn, pid_t& pid) const {

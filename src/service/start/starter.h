@@ -43,12 +43,16 @@ class Starter {
     Occasion occasion = Occasion::kCall;
     std::uint64_t answer_ns = 0;                   ///< how long a service that is there may take to answer
     const std::atomic<bool>* cancelled = nullptr;  ///< ends it soon, with kClosed
-    bool* let_go = nullptr;                        ///< as of Link::open
+    Link::Refusal* refusal = nullptr;              ///< as of Link::open
   };
   [[nodiscard]] Result<std::shared_ptr<Link>> open(const Link::Greeting& greeting, const Attempt& attempt) const;
+  /// Does an attempt to connect that failed so say that nobody is there?
+  [[nodiscard]] static bool nobody_answers(const Error& error) noexcept;
 
  private:
   struct Turn;
+  [[nodiscard]] Result<std::shared_ptr<Link>> connect(const Link::Greeting& greeting, const Attempt& attempt,
+                                                      std::uint64_t deadline_ns) const;
   [[nodiscard]] Result<std::shared_ptr<Link>> start(Turn& turn) const;
   [[nodiscard]] Result<std::string> start_and_wait(Turn& turn, pid_t& pid) const;
   [[nodiscard]] Status count_restart(StartLock& lock) const;

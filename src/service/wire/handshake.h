@@ -46,8 +46,8 @@ struct Welcome {
   std::uint32_t adopted = 0;      ///< 1: what the earlier connection held belongs to this one now
   std::uint64_t arena = 0;        ///< random, of the arena: the same after a restart that has adopted it
   std::uint32_t let_go = 0;       ///< of a refusal: 1: the arena that was shown will not be used again
-  std::uint32_t reserved = 0;
-  char text[168] = {};  ///< zero-terminated
+  std::uint32_t for_now = 0;      ///< of a refusal: 1: that may be over soon, and who can wait asks again
+  char text[168] = {};            ///< zero-terminated
 };
 static_assert(sizeof(Welcome) == 256);
 
