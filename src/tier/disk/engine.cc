@@ -178,7 +178,9 @@ void DiskTier::Engine::judge() {
   if (phase_ != Phase::kRecovering && phase_ != Phase::kUp) return;
   breaker_.on_quarantine(volume_->late_bytes() + device_.late_write_bytes(), clock_.now_ns());
   if (breaker_.reads_open() && phase_ == Phase::kRecovering) {
-    // Its owner goes on without what the table still has; when the device is well the table is read from its beginning.
+    // Its owner goes on without what the table still has; when the device is well the table is read from its beginning,
+    // and this time to its end, whatever reads of blocks would say.
+    quiet_ = true;
     lose(breaker_.cause(), false);
   } else if (breaker_.reads_open()) {
     set_state(DiskState::kOff, breaker_.cause());
@@ -195,7 +197,8 @@ void DiskTier::Engine::update_doors() {
   const DiskState state = state_.load(std::memory_order_relaxed);
   const bool up = phase_ == Phase::kRecovering || phase_ == Phase::kUp;
   const bool serves = state == DiskState::kStarting || state == DiskState::kOn;
-  mailbox_.set_doors({.reads = up && (serves || state == DiskState::kReadOnly), .writes = up && serves, .clears = up});
+  const bool reads = (serves || state == DiskState::kReadOnly) && !(quiet_ && phase_ == Phase::kRecovering);
+  mailbox_.set_doors({.reads = up && reads, .writes = up && serves, .clears = up});
 }
 
 void DiskTier::Engine::set_state(DiskState state, const std::string& cause) {

@@ -98,6 +98,7 @@ class DiskTier::Engine final : private disk::RecoverySink {
   std::optional<Status> raised_;       // the answer to kRaising
   std::uint64_t recovered_bytes_ = 0;  // when recovery was last asked
   bool owner_is_at_it_ = false;        // what recovery has found is not taken in yet
+  bool quiet_ = false;                 // it was lost while its table was read: nobody reads blocks before all of it is
   std::uint64_t away_ns_ = 0;          // between the last poll and the end of its step
   std::string cause_;                  // of the state
 

@@ -177,6 +177,7 @@ void DiskTier::Engine::recovered() {
   }
   const DiskRecovery report = std::move(recovery_->reader().report());
   phase_ = Phase::kUp;
+  quiet_ = false;
   volume_->recovered(recovery_->reader().buried());
   recovery_.reset();
   judge();  // who is told that all is indexed finds the state that goes with it
