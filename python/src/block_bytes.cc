@@ -1,5 +1,6 @@
 #include "block_bytes.h"
 
+#include "left_alone.h"
 #include "without_gil.h"
 
 #include <utility>
@@ -17,8 +18,8 @@ class BlockBytes {
   BlockBytes& operator=(BlockBytes&&) = delete;
   ~BlockBytes() {
     if (process_ == process_number()) return;
-    new std::shared_ptr<const BlockRef>(std::move(block_));  // never given back
-    new CopyPin(std::move(pin_));
+    leave_alone(std::move(block_));
+    leave_alone(std::move(pin_));
   }
 
   int get(PyObject* self, Py_buffer* view, int flags) const {

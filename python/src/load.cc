@@ -1,5 +1,6 @@
 // Load and Pin.
 #include "handles.h"
+#include "left_alone.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
@@ -12,8 +13,8 @@ namespace tiercel::python {
 
 LoadState::~LoadState() {
   if (session_->is_of_this_process()) return;
-  new std::optional<Load>(std::move(load_));  // never given back: it is the parent's
-  new Blocks(std::move(blocks_));
+  leave_alone(std::move(load_));
+  leave_alone(std::move(blocks_));
 }
 
 void LoadState::check_open() const {
@@ -56,7 +57,7 @@ void LoadState::close() noexcept {
 }
 
 PinState::~PinState() {
-  if (!session_->is_of_this_process()) (void)pin_.release();
+  if (!session_->is_of_this_process()) leave_alone(std::move(pin_));
 }
 
 std::size_t PinState::blocks() {

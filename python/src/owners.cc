@@ -1,5 +1,7 @@
 #include "owners.h"
 
+#include "left_alone.h"
+
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -11,8 +13,8 @@ constexpr std::chrono::seconds kFarewell{2};
 
 std::mutex caches_mutex;
 std::vector<std::weak_ptr<CacheState>>& caches() {  // guarded by caches_mutex; never destroyed: caches may outlive it
-  static auto* const all = new std::vector<std::weak_ptr<CacheState>>();
-  return *all;
+  static auto* const kAll = new std::vector<std::weak_ptr<CacheState>>();
+  return *kAll;
 }
 
 template <class T>
@@ -29,7 +31,7 @@ void Owner::check_open() const {
 }
 
 CacheState::~CacheState() {
-  if (!is_of_this_process()) (void)cache_.release();  // its threads are not here
+  if (!is_of_this_process()) leave_alone(std::move(cache_));
 }
 
 Session CacheState::open_session(const SessionOptions& options) { return value_or_raise(get().open_session(options)); }
@@ -46,7 +48,7 @@ void CacheState::farewell() {
 }
 
 ClientState::~ClientState() {
-  if (!is_of_this_process()) new std::shared_ptr<Client>(std::move(client_));  // never given back
+  if (!is_of_this_process()) leave_alone(std::move(client_));
 }
 
 std::shared_ptr<Client> ClientState::get() const {
@@ -79,7 +81,7 @@ void ClientState::close() noexcept {
 }
 
 SessionState::~SessionState() {
-  if (!is_of_this_process()) (void)session_.release();
+  if (!is_of_this_process()) leave_alone(std::move(session_));
 }
 
 void SessionState::check_open() const {

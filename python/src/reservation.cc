@@ -1,5 +1,6 @@
 // Reservation and Writer.
 #include "handles.h"
+#include "left_alone.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -62,7 +63,7 @@ bool is_usable(const nb::object& view) {
 }  // namespace
 
 ReservationState::~ReservationState() {
-  if (!session_->is_of_this_process()) new std::optional<Reservation>(std::move(reservation_));  // the parent's
+  if (!session_->is_of_this_process()) leave_alone(std::move(reservation_));
 }
 
 Reservation& ReservationState::open_reservation() {
