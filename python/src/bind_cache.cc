@@ -42,14 +42,14 @@ void bind_reports(nb::module_& module) {
 void bind_operating(nb::class_<PyCache>& cache) {
   cache
       .def_prop_rw(
-          "mode", [](const PyCache& self) { return self->get().mode(); },
-          [](const PyCache& self, Mode mode) { self->get().set_mode(mode); },
+          "mode", [](const PyCache& self) { return self->get()->mode(); },
+          [](const PyCache& self, Mode mode) { self->get()->set_mode(mode); },
           "What all sessions may do from their next call on.")
       .def(
           "disks",
           [](const PyCache& self) {
             const WithoutGil without_gil;
-            return self->get().disks();
+            return self->get()->disks();
           },
           "The directories of the disk tier, in the order of disk.directories. They open in the background.")
       .def(
@@ -57,7 +57,7 @@ void bind_operating(nb::class_<PyCache>& cache) {
           [](const PyCache& self, double deadline_s) {
             const auto deadline = to_duration(deadline_s, "deadline_s");
             const WithoutGil without_gil;
-            return self->get().wait_for_disks(deadline);
+            return self->get()->wait_for_disks(deadline);
           },
           "deadline_s"_a,
           "Waits until every directory is indexed or known not to come for now, or the deadline. True: so it is.")
@@ -65,14 +65,14 @@ void bind_operating(nb::class_<PyCache>& cache) {
           "drop_tenant",
           [](const PyCache& self, std::string_view name) {
             const WithoutGil without_gil;
-            return value_or_raise(self->get().drop_tenant(name));
+            return value_or_raise(self->get()->drop_tenant(name));
           },
           "name"_a, "Deletes every block of a tenant, of whatever model, in every tier.")
       .def(
           "stats",
           [](const PyCache& self) {
             const WithoutGil without_gil;
-            return self->get().stats();
+            return self->get()->stats();
           },
           "A snapshot of every counter and gauge.");
 }

@@ -34,17 +34,31 @@ CacheState::~CacheState() {
   if (!is_of_this_process()) leave_alone(std::move(cache_));
 }
 
-Session CacheState::open_session(const SessionOptions& options) { return value_or_raise(get().open_session(options)); }
+std::shared_ptr<Cache> CacheState::get() const {
+  check_open();
+  const std::lock_guard lock(mutex_);
+  if (!cache_) raise(ErrorCode::kClosed, "the cache is closed");
+  return cache_;
+}
+
+Session CacheState::open_session(const SessionOptions& options) { return value_or_raise(get()->open_session(options)); }
+
+std::shared_ptr<Cache> CacheState::take() {
+  if (!is_of_this_process()) return nullptr;
+  set_closed();
+  const std::lock_guard lock(mutex_);
+  return std::exchange(cache_, nullptr);
+}
 
 Status CacheState::close(std::chrono::nanoseconds deadline) {
-  if (is_closed() || !is_of_this_process()) return {};
-  set_closed();
-  return cache_->close(deadline);
+  const std::shared_ptr<Cache> cache = take();
+  return cache ? cache->close(deadline) : Status{};
 }
 
 void CacheState::farewell() {
-  if (is_closed() || !is_of_this_process()) return;
-  (void)close(cache_->disks().empty() ? std::chrono::nanoseconds(0) : kFarewell);  // what ends later ends by itself
+  const std::shared_ptr<Cache> cache = take();
+  if (!cache) return;
+  (void)cache->close(cache->disks().empty() ? std::chrono::nanoseconds(0) : kFarewell);  // the rest ends by itself
 }
 
 ClientState::~ClientState() {

@@ -48,20 +48,20 @@ class Owner {
 
 class CacheState final : public Owner {
  public:
-  explicit CacheState(Cache cache) : Owner("cache"), cache_(std::make_unique<Cache>(std::move(cache))) {}
+  explicit CacheState(Cache cache) : Owner("cache"), cache_(std::make_shared<Cache>(std::move(cache))) {}
   ~CacheState() override;
-  [[nodiscard]] Cache& get() const {
-    check_open();
-    return *cache_;
-  }
+  /// Stays usable for the caller while another thread closes.
+  [[nodiscard]] std::shared_ptr<Cache> get() const;
   [[nodiscard]] Session open_session(const SessionOptions& options) override;
-  /// A second call does nothing.
+  /// Also gives its files up, so that they can be opened again. A second call does nothing.
   Status close(std::chrono::nanoseconds deadline);
   /// What Cache's destruction does: what was committed just before is kept on disk; nothing else is waited for.
   void farewell();
 
  private:
-  std::unique_ptr<Cache> cache_;
+  [[nodiscard]] std::shared_ptr<Cache> take();
+  mutable std::mutex mutex_;
+  std::shared_ptr<Cache> cache_;  // guarded by mutex_; null when closed
 };
 
 class ClientState final : public Owner {

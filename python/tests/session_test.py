@@ -149,7 +149,8 @@ class Sessions(unittest.TestCase):
             group[1].parts(12345, [0])
 
     def test_layouts(self):
-        runs = [tiercel.Run(layer=i, kind=tiercel.StateKind.KEY_VALUE, heads=2, bytes_per_head_token=256) for i in range(3)]
+        kind = tiercel.StateKind.KEY_VALUE
+        runs = [tiercel.Run(layer=i, kind=kind, heads=2, bytes_per_head_token=256) for i in range(3)]
         layout = tiercel.Layout([tiercel.Group(runs)])
         self.assertEqual(layout, tiercel.Layout([tiercel.Group(runs)]))
         self.assertNotEqual(layout, tiercel.Layout.blob(1))
@@ -165,7 +166,8 @@ class Sessions(unittest.TestCase):
     def test_every_field_of_a_model_decides_its_namespace(self):
         fields = [{}, {"kv_dtype": "q8_0"}, {"weights": [bytes(32)]}, {"config_digest": b"\1" * 32},
                   {"weights_epoch": 1}, {"properties": {"rope": "2"}}]
-        spaces = {self.cache.open_session(tiercel.ModelIdentity(name="a", **field), tiercel.Layout.blob(1000)).space().fingerprint
+        layout = tiercel.Layout.blob(1000)
+        spaces = {self.cache.open_session(tiercel.ModelIdentity(name="a", **field), layout).space().fingerprint
                   for field in fields}
         self.assertEqual(len(spaces), len(fields))
 
@@ -189,14 +191,19 @@ class Sessions(unittest.TestCase):
         with worlds.open_cache(disk=disk) as cache:
             self.assertTrue(cache.wait_for_disks(60))
             self.assertEqual([report.state for report in cache.disks()], [tiercel.DiskDirectoryState.ON])
-            worlds.store(worlds.open_session(cache), self.chain)
-            cache.close(deadline_s=60)
-        with worlds.open_cache(disk=disk) as cache:
+            kept = worlds.open_session(cache)
+            worlds.store(kept, self.chain)
+            views = worlds.load(kept, self.chain)
+            worlds.until(lambda: cache.stats().tiers[1].blocks == 5, "they are on disk")
+            with self.assertRaises(tiercel.TimeoutError):  # a view is held
+                cache.close(deadline_s=0.5)
+        with worlds.open_cache(disk=disk) as cache:  # what is still held of the first keeps no directory from it
             self.assertTrue(cache.wait_for_disks(60))
+            self.assertEqual([report.cause for report in cache.disks()], [""])
             session = worlds.open_session(cache)
             self.assertEqual(session.match(self.chain).tiers(0), [tiercel.TierId.DISK])
             for block, view in enumerate(worlds.load(session, self.chain)):
-                self.assertEqual(view, worlds.content(self.chain, block))
+                self.assertEqual((view, views[block]), (worlds.content(self.chain, block),) * 2)
 
     def test_who_waits_lets_other_threads_run(self):
         worlds.store(self.session, self.chain)
