@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Goal: token ids of whatever form give the one chain that docs/formats.md specifies, or an error that names the place."""
+"""Goal: token ids of whatever form give the one chain that docs/formats.md specifies, or an error that
+names the place."""
 
 import array
 import hashlib
@@ -51,9 +52,11 @@ class Chains(unittest.TestCase):
         self.assertEqual(tiercel.ExtraKey(b"a\0b").bytes, b"a\0b")
 
     def test_what_is_no_token_id_is_named(self):
-        for tokens, sentence in (([1, 2**31], r"tokens\[1\]"), ([2**70], r"tokens\[0\]"), ([-2**31 - 1], r"tokens\[0\]"),
+        for tokens, sentence in (([1, 2**31], r"tokens\[1\]"), ([2**70], r"tokens\[0\]"),
+                                 ([-2**31 - 1], r"tokens\[0\]"),
                                  (array.array("q", [1, 2, -2**40]), r"tokens\[2\]"),
-                                 (array.array("Q", [2**63]), r"tokens\[0\]"), (array.array("I", [2**31]), r"tokens\[0\]"),
+                                 (array.array("Q", [2**63]), r"tokens\[0\]"),
+                                 (array.array("I", [2**31]), r"tokens\[0\]"),
                                  (b"abcd", "format"), (array.array("d", [1.0]), "format"),
                                  (numpy.array([1, 2], dtype=">i4"), "format"),
                                  (numpy.zeros((2, 2), dtype=numpy.int32), "2 dimensions")):

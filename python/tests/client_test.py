@@ -67,7 +67,8 @@ class Clients(unittest.TestCase):
         expected = [worlds.content(chain, block) for block in range(5)]
         client.close()
         client.close()
-        for call in (lambda: session.match(chain), lambda: worlds.open_session(client), client.sync, lambda: client.socket):
+        for call in (lambda: session.match(chain), lambda: worlds.open_session(client), client.sync,
+                     lambda: client.socket):
             with self.assertRaises(tiercel.ClosedError):
                 call()
         del session, client
@@ -85,7 +86,8 @@ class Clients(unittest.TestCase):
         self.service.process.send_signal(signal.SIGSTOP)
         worlds.until(lambda: session.match(chain).blocks == 0, "it has stopped")
         self.assertEqual(session.load(chain, 2, 0.05).wait(), [])
-        self.assertNotIn(tiercel.Reserved.YES, [w.outcome for w in session.reserve(worlds.chain_of(session, 1, 900), 0)])
+        room = session.reserve(worlds.chain_of(session, 1, 900), 0)
+        self.assertNotIn(tiercel.Reserved.YES, [writer.outcome for writer in room])
         self.service.process.send_signal(signal.SIGCONT)
         worlds.until(lambda: session.match(chain).blocks == 2, "it is heard of again")
 

@@ -181,7 +181,8 @@ class InterpreterEnd(unittest.TestCase):
         self.assertEqual(self.end("print('end')"), "end\n")
 
     def test_with_objects_in_cycles_and_modules(self):
-        self.end("class Knot: pass\nknot = Knot(); knot.self = knot; knot.all = (cache, session, load, views, room, view, pin)\n"
+        self.end("class Knot: pass\nknot = Knot(); knot.self = knot\n"
+                 "knot.all = (cache, session, load, views, room, view, pin)\n"
                  "sys.modules['keeps'] = knot; import builtins; builtins.kept = knot\n")
 
     def test_with_threads_that_never_end(self):

@@ -22,7 +22,8 @@ def run(*words, **options):
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False,
                           env=environment | options.pop("env", {}), **options)
     if done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, words))} ended with {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+        said = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        raise AssertionError(f"{' '.join(map(str, words))} ended with {done.returncode}\n{said}")
     return done.stdout
 
 
@@ -33,7 +34,8 @@ class Wheel(unittest.TestCase):
         wheels = Path(cls.folder) / "wheels"
         run(sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation",
             "--wheel-dir", wheels, f"--config-settings=cmake.build-type={BUILD_TYPE}",
-            "--config-settings=cmake.define.TIERCEL_WERROR=ON", f"--config-settings=build-dir={BUILD}", PROJECT / "python",
+            "--config-settings=cmake.define.TIERCEL_WERROR=ON", f"--config-settings=build-dir={BUILD}",
+            PROJECT / "python",
             env={"CC": CC, "CXX": CXX, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}, timeout=1500)
         (cls.wheel,) = wheels.iterdir()
         venv = Path(cls.folder) / "venv"
@@ -45,7 +47,8 @@ class Wheel(unittest.TestCase):
         return run(self.bin / "python", "-c", text, cwd=self.folder, timeout=120)
 
     def test_the_example_of_the_readme(self):
-        (text,) = re.findall(r"```python\n(.*?)```", (PROJECT / "python/README.md").read_text(encoding="utf-8"), re.DOTALL)
+        readme = (PROJECT / "python/README.md").read_text(encoding="utf-8")
+        (text,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
         self.assertEqual(self.python(text), "10 of 12 blocks loaded, 10 with the bytes that were stored\n")
 
     def test_the_program(self):

@@ -37,7 +37,8 @@ def _lines(path: tuple[str, ...], section: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _lines(key, value)
         else:
-            yield ".".join(k if k.isidentifier() and k.isascii() else _text(k) for k in key) + f" = {_value('.'.join(key), value)}"
+            written = ".".join(k if k.isidentifier() and k.isascii() else _text(k) for k in key)
+            yield f"{written} = {_value('.'.join(key), value)}"
 
 
 def write(sections: Mapping[str, Any]) -> str:

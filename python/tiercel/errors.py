@@ -1,7 +1,7 @@
 """The exceptions of Tiercel: Error, and one subclass for each ErrorCode.
 
-The text of an exception is the sentence of the C++ library: it names the key, the value and what would be valid. A miss,
-a full cache or a busy queue are outcomes, not errors (LoadOutcome, Reserved).
+The text of an exception is the sentence of the C++ library: it names the key, the value and what would be valid. A
+miss, a full cache or a busy queue are outcomes, not errors (LoadOutcome, Reserved).
 """
 
 from __future__ import annotations
