@@ -69,8 +69,9 @@ def until(look, what, patience_s=60):
 
 def run_program(text, *arguments, **environment):
     """Runs a program of its own; returns what it said."""
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", text, *arguments], capture_output=True,
-                          text=True, timeout=120, check=False, env={**os.environ, **environment})
+    command = [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", text, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, **environment})
     if done.returncode != 0 or done.stderr:
         raise AssertionError(f"ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
