@@ -19,6 +19,7 @@ option(TIERCEL_TESTS "build the tests" ON)
 option(TIERCEL_BENCH "build the benchmarks" ON)
 option(TIERCEL_FUZZ "build the libFuzzer targets (clang)" OFF)
 option(TIERCEL_LLAMACPP "build the llama.cpp adapter and tiercel-llama" ON)
+option(TIERCEL_PYTHON "build the Python package, where nanobind is found" OFF)
 set(TIERCEL_SANITIZE "" CACHE STRING "value for -fsanitize=, for example address,undefined")
 
 option(TIERCEL_CUDA "build the GPU copy engine (needs the CUDA toolkit)" OFF)

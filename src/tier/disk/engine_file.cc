@@ -206,6 +206,9 @@ void DiskTier::Engine::give_up_file(const Error& error, bool empty_it) {
 
 void DiskTier::Engine::finish_closing() {
   give_up_file({.code = ErrorCode::kClosed, .message = "the disk tier is closed"});
+  // Not by destruction alone: whoever holds a block of a closed cache must not keep its directory from the next one.
+  const bool unended = device_.in_flight() > 0 || (opening_ != nullptr && opening_->in_flight() > 0);
+  if (!unended) lock_.reset();
   phase_ = Phase::kClosed;
   set_state(DiskState::kClosed, "");
 }
