@@ -372,12 +372,12 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   Mutex orphans_mutex_;                                                // taken before mutex_
   WaitingBlocks orphans_ TIERCEL_GUARDED_BY(orphans_mutex_);
   std::uint64_t orphans_refused_ TIERCEL_GUARDED_BY(orphans_mutex_) = 0;  // more than may wait
-  struct Headers {  // as of DiskEvents::Opened
+  struct Headers {                                                        // as of DiskEvents::Opened
     std::function<bool(std::uint32_t slot, DiskBlock& to)> read;
     std::function<void(std::uint32_t slot)> prefetch;
   };
   std::vector<Headers> headers_ TIERCEL_GUARDED_BY(orphans_mutex_);  // of the directories' files
-  std::vector<Found> found_ TIERCEL_GUARDED_BY(orphans_mutex_);         // by the directories' drivers
+  std::vector<Found> found_ TIERCEL_GUARDED_BY(orphans_mutex_);      // by the directories' drivers
   std::atomic<std::uint64_t> indexed_slices_{0};  // relaxed: a sign of life of drivers that are at it
   std::uint64_t handover_deadline_ns_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };

@@ -67,7 +67,9 @@ TEST_F(DiskIndexing, a_chain_that_waits_for_its_head_comes_in_over_many_turns) {
   const BlockChain chain = world_.chain(kBlocks);
   world_.settle();
   world_.stop();
-  { const TailFirst file(world_.memory(), world_.clock(), chain); }
+  {
+    const TailFirst file(world_.memory(), world_.clock(), chain);
+  }
   world_.start();
   std::size_t partly = 0;
   for (int turn = 0; turn < 1'000 && !world_.core().disks_settled(); ++turn) {
@@ -90,7 +92,9 @@ TEST_F(DiskIndexing, a_delete_amid_it_covers_what_has_not_come_in) {
   const BlockChain chain = world_.chain(kBlocks);
   world_.settle();
   world_.stop();
-  { const TailFirst file(world_.memory(), world_.clock(), chain); }
+  {
+    const TailFirst file(world_.memory(), world_.clock(), chain);
+  }
   world_.start();
   std::size_t there = 0;
   for (int turn = 0; turn < 1'000 && there <= 100; ++turn) {
@@ -111,7 +115,9 @@ TEST_F(DiskIndexing, a_file_that_is_lost_amid_it_leaves_nothing) {
   const BlockChain chain = world_.chain(kBlocks);
   world_.settle();
   world_.stop();
-  { const TailFirst file(world_.memory(), world_.clock(), chain); }
+  {
+    const TailFirst file(world_.memory(), world_.clock(), chain);
+  }
   world_.start();
   for (int turn = 0; turn < 1'000 && world_.session().match(chain).blocks() == 0; ++turn) (void)world_.step();
   ASSERT_LT(world_.session().match(chain).blocks(), kBlocks);

@@ -62,8 +62,8 @@ class File {
   /// 0 also when wake() ended the wait or an operation went on after a short transfer. Not from within `done`.
   std::size_t poll(std::uint64_t wait_ns);
   void wake() noexcept { backend_->wake(); }
-  /// The thread was busy elsewhere and polled nothing for `ns`: what is in flight has so much longer, because a deadline
-  /// measures the device. What has expired stays so.
+  /// The thread was busy elsewhere and polled nothing for `ns`: what is in flight has so much longer, because a
+  /// deadline measures the device. What has expired stays so.
   void excuse(std::uint64_t ns) noexcept;
 
   /// Runs one job to its end or deadline, polling meanwhile (`done` of other jobs runs too). For opening and recovery.

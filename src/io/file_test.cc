@@ -172,7 +172,8 @@ TEST_F(FileTest, ADeadlineIsOfTheDeviceAndNotOfAThreadThatWasElsewhere) {
   EXPECT_EQ(poll(), 1U);
   ASSERT_EQ(outcomes.size(), 1U);
   EXPECT_EQ(outcomes[0].error().code, ErrorCode::kTimeout);
-  for (const IoOperation& operation : backend->started) backend->answers.push_back({.id = operation.id, .result = 4096});
+  for (const IoOperation& operation : backend->started)
+    backend->answers.push_back({.id = operation.id, .result = 4096});
   EXPECT_EQ(poll(), 1U);
   EXPECT_TRUE(outcomes.at(1));
 }

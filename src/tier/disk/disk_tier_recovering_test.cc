@@ -1,5 +1,5 @@
-// Goal: while the header table is read and its owner takes in what was found, the device is watched, blocks are read, and
-// a device that fails then costs the time of another reading.
+// Goal: while the header table is read and its owner takes in what was found, the device is watched, blocks are read,
+// and a device that fails then costs the time of another reading.
 #include "tier/disk/testing/disk_rig.h"
 
 #include <cerrno>

@@ -150,19 +150,20 @@ void DiskTier::Engine::on_region(const disk::TombstoneIndex& buried) {
   const disk::Shape& shape = metadata.layout().shape();
   const std::vector<std::uint64_t> sizes = metadata.slot_sizes();
   const std::vector<Tombstone> tombstones = buried.names();
-  events_.on_opened({.extents = shape.extents,
-                     .extent_bytes = shape.extent_bytes,
-                     .min_slot_bytes = shape.min_slot_bytes,
-                     .epoch = epoch_,
-                     .slot_bytes = sizes,
-                     .tombstones = tombstones,
-                     .discarded = discards_,
-                     .header = [held = volume_->share_metadata()](std::uint32_t slot, DiskBlock& to) {
-                       // The epochs are the driver's to read; what on_found has named was looked at with them.
-                       return held->examine({.slot = slot, .epochs = UINT64_MAX}, to).fault == disk::Fault::kNone;
-                     },
-                     .prefetch_header = [held = volume_->share_metadata()](
-                                            std::uint32_t slot) { held->prefetch_header(slot); }});
+  events_.on_opened(
+      {.extents = shape.extents,
+       .extent_bytes = shape.extent_bytes,
+       .min_slot_bytes = shape.min_slot_bytes,
+       .epoch = epoch_,
+       .slot_bytes = sizes,
+       .tombstones = tombstones,
+       .discarded = discards_,
+       .header =
+           [held = volume_->share_metadata()](std::uint32_t slot, DiskBlock& to) {
+             // The epochs are the driver's to read; what on_found has named was looked at with them.
+             return held->examine({.slot = slot, .epochs = UINT64_MAX}, to).fault == disk::Fault::kNone;
+           },
+       .prefetch_header = [held = volume_->share_metadata()](std::uint32_t slot) { held->prefetch_header(slot); }});
   update_doors();
 }
 
