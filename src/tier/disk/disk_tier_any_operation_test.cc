@@ -71,17 +71,14 @@ class AnyOperation : public ::testing::TestWithParam<IoFault> {
 };
 
 std::uint64_t operations_of_a_life() {
-  static const std::uint64_t count = [] {
-    struct Whole : AnyOperation {
-      void TestBody() override {}
-      std::uint64_t count() {
-        live();
-        return rig_.plan->started();
-      }
-    };
-    return Whole().count();
-  }();
-  return count;
+  struct Whole : AnyOperation {
+    void TestBody() override {}
+    std::uint64_t count() {
+      live();
+      return rig_.plan->started();
+    }
+  };
+  return Whole().count();
 }
 
 TEST_P(AnyOperation, MayFail) {
