@@ -95,6 +95,14 @@ class Home final : public Line::Home {
   explicit Home(const FakeService& service) : arena_(service.arena()), options_{.socket = service.path()} {
     options_.call_deadline = std::chrono::seconds(5);
   }
+  Result<std::shared_ptr<Link>> open_link(const Link::Greeting& greeting, std::uint64_t deadline_ns, bool /*lost*/,
+                                          Link::Refusal* refusal) override {
+    return Link::open(options_.socket, greeting, deadline_ns, refusal);
+  }
+  Result<Handshake> greet(const Link::Greeting& greeting) override {
+    return Handshake::begin(options_.socket, greeting);
+  }
+  bool may_start_after(const Error& /*error*/) const noexcept override { return false; }
   Result<std::shared_ptr<const Mapping>> map(Link& link) override {
     auto mapping = Mapping::of_memfd(link.take_arena().release(), link.welcome().arena_bytes);
     if (!mapping) return tl::unexpected<Error>(mapping.error());
