@@ -362,7 +362,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   DiskStore disk_store_ TIERCEL_GUARDED_BY(mutex_);
   Promotions promotions_ TIERCEL_GUARDED_BY(mutex_);
   DemotionQueue demotions_ TIERCEL_GUARDED_BY(mutex_);
-  bool demoting_ TIERCEL_GUARDED_BY(mutex_) = false;  // a task is at it
+  bool demoting_ TIERCEL_GUARDED_BY(mutex_) = false;      // a task is at it
+  bool demote_again_ TIERCEL_GUARDED_BY(mutex_) = false;  // and is to look again
   std::uint64_t writes_in_flight_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<AdmissionPolicy> admission_ TIERCEL_GUARDED_BY(mutex_);
   Admission admitting_ TIERCEL_GUARDED_BY(mutex_);
