@@ -152,7 +152,7 @@ void CacheCore::take_demotions(std::vector<Demotion>& work, std::vector<DiskPlac
     const DiskStore::Begun begun =
         bytes ? disk_store_.begin_write(held->id, slot_bytes, now, copy, evicted) : DiskStore::Begun::kAgain;
     if (begun != DiskStore::Begun::kYes) store_.release_pin(held->slot);
-    if (!bytes) return;  // whoever gives some back goes on
+    if (!bytes) return;  // the end of a write goes on
     if (begun == DiskStore::Begun::kAgain) {
       again = true;
       return;
@@ -217,22 +217,9 @@ bool CacheCore::write_demotion(Demotion& work) {
   struct Owner {
     CopyPin pin;
     Budget::Units bytes;
-    std::weak_ptr<CacheCore> core;
-    Owner(CopyPin the_pin, Budget::Units the_bytes, std::weak_ptr<CacheCore> the_core)
-        : pin(std::move(the_pin)), bytes(std::move(the_bytes)), core(std::move(the_core)) {}
-    Owner(const Owner&) = delete;
-    Owner& operator=(const Owner&) = delete;
-    /// Behind the end of the write, which found these bytes still taken.
-    ~Owner() {
-      pin = {};
-      bytes = {};
-      if (const auto one = core.lock()) one->kick_demotion();
-    }
   };
   DiskSubmit answer = DiskSubmit::kBusy;
-  std::shared_ptr<Owner> owner;
   try {
-    owner = std::make_shared<Owner>(std::move(work.pin), std::move(work.bytes), weak_from_this());
     DiskWrite job{.block = {.fingerprint = work.fingerprint,
                             .owner = work.owner,
                             .hash = work.hash,
@@ -246,12 +233,11 @@ bool CacheCore::write_demotion(Demotion& work) {
                   .from = data(work.block.slot),
                   .done = [self = shared_from_this(), copy = work.copy,
                            started_ns](const Status& status) { self->end_write(copy, started_ns, status); },
-                  .owner = owner};
+                  .owner = std::make_shared<Owner>(Owner{.pin = std::move(work.pin), .bytes = std::move(work.bytes)})};
     answer = disks_[work.copy.place.directory]->tier().write(std::move(job));
   } catch (const std::bad_alloc&) {
   }
   if (answer == DiskSubmit::kTaken) return true;
-  if (owner) owner->core.reset();  // what was refused is not tried again by its own end
   {
     MutexLock lock(mutex_);
     (void)disk_store_.finish_write(work.copy, false, clock().now_ns());
