@@ -159,6 +159,8 @@ class PlantedSession final : public detail::SessionBackend {
   void report_pool(const KvPool& pool) override { inner_->report_pool(pool); }
   void report_prefill(double bytes_per_second) override { inner_->report_prefill(bytes_per_second); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return inner_->block_bytes(); }
+  [[nodiscard]] const SessionOptions& options() const noexcept override { return inner_->options(); }
+  [[nodiscard]] std::shared_ptr<const Mapping> arena() const override { return inner_->arena(); }
   void close() noexcept override { inner_->close(); }
 
  private:

@@ -66,6 +66,8 @@ class TIERCEL_API BlockChain {
  public:
   BlockChain() = default;
   explicit BlockChain(Space space, std::vector<ExtraKey> extra_keys = {});
+  /// Of blocks that another process of the same engine has hashed. Appending to it goes on without extra keys.
+  [[nodiscard]] static BlockChain of_hashes(Space space, std::vector<BlockHash> hashes);
 
   /// Adds tokens and hashes every block that became full. Cost: about one SHA-256 of 4 * block_tokens + 40 bytes each.
   void append(std::span<const TokenId> tokens);

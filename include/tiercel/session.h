@@ -87,7 +87,8 @@ class TIERCEL_API SlotKeeper {
   virtual void release(std::uint32_t slot) noexcept = 0;
 };
 
-class LoadBackend;  // src/cache/session_backend.h: implemented in process and over the socket
+class SessionAccess;  // src/cache/session_access.h
+class LoadBackend;    // src/cache/session_backend.h: implemented in process and over the socket
 class ReservationBackend;
 class PinBackend;
 class SessionBackend;
@@ -379,6 +380,7 @@ class TIERCEL_API Session {
   void close() noexcept;
 
  private:
+  friend class detail::SessionAccess;
   std::shared_ptr<detail::SessionBackend> backend_;
 };
 

@@ -5,11 +5,16 @@
 #include "token_ids.h"
 #include "without_gil.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #include <tiercel/block.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <limits>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +23,8 @@ using namespace nanobind::literals;
 
 namespace tiercel::python {
 namespace {
+
+constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
 /// One past the end of a chain is Python's IndexError, by which loops over it end.
 void check_place(std::size_t place, std::size_t size) {
@@ -89,6 +96,26 @@ void bind_blocks(nb::module_& module) {
           },
           "tokens"_a, nb::sig("def append(self, tokens: collections.abc.Iterable[int]) -> None"),
           "Adds tokens and hashes every block that became full; errors as for the constructor, which then added none.")
+      .def_static(
+          "from_hashes",
+          [](const Space& space, const nb::bytes& hashes) {
+            return Chain(BlockChain::of_hashes(space, to_hashes(hashes, "hashes")));
+          },
+          "space"_a, "hashes"_a,
+          "The chain of blocks that another process of the same engine has hashed: hash_bytes() of its chain.\n\n"
+          "InvalidArgumentError: the length is no multiple of 32.")
+      .def(
+          "hash_bytes",
+          [](const Chain& chain, std::size_t first, std::optional<std::size_t> count) {
+            return chain.read([&](const BlockChain& c) {
+              const std::size_t begin = std::min(first, c.size());
+              const auto part =
+                  std::as_bytes(c.hashes().subspan(begin, std::min(count.value_or(kAll), c.size() - begin)));
+              return nb::bytes(part.data(), part.size());
+            });
+          },
+          "first"_a = 0, "count"_a = nb::none(),
+          "The hashes of its blocks from `first` on, 32 bytes each, in one piece.")
       .def("__len__", [](const Chain& chain) { return chain.read([](const BlockChain& c) { return c.size(); }); })
       .def(
           "__getitem__",

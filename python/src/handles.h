@@ -64,6 +64,12 @@ class ReservationState {
   [[nodiscard]] Committed commit_all();
   void abort(std::size_t writer);
   void close();
+  /// `call` with the open reservation; without the interpreter's lock.
+  template <class Call>
+  auto store(Call&& call) {
+    const std::lock_guard lock(mutex_);
+    return std::forward<Call>(call)(open_reservation());
+  }
   /// Before the last owner goes, with the interpreter's lock held: what is Python's of it.
   void let_go() noexcept {
     for (WriterSide& side : writers_) side.view.reset();

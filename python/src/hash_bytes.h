@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 namespace tiercel::python {
 
@@ -23,6 +24,16 @@ namespace tiercel::python {
           std::string(what) + ": has " + std::to_string(bytes.size()) + " bytes; a SHA-256 has 32");
   std::memcpy(hash.bytes.data(), bytes.c_str(), hash.bytes.size());
   return hash;
+}
+
+/// Several of them, one behind the other. InvalidArgumentError, with `what` in front, for a broken one at the end.
+[[nodiscard]] inline std::vector<BlockHash> to_hashes(const nanobind::bytes& bytes, const char* what) {
+  if (bytes.size() % sizeof(BlockHash) != 0)
+    raise(ErrorCode::kInvalidArgument,
+          std::string(what) + ": has " + std::to_string(bytes.size()) + " bytes; hashes have 32 each");
+  std::vector<BlockHash> hashes(bytes.size() / sizeof(BlockHash));
+  if (!hashes.empty()) std::memcpy(hashes.data(), bytes.c_str(), bytes.size());
+  return hashes;
 }
 
 }  // namespace tiercel::python

@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "handles.h"
 #include "owners.h"
+#include "transfer.h"
 #include "without_gil.h"
 
 namespace tiercel::python {
@@ -23,6 +24,7 @@ void bind_all(nb::module_& module) {
   bind_pin(module);
   bind_reservation(module);
   bind_session(module);
+  bind_transfer(module);
   bind_cache(module);
   count_forks();
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(&close_all_caches));

@@ -70,6 +70,8 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   void report_pool(const KvPool&) override {}  // who shares the process sees its pool anyway
   void report_prefill(double) override {}      // and knows its speed
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
+  [[nodiscard]] const SessionOptions& options() const noexcept override { return options_; }
+  [[nodiscard]] std::shared_ptr<const Mapping> arena() const override { return core_->arena().shared_mapping(); }
   void close() noexcept override;
 
   [[nodiscard]] std::uint64_t slot_bytes() const noexcept { return shape_.slot_bytes; }

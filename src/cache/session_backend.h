@@ -2,6 +2,7 @@
 // socket, by the service's client. The contract suite of Session runs on every implementation.
 #pragma once
 
+#include "base/mapping.h"
 #include "cache/chain_ref.h"
 
 #include <tiercel/session.h>
@@ -61,6 +62,9 @@ class SessionBackend {
   virtual void report_pool(const KvPool& pool) = 0;
   virtual void report_prefill(double bytes_per_second) = 0;
   [[nodiscard]] virtual std::uint64_t block_bytes() const noexcept = 0;
+  [[nodiscard]] virtual const SessionOptions& options() const noexcept = 0;
+  /// That its blocks lie in, as this process maps it now; null while there is none.
+  [[nodiscard]] virtual std::shared_ptr<const Mapping> arena() const = 0;
   virtual void close() noexcept = 0;
 };
 

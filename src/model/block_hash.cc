@@ -45,6 +45,12 @@ Space::Space(BlockHash fingerprint, std::uint32_t block_tokens, std::string tena
 BlockChain::BlockChain(Space space, std::vector<ExtraKey> extra_keys)
     : space_(std::move(space)), extra_keys_(std::move(extra_keys)) {}
 
+BlockChain BlockChain::of_hashes(Space space, std::vector<BlockHash> hashes) {
+  BlockChain chain(std::move(space));
+  chain.hashes_ = std::move(hashes);
+  return chain;
+}
+
 void BlockChain::append(std::span<const TokenId> tokens) {
   const std::size_t block_tokens = space_.block_tokens();
   if (block_tokens == 0) return;  // a chain of no session has no blocks

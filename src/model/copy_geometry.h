@@ -45,19 +45,6 @@ struct RunPiece {
   friend bool operator==(const RunPiece&, const RunPiece&) = default;
 };
 
-/// Who copies what cannot be split by head, when several tensor-parallel ranks hold the same bytes of it.
-enum class OpaqueRuns : std::uint8_t {
-  kCopied = 0,
-  kLeft = 1,  ///< another rank's task: opaque runs need no tensor and give no piece
-};
-
-/// The part of a block that one rank moves. Its heads are said by the tensors (first_head and the head axis).
-struct RankPart {
-  std::uint32_t first_layer = 0;
-  std::uint32_t end_layer = UINT32_MAX;  ///< a pipeline rank's layers: [first_layer, end_layer)
-  OpaqueRuns opaque = OpaqueRuns::kCopied;
-};
-
 class CopyGeometry {
  public:
   /// Every run of the part's layers must be held by exactly one tensor.

@@ -82,6 +82,11 @@ Result<Line::Use> RemoteSession::use() const {
   return fail(ErrorCode::kClosed, "the service went away");
 }
 
+std::shared_ptr<const Mapping> RemoteSession::arena() const {
+  const auto use = line_->use();
+  return use ? use->holdings->arena() : nullptr;
+}
+
 Match RemoteSession::match(const detail::ChainRef& chain) const {
   const auto use = line_->use();
   if (!use || !check(chain.space)) return {};

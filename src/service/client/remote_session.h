@@ -31,6 +31,8 @@ class RemoteSession final : public detail::SessionBackend {
   void report_pool(const KvPool& pool) override { line_->report_pool(pool); }
   void report_prefill(double bytes_per_second) override { line_->report_prefill(bytes_per_second); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return line_->block_bytes(); }
+  [[nodiscard]] const SessionOptions& options() const noexcept override { return options_; }
+  [[nodiscard]] std::shared_ptr<const Mapping> arena() const override;
   void close() noexcept override { line_->close(); }
 
  private:
