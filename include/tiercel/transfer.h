@@ -50,6 +50,8 @@ struct CopyOrder {
   void* after_event = nullptr;
   /// A copy that has not begun by then ends with kTimeout and has touched nothing. GPU copies alone.
   std::chrono::nanoseconds begin_within = std::chrono::nanoseconds::max();
+  /// So that a stream can wait for its end (Transfer::wait_in_stream). Not for tensors in host memory.
+  bool signalled = false;
 };
 
 /// A copy in flight: a handle to it, cheap to copy. Safe from several threads.
@@ -67,6 +69,7 @@ class TIERCEL_API Copy {
   [[nodiscard]] std::uint64_t bytes() const noexcept;
 
  private:
+  friend class Transfer;
   std::shared_ptr<detail::CopyState> state_;
 };
 
@@ -93,6 +96,11 @@ class TIERCEL_API Transfer {
   /// Pages into writers of a reservation, which are committed after the copy's end. kInvalidArgument: an empty writer.
   [[nodiscard]] Result<Copy> store(Reservation& reservation, std::span<const std::size_t> writers,
                                    std::span<const std::uint32_t> pages, const CopyOrder& order = {});
+
+  /// What is put into `stream` afterwards, a cudaStream_t of the tensors' GPU that captures no graph, begins when the
+  /// copy has ended, well or not: for a step that needs the pages of a load, without a wait of this thread.
+  /// kInvalidArgument: the copy is not of this transfer or was not `signalled`. kIo: the driver refused; nothing waits.
+  [[nodiscard]] Status wait_in_stream(void* stream, const Copy& copy);
 
   [[nodiscard]] std::size_t pages_per_block() const noexcept;
   /// That this rank moves for a block.

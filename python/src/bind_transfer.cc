@@ -102,16 +102,16 @@ class Pages {
   TokenIds ids_;
 };
 
-CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_within_s) {
-  CopyOrder order{.after_event = std::bit_cast<void*>(after_event)};
+CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_within_s, bool signalled = false) {
+  CopyOrder order{.after_event = std::bit_cast<void*>(after_event), .signalled = signalled};
   if (begin_within_s) order.begin_within = to_duration(*begin_within_s, "begin_within_s");
   return order;
 }
 
 Copy load(const PyTransfer& transfer, const PyLoad& load, nb::handle pages, std::size_t first,
-          std::uintptr_t after_event, std::optional<double> begin_within_s) {
+          std::uintptr_t after_event, std::optional<double> begin_within_s, bool signalled) {
   const Pages ids(pages);
-  const CopyOrder order = order_of(after_event, begin_within_s);
+  const CopyOrder order = order_of(after_event, begin_within_s, signalled);
   const WithoutGil without_gil;
   const auto to = transfer->get();
   const std::vector<std::uint32_t> list = ids.list();
@@ -211,13 +211,15 @@ void bind_copy(nb::module_& module) {
 void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
   transfer
       .def("load", &load, "load"_a, "pages"_a, nb::kw_only(), "first"_a = 0, "after_event"_a = 0,
-           "begin_within_s"_a = nb::none(),
+           "begin_within_s"_a = nb::none(), "signalled"_a = false,
            nb::sig("def load(self, load: Load, pages: collections.abc.Iterable[int], *, first: int = 0, after_event: "
-                   "int = 0, begin_within_s: float | None = None) -> Copy"),
+                   "int = 0, begin_within_s: float | None = None, signalled: bool = False) -> Copy"),
            "Copies blocks of a load, from block `first` on, into pages: pages_per_block ids for each block, as ints or "
            "a buffer of 32-bit or 64-bit integers. A load that is not done is waited for, until its deadline at most."
            "\n\nafter_event: the handle of a CUDA event, recorded before, behind which the pages are touched. "
-           "begin_within_s: a GPU copy that has not begun by then ends with TimeoutError.\n\nInvalidArgumentError: "
+           "begin_within_s: a GPU copy that has not begun by then ends with TimeoutError. signalled: a stream shall be "
+           "able "
+           "to wait for it (wait_in_stream).\n\nInvalidArgumentError: "
            "pages that do not fit. LimitError: max_copies are in flight. ClosedError; IoError: the device failed.")
       .def("store", &store_parts, "reservation_id"_a, "blocks"_a, "pages"_a, nb::kw_only(), "after_event"_a = 0,
            "begin_within_s"_a = nb::none(),
@@ -232,6 +234,17 @@ void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
                    "collections.abc.Iterable[int], *, after_event: int = 0, begin_within_s: float | None = None) -> "
                    "Copy"),
            "Copies pages into writers of a reservation. After its end: Reservation.commit(). Errors as for load().");
+  transfer.def(
+      "wait_in_stream",
+      [](const PyTransfer& self, std::uintptr_t stream, const Copy& copy) {
+        const WithoutGil without_gil;
+        raise_unless(self->get()->wait_in_stream(std::bit_cast<void*>(stream), copy));
+      },
+      "stream"_a, "copy"_a,
+      "What is put into a CUDA stream (its handle) afterwards begins when the copy has ended, well or not. The copy "
+      "must "
+      "be of this transfer and `signalled`; the stream must not be capturing a graph.\n\nIoError: the driver refused; "
+      "nothing waits.");
 }
 
 }  // namespace

@@ -141,6 +141,10 @@ class Transfers(unittest.TestCase):
                     loads.load(load, pages)
             with self.assertRaisesRegex(tiercel.InvalidArgumentError, "after_event"):
                 loads.load(load, self.pages, after_event=1)
+            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "signalled"):
+                loads.load(load, self.pages, signalled=True)
+            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "not signalled"):
+                loads.wait_in_stream(1, loads.load(load, self.pages))
         with self.assertRaises(tiercel.ClosedError):
             loads.load(load, self.pages)
         with self.assertRaisesRegex(tiercel.InvalidArgumentError, "32 each"):

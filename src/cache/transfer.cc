@@ -67,6 +67,10 @@ class CopyState {
   }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
+  // Written before the copy is submitted.
+  const CopyEngine* engine = nullptr;
+  EndSignal signal{};
+
  private:
   static constexpr std::chrono::nanoseconds kForever = std::chrono::hours(24 * 365);
 
@@ -100,6 +104,7 @@ class TransferCore {
 
   [[nodiscard]] const CopyGeometry& geometry() const noexcept { return *geometry_; }
   [[nodiscard]] GpuCopyEngine* gpu() const noexcept { return gpu_; }
+  [[nodiscard]] Status wait_in_stream(void* stream, const CopyState& copy);
   [[nodiscard]] std::string describe() const;
   void close() noexcept;
 
@@ -175,23 +180,39 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
   if (order.after_event != nullptr && gpu_ == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "after_event: the tensors lie in host memory, where no event counts");
   }
+  if (order.signalled && gpu_ == nullptr) {
+    return fail(ErrorCode::kInvalidArgument, "signalled: the tensors lie in host memory, where no stream waits");
+  }
   TIERCEL_TRY_ASSIGN(CopyPlan plan, CopyPlan::make(geometry_, {pages.begin(), pages.end()}, std::move(slots)));
   if (gpu_ != nullptr) {
     TIERCEL_TRY(gpu_->health());
     reach_arena();
   }
   auto state = std::make_shared<CopyState>(plan.bytes(), std::move(blocks), std::move(parts));
+  if (order.signalled) {
+    TIERCEL_TRY_ASSIGN(state->signal, gpu_->make_signal());
+    state->engine = engine_.get();
+  }
   CopyJob job{.work = std::move(plan),
               .direction = direction,
               .done = [state](const Status& status) { state->end(status); },
-              .after_event = order.after_event};
+              .after_event = order.after_event,
+              .end_signal = state->signal};
   if (order.begin_within != std::chrono::nanoseconds::max()) {
     const auto left = std::max(order.begin_within, std::chrono::nanoseconds(0));
     job.deadline_ns = deadline_after(steady_clock().now_ns(), static_cast<std::uint64_t>(left.count()));
   }
   if (engine_->submit(std::move(job))) return Copy(std::move(state));
+  if (order.signalled) gpu_->drop_signal(state->signal);
   if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
   return fail(ErrorCode::kLimit, "max_copies copies are in flight, or the transfer is closed");
+}
+
+Status TransferCore::wait_in_stream(void* stream, const CopyState& copy) {
+  if (copy.engine != engine_.get() || copy.signal.word == nullptr) {
+    return fail(ErrorCode::kInvalidArgument, "wait_in_stream: the copy is of another transfer, or was not signalled");
+  }
+  return gpu_->wait_in_stream(stream, copy.signal);
 }
 
 std::string TransferCore::describe() const {
@@ -286,6 +307,10 @@ Result<Copy> Transfer::store(Reservation& reservation, std::span<const std::size
   } catch (const std::bad_alloc&) {
     return no_memory();
   }
+}
+
+Status Transfer::wait_in_stream(void* stream, const Copy& copy) {
+  return core_ ? core_->wait_in_stream(stream, *copy.state_) : Status(moved());
 }
 
 std::size_t Transfer::pages_per_block() const noexcept { return core_ ? core_->geometry().pages_per_block() : 0; }

@@ -2,7 +2,8 @@
 //
 // A queue runs what is put into it in order, beside the others; ticket and wait order one behind another. An operation
 // that fails has perhaps been started all the same: after any error the feeder calls drain() and touches nothing more.
-// gate(), owns(), pin() and unpin() may be called beside the rest, which is the feeder's thread's alone.
+// gate(), owns(), wait_in_stream(), pin() and unpin() may be called beside the rest, which is the feeder's thread's
+// alone.
 #pragma once
 
 #include "cuda/dma_walker.h"
@@ -75,6 +76,11 @@ class CopyDevice {
   virtual void give_back(Ticket ticket) noexcept = 0;
   /// Blocks until nothing of the queues can move any more, an error of the device included.
   virtual void drain() noexcept = 0;
+
+  /// Words of host memory that the GPU's streams can wait for, all 0 at first; none where they cannot.
+  [[nodiscard]] virtual std::span<std::uint32_t> signal_words() noexcept = 0;
+  /// From any thread, as gate().
+  [[nodiscard]] virtual Status wait_in_stream(void* stream, const EndSignal& signal) = 0;
 
   /// Makes host memory reachable by DMA, and takes it back. From a thread that has called begin_thread().
   [[nodiscard]] virtual Status pin(std::byte* begin, std::uint64_t bytes) = 0;

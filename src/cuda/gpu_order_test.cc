@@ -131,6 +131,39 @@ TEST_P(GpuOrder, a_store_reads_what_was_written_before_its_event) {
   }
 }
 
+TEST_P(GpuOrder, a_stream_waits_for_a_load_by_itself) {
+  DeviceMemory wrong = DeviceMemory::make(sizeof(unsigned long long)).value();
+  auto* count = reinterpret_cast<unsigned long long*>(wrong.data());
+  std::uint32_t version = 1000;
+  for (const bool waits : {false, true, true, true}) {  // words of signals are used again
+    must(cudaMemset(count, 0, sizeof(unsigned long long)));
+    for (std::uint64_t i = 0; i < 32; ++i) pool_->fill_slot(i, version);
+    std::vector<std::uint32_t> pages;
+    std::vector<std::uint64_t> slots;
+    for (std::uint32_t i = 0; i < 32; ++i) {
+      pages.push_back(i);
+      slots.push_back(i);
+    }
+    pool_->write(0, version + 1, kDelayCycles);  // holds the load up, on a page of its own
+    must(cudaEventRecord(event_.get(), pool_->compute()));
+    const EndSignal signal = gpu_->engine().make_signal().value();
+    ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan(pages, slots),
+                                       .direction = CopyDirection::kLoad,
+                                       .after_event = event_.get(),
+                                       .end_signal = signal}));
+    if (waits) {
+      ASSERT_TRUE(gpu_->engine().wait_in_stream(pool_->compute(), signal));
+    }
+    for (std::uint64_t i = 0; i < 32; ++i) pool_->check(i, version, count);
+    must(cudaStreamSynchronize(pool_->compute()));
+    unsigned long long found = 0;
+    must(cudaMemcpy(&found, count, sizeof(found), cudaMemcpyDeviceToHost));
+    EXPECT_EQ(found == 0, waits) << "without the wait the step must have come too early, or this test sees nothing";
+    ASSERT_TRUE(gpu_->settle_all());
+    version += 100;
+  }
+}
+
 TEST_P(GpuOrder, a_load_waits_for_the_last_step_that_used_its_pages) {
   for (const bool behind_event : {false, true}) {
     pool_->fill_slot(9, 500);

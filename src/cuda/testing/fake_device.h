@@ -34,7 +34,7 @@ struct FakeEvent {
 
 class FakeDevice final : public CopyDevice {
  public:
-  FakeDevice(const GpuCopyOptions& options, std::uint64_t seed) : random_(seed) {
+  FakeDevice(const GpuCopyOptions& options, std::uint64_t seed) : words_(options.max_jobs), random_(seed) {
     for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
       const StageRing ring = stages_of(direction, options);
       stages_[static_cast<std::size_t>(direction)].assign(ring.count, std::vector<std::byte>(ring.stage_bytes + 16));
@@ -102,6 +102,10 @@ class FakeDevice final : public CopyDevice {
     while (step()) {
     }
     for (FakeQueue& queue : queues_) queue.operations.clear();  // behind an event that never comes
+  }
+  std::span<std::uint32_t> signal_words() noexcept override { return words_; }
+  Status wait_in_stream(void*, const EndSignal&) override {
+    return fail(ErrorCode::kUnsupported, "a test's device has no streams of others");
   }
   Status pin(std::byte* begin, std::uint64_t bytes) override {
     const MutexLock lock(mutex_);
@@ -220,6 +224,7 @@ class FakeDevice final : public CopyDevice {
   }
 
   std::array<std::vector<std::vector<std::byte>>, 2> stages_;
+  std::vector<std::uint32_t> words_;
   mutable Mutex mutex_;
   Random random_ TIERCEL_GUARDED_BY(mutex_);
   std::deque<std::vector<PieceEntry>> tables_ TIERCEL_GUARDED_BY(mutex_);
