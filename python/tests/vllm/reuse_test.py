@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Goal: what one request stored is loaded by the next, with the bytes that were stored and the tokens that the engine's own
+cache gives; and what must not be shared is not."""
+
+import unittest
+
+import engines
+from engines import BLOCK, Engine, Service, check, tokens
+
+
+class Reuse(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.service = Service()
+        cls.addClassCleanup(cls.service.end)
+        cls.engine = Engine({"socket": cls.service.socket})
+        cls.addClassCleanup(cls.engine.close)
+
+    def setUp(self):
+        self.engine.forget()
+        self.before = self.engine.auditor.checked
+        self.auditor = self.engine.auditor
+
+    def loaded(self):
+        return self.auditor.checked - self.before
+
+    def cold_local_external(self, prompt, **more):
+        """The same prompt computed, from the engine's own cache, and from ours."""
+        cold = self.engine.run(prompt, **more)
+        local = self.engine.run(prompt, **more)
+        self.engine.forget()
+        external = self.engine.run(prompt, **more)
+        check(self, self.engine)
+        return cold, local, external
+
+    def test_a_prompt_is_loaded_as_it_was_stored(self):
+        cold, local, external = self.cold_local_external(tokens(1, 5 * BLOCK + 17))
+        self.assertEqual((cold[1], local[1], external[1]), (0, 5 * BLOCK, 5 * BLOCK))
+        self.assertEqual(external[0], local[0])
+        self.assertEqual(self.loaded(), 5)
+
+    def test_a_prompt_that_ends_on_a_block_leaves_the_last_block_to_compute(self):
+        _, local, external = self.cold_local_external(tokens(2, 4 * BLOCK))
+        self.assertEqual((local[1], external[1], self.loaded()), (3 * BLOCK, 3 * BLOCK, 3))
+        self.assertEqual(external[0], local[0])
+
+    def test_a_hit_that_leaves_one_token(self):
+        _, local, external = self.cold_local_external(tokens(3, 4 * BLOCK + 1))
+        self.assertEqual((local[1], external[1], self.loaded()), (4 * BLOCK, 4 * BLOCK, 4))
+        self.assertEqual(external[0], local[0])
+
+    def test_less_than_a_block_is_nothing(self):
+        cold, _, external = self.cold_local_external(tokens(4, BLOCK - 1), new_tokens=1)
+        self.assertEqual((external[1], self.loaded()), (0, 0))
+        self.assertEqual(external[0], cold[0])
+
+    def test_a_prompt_of_several_chunks(self):
+        _, local, external = self.cold_local_external(tokens(5, 12 * BLOCK + 40))  # of 512 tokens
+        self.assertEqual((local[1], external[1], self.loaded()), (12 * BLOCK, 12 * BLOCK, 12))
+        self.assertEqual(external[0], local[0])
+
+    def test_answers_are_stored_too(self):
+        prompt = tokens(6, BLOCK - 10)
+        answer, _ = self.engine.run(prompt, new_tokens=20)
+        self.engine.forget()
+        _, cached = self.engine.run(prompt + answer, new_tokens=1)
+        self.assertEqual((cached, self.loaded()), (BLOCK, 1))
+        check(self, self.engine)
+
+    def test_the_engines_own_blocks_come_first_and_the_rest_is_loaded(self):
+        prompt = tokens(7, 6 * BLOCK + 5)
+        self.engine.run(prompt)
+        local = self.engine.run(prompt)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt[: 2 * BLOCK + 5], new_tokens=1)[1], 2 * BLOCK)  # now in the engine's cache
+        external = self.engine.run(prompt)
+        self.assertEqual((external[1], external[0]), (6 * BLOCK, local[0]))
+        self.assertEqual(self.loaded(), 2 + 4)
+        check(self, self.engine)
+
+    def test_two_requests_with_the_same_prompt_at_once(self):
+        prompt = tokens(8, 4 * BLOCK + 9)
+        self.engine.run(prompt)
+        first, second = self._both(prompt)
+        self.engine.forget()
+        before = self.auditor.checked
+        self.assertEqual([r for r in self._both(prompt)], [first, second])
+        self.assertEqual(self.auditor.checked - before, 8)  # each into pages of its own
+        check(self, self.engine)
+
+    def _both(self, prompt):
+        for _ in range(2):
+            self.engine.submit(prompt)
+        return list(self.engine.drain().values())
+
+    def test_a_cold_prompt_given_twice_at_once_is_stored_once(self):
+        prompt = tokens(9, 4 * BLOCK + 9)
+        stored = self.engine.tiercel.stores.stored_blocks
+        first, second = self._both(prompt)
+        self.engine.drain()
+        self.assertEqual(self.engine.tiercel.stores.stored_blocks - stored, 4)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt)[1], 4 * BLOCK)
+        check(self, self.engine)
+
+    def test_salts_are_apart(self):
+        prompt = tokens(10, 3 * BLOCK + 5)
+        self.engine.run(prompt, salt="a")
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, salt="b")[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt)[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, salt="a")[1], 3 * BLOCK)
+        check(self, self.engine)
+
+    def test_who_does_not_want_it(self):
+        prompt = tokens(11, 3 * BLOCK + 5)
+        no_store = {"kv_transfer_params": {"tiercel_store": False}}
+        no_load = {"kv_transfer_params": {"tiercel_load": False}}
+        self.engine.run(prompt, extra_args=no_store)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt)[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, extra_args=no_load)[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, skip_reading_prefix_cache=True)[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, extra_args={"kv_transfer_params": {"tiercel_load": "yes"}})[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt)[1], 3 * BLOCK)
+        check(self, self.engine)
+
+    def test_after_a_reset_nothing_from_before_is_found(self):
+        prompt = tokens(12, 3 * BLOCK + 5)
+        self.engine.run(prompt)
+        self.engine.forget()
+        self.assertTrue(self.engine.llm.llm_engine.reset_prefix_cache(reset_connector=True))
+        self.assertEqual(self.engine.run(prompt)[1], 0)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt)[1], 3 * BLOCK)  # stored anew
+        check(self, self.engine)
+
+    def test_many_prompts_at_once(self):
+        shared = tokens(13, 2 * BLOCK)
+        prompts = [shared + tokens(100 + i, BLOCK * (i % 3) + 30 + i) for i in range(16)]
+        for prompt in prompts:
+            self.engine.submit(prompt, 4)
+        self.assertEqual(len(self.engine.drain()), 16)
+        self.engine.forget()
+        for prompt in prompts:
+            self.engine.submit(prompt, 4)
+        ended = self.engine.drain()
+        self.assertEqual(sorted(cached for _, cached in ended.values()), sorted(len(p) // BLOCK * BLOCK for p in prompts))
+        check(self, self.engine)
+
+
+if __name__ == "__main__":
+    unittest.main()

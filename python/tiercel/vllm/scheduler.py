@@ -1,0 +1,278 @@
+"""The scheduler's side: what each request may load, and what is stored of it.
+
+One record a request, from its arrival to its end. get_num_new_matched_tokens answers from a lease (lookups.py) and may be
+asked again and again; every order goes out with the metadata of a step; what the workers answer comes back with its output.
+All calls come from the scheduler's thread. The service is asked on it too: a question in RAM is one round trip, and none
+waits longer than CALL_DEADLINE_S for a service that does not answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import tiercel
+
+from .keys import AdapterDigests, NoKeysError, extra_keys
+from .lookups import MAX_LEASES, Lease, take_lease
+from .messages import LoadOrder, Orders, Report
+from .opening import Opening
+from .settings import Settings
+from .stores import Source, Stores
+
+if TYPE_CHECKING:
+    from vllm.v1.core.block_pool import BlockPool
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.request import Request
+
+log = logging.getLogger("tiercel")
+
+
+@dataclass
+class _Tracked:
+    """A request, from its arrival to its end."""
+
+    request: Request
+    may_load: bool
+    may_store: bool
+    epoch: bytes = b""  # of the cache when its KV was begun
+    chain: tiercel.BlockChain | None = None
+    lease: Lease | None = None
+    blocks: list[int] = field(default_factory=list)
+    stored: int = 0  # blocks that need not be looked at any more
+    stopped: bool = False  # nothing more of it is stored
+    was_scheduled: bool = False  # in a step before this one: what it counts as computed has been submitted
+
+
+@dataclass
+class _Loading:
+    load: tiercel.Load
+    blocks: tuple[int, ...]
+
+
+class Scheduler:
+    def __init__(self, settings: Settings, block_tokens: int, ranks: int, *, loads: bool, stores: bool) -> None:
+        self._settings, self._block_tokens = settings, block_tokens
+        self._loads_on, self._stores_on = loads, stores
+        self._opening: Opening | None = None
+        self._tracked: dict[str, _Tracked] = {}
+        self._loading: dict[str, _Loading] = {}
+        self._orders: list[LoadOrder] = []
+        self._adapters = AdapterDigests()
+        self._epoch = b""
+        self._said: set[str] = set()
+        self.stores = Stores(ranks)
+        self.hit_tokens = self.asked_tokens = self.failed_loads = 0
+
+    @property
+    def session(self) -> tiercel.Session | None:
+        return self._opening.session if self._opening is not None else None
+
+    def begin(self, opening: Opening) -> None:
+        self._opening = opening
+
+    def bind_pool(self, pool: BlockPool) -> None:
+        self.stores.bind(pool)
+
+    @property
+    def has_work(self) -> bool:
+        """The engine has to go on stepping, although it may have no request."""
+        return self.stores.has_work or (self._opening is not None and self._opening.is_near)
+
+    def add(self, request: Request) -> None:
+        self._tracked[request.request_id] = self._track(request)
+
+    def matched(self, request: Request, local_tokens: int) -> tuple[int | None, bool]:
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None:
+            tracked = self._tracked[request.request_id] = self._track(request)
+        if tracked.epoch != self._epoch:  # nothing of its KV was computed yet, or it was preempted
+            self._begin_anew(tracked)
+        if not tracked.may_load or self._opening is None or local_tokens % self._block_tokens:
+            return 0, False
+        if self._opening.is_near:
+            return None, False  # the ranks are opening their sessions
+        session = self.session
+        if session is None or not self._grow(tracked, session):
+            return 0, False
+        local = local_tokens // self._block_tokens
+        most = (request.num_tokens - 1) // self._block_tokens
+        if most <= local:
+            self._end_lease(tracked)
+            return 0, False
+        if tracked.lease is None or tracked.lease.is_stale:
+            self._end_lease(tracked)
+            if sum(t.lease is not None and t.lease.load is not None for t in self._tracked.values()) >= MAX_LEASES:
+                return None, False
+            assert tracked.chain is not None
+            tracked.lease, there = take_lease(session, tracked.chain, local, most, self._settings.load_deadline_s)
+            tracked.stored = max(tracked.stored, there)
+            self.asked_tokens += (most - local) * self._block_tokens
+        lease = tracked.lease
+        lease.renew()
+        if not lease.is_done:
+            return None, False
+        lease.local_blocks = local
+        tokens = (min(lease.ready, most) - local) * self._block_tokens
+        return (tokens, True) if tokens > 0 else (0, False)
+
+    def allocated(self, request: Request, blocks: Any, tokens: int) -> None:
+        tracked = self._tracked[request.request_id]
+        lease, tracked.lease = tracked.lease, None
+        if tokens == 0:
+            if lease is not None:
+                lease.end()
+            return
+        first, count = (lease.local_blocks if lease else 0), tokens // self._block_tokens
+        targets = tuple(blocks.get_block_ids()[0][first : first + count])
+        if lease is None or lease.load is None or len(targets) != count or first + count > lease.ready or tracked.chain is None:
+            raise RuntimeError(f"TiercelConnector: request {request.request_id} is to load {tokens} tokens into {len(targets)} blocks, which is not "
+                               "what it was promised")
+        self._loading[request.request_id] = _Loading(lease.load, targets)
+        self._orders.append(LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets))
+        self.hit_tokens += tokens
+
+    def orders(self, output: SchedulerOutput) -> Orders:
+        self._follow(output)
+        self.stores.check_ranks()
+        for tracked in self._tracked.values():
+            if tracked.lease is not None and tracked.lease.is_stale:
+                self._end_lease(tracked)
+        session = self.session
+        if session is not None and self._stores_on:
+            for tracked in self._tracked.values():
+                self._plan_stores(session, tracked)
+            self.stores.plan_left_over(session)
+        for request_id in output.num_scheduled_tokens:
+            if request_id in self._tracked:
+                self._tracked[request_id].was_scheduled = True
+        loads, self._orders = self._orders, []
+        return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders())
+
+    def answered(self, received: Iterable[str], bad_blocks: set[int], report: Report | None) -> None:
+        """What came back with a step's output."""
+        if bad_blocks:
+            for request_id, loading in self._loading.items():
+                tracked = self._tracked.get(request_id)
+                if tracked is not None and not bad_blocks.isdisjoint(loading.blocks):
+                    tracked.may_load, tracked.stored = False, 0  # it is computed now; a second promise could fail again
+                    self.failed_loads += 1
+        for request_id in received:
+            loading = self._loading.pop(request_id, None)
+            if loading is not None:
+                loading.load.close()
+        if report is not None:
+            if self._opening is not None:
+                self._opening.opened(report.opened)
+            self.stores.reported(report)
+
+    def finished(self, request: Request) -> None:
+        """Before its blocks are given back; what of them is held stays."""
+        tracked = self._tracked.pop(request.request_id, None)
+        if tracked is None:
+            return
+        self._end_lease(tracked)
+        session = self.session
+        if session is None or not self._stores_on:
+            return
+        source = self._plan_stores(session, tracked)
+        if source is not None:
+            self.stores.leave_over(source)
+
+    def reset(self) -> None:
+        """Nothing that this engine has stored so far is found by it again; other engines keep it."""
+        self._epoch = secrets.token_bytes(16)
+        self.stores.forget()
+        for tracked in self._tracked.values():
+            self._end_lease(tracked)
+
+    def close(self) -> None:
+        for tracked in self._tracked.values():
+            self._end_lease(tracked)
+        for loading in self._loading.values():
+            loading.load.close()
+        self.stores.close()
+        if self._opening is not None:
+            self._opening.close()
+
+    def _track(self, request: Request) -> _Tracked:
+        wishes = request.kv_transfer_params or {}
+        may_load = self._loads_on and not request.skip_reading_prefix_cache and self._wish(wishes, "tiercel_load")
+        return _Tracked(request, may_load, self._stores_on and self._wish(wishes, "tiercel_store"), self._epoch)
+
+    def _wish(self, wishes: dict[str, Any], key: str) -> bool:
+        value = wishes.get(key, True)
+        if not isinstance(value, bool):
+            self._say(f"kv_transfer_params.{key}: {value!r} must be true or false; it is taken as false")
+            return False
+        return value
+
+    def _say(self, text: str) -> None:
+        """A warning, once a cause."""
+        if text not in self._said and len(self._said) < 100:
+            self._said.add(text)
+            log.warning("TiercelConnector: %s", text)
+
+    def _begin_anew(self, tracked: _Tracked) -> None:
+        self._end_lease(tracked)
+        tracked.epoch, tracked.chain, tracked.stored, tracked.stopped = self._epoch, None, 0, False
+
+    @staticmethod
+    def _end_lease(tracked: _Tracked) -> None:
+        if tracked.lease is not None:
+            tracked.lease.end()
+            tracked.lease = None
+
+    def _grow(self, tracked: _Tracked, session: tiercel.Session) -> bool:
+        """Brings its chain up to the tokens that are known. False: it has none."""
+        request = tracked.request
+        if tracked.chain is None:
+            try:
+                keys = extra_keys(request, self._adapters, tracked.epoch)
+            except NoKeysError as error:
+                self._say(str(error))
+                tracked.may_load = tracked.may_store = False
+                return False
+            tracked.chain = tiercel.BlockChain(session.space(), (), keys)
+        chain = tracked.chain
+        if request.num_tokens // self._block_tokens > len(chain):
+            chain.append(request.all_token_ids[chain.tokens : request.num_tokens])
+        return True
+
+    def _follow(self, output: SchedulerOutput) -> None:
+        """Which blocks requests have."""
+        for request_id in getattr(output, "preempted_req_ids", None) or ():
+            if request_id in self._tracked:
+                tracked = self._tracked[request_id]
+                tracked.blocks, tracked.was_scheduled = [], False
+        for new in output.scheduled_new_reqs:
+            if new.req_id in self._tracked:
+                self._tracked[new.req_id].blocks = list(new.block_ids[0])
+        cached = output.scheduled_cached_reqs
+        for request_id, more in zip(cached.req_ids, cached.new_block_ids):
+            tracked = self._tracked.get(request_id)
+            if tracked is None:
+                continue
+            if request_id in cached.resumed_req_ids:
+                tracked.blocks = list(more[0]) if more else []
+            elif more:
+                tracked.blocks += more[0]
+
+    def _plan_stores(self, session: tiercel.Session, tracked: _Tracked) -> Source | None:
+        """Of what steps before this one have computed."""
+        if not tracked.may_store or tracked.stopped or not tracked.was_scheduled or tracked.epoch != self._epoch:
+            return None
+        request = tracked.request
+        # Placeholders stand for tokens that steps in flight are to sample; drafts are among them.
+        confirmed = min(request.num_computed_tokens - request.num_output_placeholders, request.num_tokens)
+        end = min(confirmed // self._block_tokens, len(tracked.blocks))
+        if end <= tracked.stored or not self._grow(tracked, session):
+            return None
+        assert tracked.chain is not None
+        source = Source(tracked.chain, tracked.blocks, tracked.stored, end)
+        self.stores.plan(session, source)
+        tracked.stored, tracked.stopped = source.next, source.stopped
+        return source

@@ -1,0 +1,231 @@
+"""The worker's side: one rank's copies between the engine's pages and the blocks of the cache.
+
+Orders come with each step. A load's blocks are held by the scheduler's own load meanwhile, so the rank's is ready after one
+round trip; its copy runs beside the steps, and the request is reported when the copy has ended, with the blocks that did not
+come. A store reads pages that earlier steps have filled and the scheduler holds; when the copy has ended its part is
+reported. Nothing here waits for a copy but shutdown. All calls come from the worker's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tiercel
+
+from .geometry import RankGeometry, engine_tensors, pages_of
+from .messages import LoadOrder, Orders, Report, SessionPlan, StoreOrder
+
+_LOAD_S = 5.0  # for blocks that are in the arena and held
+_GLANCE_S = 0.002  # for an answer that is one round trip away
+_SUBMIT_S = 60.0  # a store that found no place in the queue until then is given up
+_REOPEN_S = 1.0
+_CALL_S = 0.5
+
+log = logging.getLogger("tiercel")
+
+
+@dataclass
+class _Load:
+    order: LoadOrder
+    load: tiercel.Load | None = None
+    copy: tiercel.Copy | None = None
+    usable: int = 0  # blocks that the load gave, of the order's
+    failed: bool = False  # nothing was or is being copied
+
+
+@dataclass
+class _Store:
+    order: StoreOrder
+    give_up_at: float
+    copy: tiercel.Copy | None = None
+
+
+class Worker:
+    """event: gives the handle of a CUDA event behind everything that the engine has submitted; 0 for tensors in host memory."""
+
+    def __init__(self, geometry: RankGeometry, device: int | None, event: Callable[[], int]) -> None:
+        self._geometry, self._device, self._event = geometry, device, event
+        self._client: tiercel.Client | None = None
+        self._session: tiercel.Session | None = None
+        self._transfer: tiercel.Transfer | None = None
+        self._space: tiercel.Space | None = None
+        self._next_try = 0.0
+        self._said: set[str] = set()
+        self._loads: list[_Load] = []
+        self._stores: list[_Store] = []
+        self._bad_blocks: set[int] = set()
+        self._report = Report()
+        self.loaded_bytes = self.stored_bytes = self.failed_loads = self.failed_stores = 0
+
+    def begin_step(self, orders: Orders) -> None:
+        if orders.plan is not None:
+            self._open(orders.plan)
+        event = self._event() if orders.loads or orders.stores or self._stores or self._loads else 0
+        self._loads += [_Load(order) for order in orders.loads]
+        give_up_at = time.monotonic() + _SUBMIT_S
+        self._stores += [_Store(order, give_up_at) for order in orders.stores]
+        for load in self._loads:
+            if load.copy is None and not load.failed:
+                self._begin_load(load, event)
+        for store in self._stores:
+            if store.copy is None:
+                self._begin_store(store, event)
+
+    def end_step(self) -> set[str]:
+        """Requests whose loads have ended."""
+        ended = [load for load in self._loads if self._has_ended(load)]
+        if ended:
+            self._loads = [load for load in self._loads if load not in ended]
+        stored = [store for store in self._stores if store.copy is not None and store.copy.done]
+        if stored:
+            self._stores = [store for store in self._stores if store not in stored]
+            for store in stored:
+                self._end_store(store)
+        return {load.order.request_id for load in ended}
+
+    def take_bad_blocks(self) -> set[int]:
+        bad, self._bad_blocks = self._bad_blocks, set()
+        return bad
+
+    def take_report(self) -> Report | None:
+        report, self._report = self._report, Report()
+        return report or None
+
+    def close(self) -> None:
+        if self._transfer is not None:
+            self._transfer.close()  # waits for the copies in flight
+        if self._session is not None:
+            self._session.close()
+        if self._client is not None:
+            self._client.close()
+        self._transfer = self._session = self._client = None
+
+    def _open(self, plan: SessionPlan) -> None:
+        if self._session is not None:
+            self._report.opened.add(self._geometry.rank)  # said until the scheduler has heard it
+            return
+        if time.monotonic() < self._next_try:
+            return
+        self._next_try = time.monotonic() + _REOPEN_S
+        client = session = None
+        try:
+            client = tiercel.Client.connect(plan.socket, call_deadline_s=_CALL_S)
+            session = plan.open(client, member=1 + self._geometry.rank)
+            self._transfer = tiercel.Transfer.open(session, engine_tensors(self._geometry), device=self._device)
+        except tiercel.Error as error:
+            if session is not None:
+                session.close()
+            if client is not None:
+                client.close()
+            self._say("rank %d has no session: %s", self._geometry.rank, error)
+            return
+        self._client, self._session, self._space = client, session, session.space()
+        self._report.opened.add(self._geometry.rank)
+        log.info("TiercelConnector: rank %d copies by %s, %d bytes a block", self._geometry.rank, self._transfer.describe(), self._transfer.part_bytes)
+
+    def _say(self, text: str, *values: object) -> None:
+        """A warning, once a cause."""
+        whole = text % values
+        if whole not in self._said and len(self._said) < 100:
+            self._said.add(whole)
+            log.warning("TiercelConnector: %s", whole)
+
+    def _pages(self, blocks: tuple[int, ...]) -> list[int]:
+        assert self._transfer is not None
+        return pages_of(blocks, self._transfer.pages_per_block)
+
+    def _begin_load(self, load: _Load, event: int) -> None:
+        order = load.order
+        if self._session is None or self._transfer is None or self._space is None:
+            self._say("rank %d: a load came before there was a session", self._geometry.rank)
+            load.failed = True
+            return
+        if load.load is None:
+            chain = tiercel.BlockChain.from_hashes(self._space, order.hashes)
+            load.load = self._session.load(chain, len(chain), _LOAD_S)
+        until = time.monotonic() + _GLANCE_S
+        while not load.load.done:
+            if time.monotonic() > until:
+                return  # looked at again at the next step
+            time.sleep(0)
+        load.usable = len(load.load.wait()) - order.first
+        if load.usable <= 0:
+            load.failed = True
+            return
+        try:
+            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event)
+        except tiercel.LimitError:
+            pass  # as many copies as may be are in flight: at the next step
+        except tiercel.Error as error:
+            self._say("rank %d: a load failed: %s", self._geometry.rank, error)
+            load.failed = True
+
+    def _has_ended(self, load: _Load) -> bool:
+        usable = 0
+        if load.copy is not None:
+            if not load.copy.done:
+                return False
+            if load.copy.error is None:
+                usable = load.usable
+                self.loaded_bytes += load.copy.bytes
+            else:
+                self._say("rank %d: a load failed: %s", self._geometry.rank, load.copy.error)
+        elif not load.failed:
+            return False
+        bad = load.order.blocks[usable:]
+        if bad:
+            self.failed_loads += 1
+            self._bad_blocks.update(bad)
+        if load.load is not None:
+            load.load.close()
+        return True
+
+    def _begin_store(self, store: _Store, event: int) -> None:
+        order = store.order
+        if self._session is None or self._transfer is None:
+            self._fail_store(store, "it has no session")
+            return
+        try:
+            if self._geometry.stores:
+                store.copy = self._transfer.store(order.reservation_id, order.positions, self._pages(order.blocks), after_event=event)
+            else:
+                store.copy = _NOTHING_TO_COPY
+        except tiercel.LimitError as error:
+            if time.monotonic() > store.give_up_at:
+                self._fail_store(store, str(error))
+        except tiercel.Error as error:
+            self._fail_store(store, str(error))
+
+    def _fail_store(self, store: _Store, why: str) -> None:
+        self._say("rank %d: a store was given up: %s", self._geometry.rank, why)
+        store.copy = _FAILED
+
+    def _end_store(self, store: _Store) -> None:
+        order, copy = store.order, store.copy
+        assert copy is not None and self._session is not None or copy is _FAILED
+        error = copy.error
+        if error is None and copy is not _FAILED:
+            try:
+                self._session.report(order.reservation_id, order.positions)
+                self.stored_bytes += copy.bytes
+                self._report.stored[order.store_id] = 1
+                return
+            except tiercel.Error as failed:
+                error = failed
+        if error is not None:
+            self._say("rank %d: a store failed: %s", self._geometry.rank, error)
+        self.failed_stores += 1
+        self._report.failed[order.store_id] = 1
+
+
+class _Ended:
+    """A copy that was none."""
+
+    done, error, bytes = True, None, 0
+
+
+_NOTHING_TO_COPY = _Ended()
+_FAILED = _Ended()
