@@ -2,6 +2,7 @@
 #   make demo [KEEP=1]   from a fresh clone to a measured result
 #   make test            everything that must pass: packages, libllama, model, build, tests
 #   make fast            the tests to run while working (3 minutes)
+#   make test-vllm       the connector in a real vLLM for CPUs (12 minutes; the first time it fetches 4 GB)
 #   make soak            the long tests
 #   make bench           the benchmarks, each beside its bound
 #   make lint            format, clang-tidy, layers, names
@@ -22,7 +23,7 @@ MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 PYTHON := build/venv/bin/python
 LLAMA_BIN := build/release/connectors/llamacpp
 
-.PHONY: demo test fast soak bench lint sanitize cuda fuzz coverage install setup
+.PHONY: demo test test-vllm fast soak bench lint sanitize cuda fuzz coverage install setup
 
 demo:
 	@TIERCEL_STEP=1/4 tools/setup
@@ -45,6 +46,13 @@ test: setup
 fast: setup
 	@tools/build dev
 	ctest --preset fast
+
+test-vllm:
+	@tools/setup
+	tools/get_llama
+	tools/get_vllm
+	tools/build dev tiercel-python tiercel-python-stub tiercel-program
+	ctest --preset vllm
 
 soak: setup
 	@tools/build dev

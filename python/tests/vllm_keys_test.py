@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Goal: what else than tokens decides KV is in the name of its blocks: a LoRA adapter by its files, not its name, and a salt; and
+settings that are wrong are refused by name. Without vLLM: plain objects stand for its requests."""
+
+import os
+import types
+import unittest
+import unittest.mock
+
+import worlds
+
+import tiercel
+from tiercel.vllm.keys import AdapterDigests, NoKeysError, extra_keys
+from tiercel.vllm.settings import read_settings
+
+
+def request(**more):
+    return types.SimpleNamespace(mm_features=[], prompt_embeds=None, lora_request=None, cache_salt=None, **more)
+
+
+def lora(number, path, load_inplace=False):
+    return types.SimpleNamespace(lora_int_id=number, lora_name="adapter", lora_path=path, load_inplace=load_inplace)
+
+
+class Keys(unittest.TestCase):
+    def setUp(self):
+        self.session = worlds.open_session(self.enterContext(worlds.open_cache()))
+        self.adapters = AdapterDigests()
+
+    def first_hash(self, adapters=None, epoch=b"", **more):
+        made = request()
+        for name, value in more.items():
+            setattr(made, name, value)
+        return tiercel.BlockChain(self.session.space(), range(32), extra_keys(made, adapters or self.adapters, epoch))[0]
+
+    def adapter(self, content):
+        folder = worlds.folder(self)
+        for name, text in content.items():
+            with open(os.path.join(folder, name), "w") as file:
+                file.write(text)
+        return folder
+
+    def test_all_of_them_are_apart(self):
+        one, two = self.adapter({"a.safetensors": "1"}), self.adapter({"a.safetensors": "2"})
+        hashes = [self.first_hash(), self.first_hash(cache_salt="x"), self.first_hash(cache_salt="y"), self.first_hash(epoch=b"1"),
+                  self.first_hash(lora_request=lora(1, one)), self.first_hash(lora_request=lora(2, two)),
+                  self.first_hash(lora_request=lora(1, one), cache_salt="x")]
+        self.assertEqual(len(set(hashes)), len(hashes))
+
+    def test_an_adapter_is_its_files_whatever_it_is_called(self):
+        content = {"adapter_config.json": "{}", "a.safetensors": "1"}
+        first = self.first_hash(lora_request=lora(1, self.adapter(content)))
+        self.assertEqual(self.first_hash(AdapterDigests(), lora_request=lora(7, self.adapter(content))), first)
+        for other in ({**content, "a.safetensors": "2"}, {**content, "b": ""}, {"adapter_config.json": "{}", "b.safetensors": "1"}):
+            self.assertNotEqual(self.first_hash(AdapterDigests(), lora_request=lora(1, self.adapter(other))), first, other)
+
+    def test_files_that_change_under_a_loaded_adapter(self):
+        folder = self.adapter({"a.safetensors": "1"})
+        first = self.first_hash(lora_request=lora(1, folder))
+        self.assertEqual(self.first_hash(lora_request=lora(1, folder)), first)
+        with open(os.path.join(folder, "a.safetensors"), "w") as file:
+            file.write("22")
+        with self.assertRaisesRegex(NoKeysError, "have changed since it was loaded"):
+            self.first_hash(lora_request=lora(1, folder))
+        loaded_again = self.first_hash(lora_request=lora(1, folder, load_inplace=True))
+        self.assertNotEqual(loaded_again, first)
+        self.assertEqual(self.first_hash(lora_request=lora(1, folder)), loaded_again)
+
+    def test_requests_without_keys(self):
+        for more, pattern in (({"mm_features": [1]}, "images"), ({"prompt_embeds": 1}, "embeddings"),
+                              ({"lora_request": lora(1, "/nowhere")}, "/nowhere is no folder"),
+                              ({"lora_request": lora(1, worlds.folder(self))}, "no folder with files")):
+            with self.assertRaisesRegex(NoKeysError, pattern):
+                self.first_hash(**more)
+
+
+class Settings(unittest.TestCase):
+    def setUp(self):
+        self.enterContext(unittest.mock.patch.dict(os.environ))
+        os.environ.pop("TIERCEL_SOCKET", None)
+
+    def test_what_is_right(self):
+        self.assertTrue(read_settings({}).starts_service)
+        settings = read_settings({"host_bytes": "8GiB", "arguments": ["--disk", "/nvme"], "config": "/etc/t.toml", "load_deadline_s": 1})
+        options = settings.start_options()
+        self.assertEqual((options.config, options.arguments), ("/etc/t.toml", ["--disk", "/nvme", "--host-capacity", "8GiB"]))
+        self.assertEqual(read_settings({"host_bytes": 1 << 30}).host_bytes, str(1 << 30))
+        self.assertFalse(read_settings({"socket": "/run/s"}).starts_service)
+        os.environ["TIERCEL_SOCKET"] = "/run/s"
+        self.assertFalse(read_settings({}).starts_service)
+
+    def test_what_is_wrong(self):
+        for given, pattern in (({"sokket": "/x"}, "sokket: unknown key; did you mean 'socket'"), ({"zzz": 1}, "zzz: unknown key; known keys: socket"),
+                               ({"socket": "x"}, "socket: 'x' must be an absolute path"), ({"socket": 1}, "socket: 1 must be a string"),
+                               ({"host_bytes": "many"}, "host_bytes: .*many"), ({"host_bytes": True}, "host_bytes: True"),
+                               ({"arguments": "--disk"}, "arguments: '--disk' must be a list"),
+                               ({"load_deadline_s": 0}, "load_deadline_s: 0 must be seconds, 0.001 to 300"),
+                               ({"load_deadline_s": True}, "load_deadline_s: True"),
+                               ({"socket": "/x", "host_bytes": "1GiB"}, "host_bytes: is of a private service, and socket '/x'")):
+            with self.subTest(given), self.assertRaisesRegex(ValueError, pattern):
+                read_settings(given)
+
+
+if __name__ == "__main__":
+    unittest.main()
