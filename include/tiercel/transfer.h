@@ -50,8 +50,9 @@ struct CopyOrder {
   void* after_event = nullptr;
   /// A copy that has not begun by then ends with kTimeout and has touched nothing. GPU copies alone.
   std::chrono::nanoseconds begin_within = std::chrono::nanoseconds::max();
-  /// So that a stream can wait for its end (Transfer::wait_in_stream). Not for tensors in host memory.
-  bool signalled = false;
+  /// A load of which all is queued at once, so that a stream can wait for its end (Transfer::wait_in_stream). Not for
+  /// tensors in host memory.
+  bool ahead = false;
 };
 
 /// A copy in flight: a handle to it, cheap to copy. Safe from several threads.
@@ -97,9 +98,10 @@ class TIERCEL_API Transfer {
   [[nodiscard]] Result<Copy> store(Reservation& reservation, std::span<const std::size_t> writers,
                                    std::span<const std::uint32_t> pages, const CopyOrder& order = {});
 
-  /// What is put into `stream` afterwards, a cudaStream_t of the tensors' GPU that captures no graph, begins when the
-  /// copy has ended, well or not: for a step that needs the pages of a load, without a wait of this thread.
-  /// kInvalidArgument: the copy is not of this transfer or was not `signalled`. kIo: the driver refused; nothing waits.
+  /// Waits until all of the copy is queued (some milliseconds a GB, while it moves); what is put into `stream`
+  /// afterwards, a cudaStream_t of the tensors' GPU that captures no graph, begins behind the copy's end: for a step
+  /// that needs the pages of a load. kInvalidArgument: the copy is not of this transfer or was not submitted `ahead`.
+  /// kTimeout, kIo and the copy's own error: the stream waits for nothing, and the copy has not ended or failed.
   [[nodiscard]] Status wait_in_stream(void* stream, const Copy& copy);
 
   [[nodiscard]] std::size_t pages_per_block() const noexcept;

@@ -102,16 +102,16 @@ class Pages {
   TokenIds ids_;
 };
 
-CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_within_s, bool signalled = false) {
-  CopyOrder order{.after_event = std::bit_cast<void*>(after_event), .signalled = signalled};
+CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_within_s, bool ahead = false) {
+  CopyOrder order{.after_event = std::bit_cast<void*>(after_event), .ahead = ahead};
   if (begin_within_s) order.begin_within = to_duration(*begin_within_s, "begin_within_s");
   return order;
 }
 
 Copy load(const PyTransfer& transfer, const PyLoad& load, nb::handle pages, std::size_t first,
-          std::uintptr_t after_event, std::optional<double> begin_within_s, bool signalled) {
+          std::uintptr_t after_event, std::optional<double> begin_within_s, bool ahead) {
   const Pages ids(pages);
-  const CopyOrder order = order_of(after_event, begin_within_s, signalled);
+  const CopyOrder order = order_of(after_event, begin_within_s, ahead);
   const WithoutGil without_gil;
   const auto to = transfer->get();
   const std::vector<std::uint32_t> list = ids.list();
@@ -210,17 +210,17 @@ void bind_copy(nb::module_& module) {
 
 void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
   transfer
-      .def("load", &load, "load"_a, "pages"_a, nb::kw_only(), "first"_a = 0, "after_event"_a = 0,
-           "begin_within_s"_a = nb::none(), "signalled"_a = false,
-           nb::sig("def load(self, load: Load, pages: collections.abc.Iterable[int], *, first: int = 0, after_event: "
-                   "int = 0, begin_within_s: float | None = None, signalled: bool = False) -> Copy"),
-           "Copies blocks of a load, from block `first` on, into pages: pages_per_block ids for each block, as ints or "
-           "a buffer of 32-bit or 64-bit integers. A load that is not done is waited for, until its deadline at most."
-           "\n\nafter_event: the handle of a CUDA event, recorded before, behind which the pages are touched. "
-           "begin_within_s: a GPU copy that has not begun by then ends with TimeoutError. signalled: a stream shall be "
-           "able "
-           "to wait for it (wait_in_stream).\n\nInvalidArgumentError: "
-           "pages that do not fit. LimitError: max_copies are in flight. ClosedError; IoError: the device failed.")
+      .def(
+          "load", &load, "load"_a, "pages"_a, nb::kw_only(), "first"_a = 0, "after_event"_a = 0,
+          "begin_within_s"_a = nb::none(), "ahead"_a = false,
+          nb::sig("def load(self, load: Load, pages: collections.abc.Iterable[int], *, first: int = 0, after_event: "
+                  "int = 0, begin_within_s: float | None = None, ahead: bool = False) -> Copy"),
+          "Copies blocks of a load, from block `first` on, into pages: pages_per_block ids for each block, as ints or "
+          "a buffer of 32-bit or 64-bit integers. A load that is not done is waited for, until its deadline at most."
+          "\n\nafter_event: the handle of a CUDA event, recorded before, behind which the pages are touched. "
+          "begin_within_s: a GPU copy that has not begun by then ends with TimeoutError. ahead: all of it is queued at "
+          "once, so that a stream can wait for it (wait_in_stream).\n\nInvalidArgumentError: pages that do not fit. "
+          "LimitError: max_copies are in flight. ClosedError; IoError: the device failed.")
       .def("store", &store_parts, "reservation_id"_a, "blocks"_a, "pages"_a, nb::kw_only(), "after_event"_a = 0,
            "begin_within_s"_a = nb::none(),
            nb::sig("def store(self, reservation_id: int, blocks: collections.abc.Sequence[int], pages: "
@@ -241,10 +241,9 @@ void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
         raise_unless(self->get()->wait_in_stream(std::bit_cast<void*>(stream), copy));
       },
       "stream"_a, "copy"_a,
-      "What is put into a CUDA stream (its handle) afterwards begins when the copy has ended, well or not. The copy "
-      "must "
-      "be of this transfer and `signalled`; the stream must not be capturing a graph.\n\nIoError: the driver refused; "
-      "nothing waits.");
+      "Waits until all of the copy is queued; what is put into a CUDA stream (its handle) afterwards begins behind the "
+      "copy's end. The copy must be of this transfer and submitted `ahead`; the stream must not be capturing a graph."
+      "\n\nAfter an error the stream waits for nothing, and the copy may still run.");
 }
 
 }  // namespace

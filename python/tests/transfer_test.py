@@ -141,9 +141,9 @@ class Transfers(unittest.TestCase):
                     loads.load(load, pages)
             with self.assertRaisesRegex(tiercel.InvalidArgumentError, "after_event"):
                 loads.load(load, self.pages, after_event=1)
-            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "signalled"):
-                loads.load(load, self.pages, signalled=True)
-            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "not signalled"):
+            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "ahead"):
+                loads.load(load, self.pages, ahead=True)
+            with self.assertRaisesRegex(tiercel.InvalidArgumentError, "not submitted ahead"):
                 loads.wait_in_stream(1, loads.load(load, self.pages))
         with self.assertRaises(tiercel.ClosedError):
             loads.load(load, self.pages)

@@ -67,9 +67,9 @@ class CopyState {
   }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
-  // Written before the copy is submitted.
+  // Written before the copy is submitted, if a stream may wait for it.
   const CopyEngine* engine = nullptr;
-  EndSignal signal{};
+  std::shared_ptr<QueuedAhead> ahead;
 
  private:
   static constexpr std::chrono::nanoseconds kForever = std::chrono::hours(24 * 365);
@@ -81,6 +81,9 @@ class CopyState {
   mutable std::condition_variable ended_;
   std::optional<Status> status_ TIERCEL_GUARDED_BY(mutex_);
 };
+
+/// A copy that was submitted ahead waits at most for those before it.
+constexpr std::chrono::seconds kQueuedWithin{30};
 
 class TransferCore {
  public:
@@ -180,8 +183,8 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
   if (order.after_event != nullptr && gpu_ == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "after_event: the tensors lie in host memory, where no event counts");
   }
-  if (order.signalled && gpu_ == nullptr) {
-    return fail(ErrorCode::kInvalidArgument, "signalled: the tensors lie in host memory, where no stream waits");
+  if (order.ahead && gpu_ == nullptr) {
+    return fail(ErrorCode::kInvalidArgument, "ahead: the tensors lie in host memory, where no stream waits");
   }
   TIERCEL_TRY_ASSIGN(CopyPlan plan, CopyPlan::make(geometry_, {pages.begin(), pages.end()}, std::move(slots)));
   if (gpu_ != nullptr) {
@@ -189,30 +192,30 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
     reach_arena();
   }
   auto state = std::make_shared<CopyState>(plan.bytes(), std::move(blocks), std::move(parts));
-  if (order.signalled) {
-    TIERCEL_TRY_ASSIGN(state->signal, gpu_->make_signal());
+  if (order.ahead) {
+    state->ahead = std::make_shared<QueuedAhead>();
     state->engine = engine_.get();
   }
   CopyJob job{.work = std::move(plan),
               .direction = direction,
               .done = [state](const Status& status) { state->end(status); },
               .after_event = order.after_event,
-              .end_signal = state->signal};
+              .ahead = state->ahead};
   if (order.begin_within != std::chrono::nanoseconds::max()) {
     const auto left = std::max(order.begin_within, std::chrono::nanoseconds(0));
     job.deadline_ns = deadline_after(steady_clock().now_ns(), static_cast<std::uint64_t>(left.count()));
   }
   if (engine_->submit(std::move(job))) return Copy(std::move(state));
-  if (order.signalled) gpu_->drop_signal(state->signal);
   if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
   return fail(ErrorCode::kLimit, "max_copies copies are in flight, or the transfer is closed");
 }
 
 Status TransferCore::wait_in_stream(void* stream, const CopyState& copy) {
-  if (copy.engine != engine_.get() || copy.signal.word == nullptr) {
-    return fail(ErrorCode::kInvalidArgument, "wait_in_stream: the copy is of another transfer, or was not signalled");
+  if (copy.engine != engine_.get() || copy.ahead == nullptr) {
+    return fail(ErrorCode::kInvalidArgument,
+                "wait_in_stream: the copy is of another transfer, or was not submitted ahead");
   }
-  return gpu_->wait_in_stream(stream, copy.signal);
+  return gpu_->wait_in_stream(stream, *copy.ahead, kQueuedWithin);
 }
 
 std::string TransferCore::describe() const {

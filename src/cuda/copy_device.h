@@ -77,10 +77,8 @@ class CopyDevice {
   /// Blocks until nothing of the queues can move any more, an error of the device included.
   virtual void drain() noexcept = 0;
 
-  /// Words of host memory that the GPU's streams can wait for, all 0 at first; none where they cannot.
-  [[nodiscard]] virtual std::span<std::uint32_t> signal_words() noexcept = 0;
-  /// From any thread, as gate().
-  [[nodiscard]] virtual Status wait_in_stream(void* stream, const EndSignal& signal) = 0;
+  /// Makes a stream of somebody else wait for a ticket. From any thread, as gate().
+  [[nodiscard]] virtual Status wait_in_stream(void* stream, Ticket ticket) = 0;
 
   /// Makes host memory reachable by DMA, and takes it back. From a thread that has called begin_thread().
   [[nodiscard]] virtual Status pin(std::byte* begin, std::uint64_t bytes) = 0;

@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 namespace tiercel::gpu {
 namespace {
@@ -37,7 +35,6 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(GpuCopyOptions& options) {
   device->name_ = properties.name;
   TIERCEL_TRY(device->take_streams());
   TIERCEL_TRY(device->take_memory());
-  device->take_signals();
   options.store_stages = device->options_.store_stages;
   options.load_stages = device->options_.load_stages;
   TIERCEL_CUDA_TRY(cudaSetDevice(before));
@@ -69,35 +66,6 @@ Status CudaDevice::take_memory() {
   tables_ = std::move(*tables);
   for (std::uint32_t i = kTables; i-- > 0;) free_tables_.push_back(i);
   return {};
-}
-
-void CudaDevice::take_signals() {
-  void* call = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  const cudaError_t asked =
-      cudaGetDriverEntryPointByVersion("cuStreamWaitValue32", &call, 12'000, cudaEnableDefault, &found);
-  if (asked != cudaSuccess || found != cudaDriverEntryPointSuccess) {
-    (void)cudaGetLastError();
-    return;
-  }
-  auto words = PinnedMemory::make(options_.max_jobs * sizeof(std::uint32_t));
-  if (!words) return;
-  std::memset(words->data(), 0, options_.max_jobs * sizeof(std::uint32_t));
-  signals_ = std::move(*words);
-  wait_value_ = reinterpret_cast<decltype(wait_value_)>(call);
-}
-
-std::span<std::uint32_t> CudaDevice::signal_words() noexcept {
-  if (wait_value_ == nullptr) return {};
-  return {reinterpret_cast<std::uint32_t*>(signals_.data()), options_.max_jobs};
-}
-
-Status CudaDevice::wait_in_stream(void* stream, const EndSignal& signal) {
-  // Greater or equal, in a circle: a word that has gone on to a later job's value has passed this one's.
-  const CUresult result = wait_value_(static_cast<cudaStream_t>(stream), std::bit_cast<std::uintptr_t>(signal.word),
-                                      signal.value, CU_STREAM_WAIT_VALUE_GEQ);
-  if (result == CUDA_SUCCESS) return {};
-  return fail(ErrorCode::kIo, fmt::format("cuStreamWaitValue32: error {} of the driver", static_cast<int>(result)));
 }
 
 bool CudaDevice::owns(const void* address) const noexcept {
@@ -219,6 +187,11 @@ Result<Ticket> CudaDevice::mark(Queue queue) {
 
 Status CudaDevice::wait(Queue queue, Ticket ticket) {
   TIERCEL_CUDA_TRY(cudaStreamWaitEvent(queues_[queue].get(), event_of(ticket), 0));
+  return {};
+}
+
+Status CudaDevice::wait_in_stream(void* stream, Ticket ticket) {
+  TIERCEL_CUDA_TRY(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), event_of(ticket), 0));
   return {};
 }
 

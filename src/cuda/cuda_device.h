@@ -11,8 +11,6 @@
 #include "cuda/cuda_handles.h"
 #include "transfer/gpu_copy_engine.h"
 
-#include <cuda.h>
-
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -39,8 +37,7 @@ class CudaDevice final : public CopyDevice {
   Result<bool> reached(Ticket ticket) override;
   void give_back(Ticket ticket) noexcept override;
   void drain() noexcept override;
-  [[nodiscard]] std::span<std::uint32_t> signal_words() noexcept override;
-  Status wait_in_stream(void* stream, const EndSignal& signal) override;
+  Status wait_in_stream(void* stream, Ticket ticket) override;
   Status pin(std::byte* begin, std::uint64_t bytes) override;
   void unpin(std::byte* begin) noexcept override;
   [[nodiscard]] std::string describe() const override;
@@ -50,7 +47,6 @@ class CudaDevice final : public CopyDevice {
   Status copy_one(cudaStream_t stream, CopyDirection direction, const Dma& dma);
   Status take_streams();
   Status take_memory();
-  void take_signals();
   /// A ticket and its event.
   Result<std::pair<Ticket, cudaEvent_t>> take_event();
   [[nodiscard]] cudaEvent_t event_of(Ticket ticket) const;
@@ -60,8 +56,6 @@ class CudaDevice final : public CopyDevice {
   std::array<CudaStream, kQueues> queues_;
   std::array<CudaStream, 2> gates_;  // of a direction: wait for the callers' events, in order
   CudaStream uploads_;
-  PinnedMemory signals_;
-  CUresult (*wait_value_)(CUstream, CUdeviceptr, cuuint32_t, unsigned) = nullptr;  // null: no signals
   DeviceMemory stages_;
   DeviceMemory tables_;
   std::vector<std::uint32_t> free_tables_;

@@ -58,7 +58,11 @@ TEST_F(FeederTest, overlapping_stores_and_loads_move_what_the_host_engine_does) 
       const std::size_t end = begin + random.below(world.blocks() - begin + 1);
       const auto direction = static_cast<CopyDirection>(random.below(2));
       jobs.push_back({begin, end, static_cast<std::size_t>(direction)});
-      feeder.take({.work = world.plan(begin, end), .direction = direction}, std::nullopt);
+      const bool ahead = direction == CopyDirection::kLoad && random.below(3) == 0;
+      feeder.take({.work = world.plan(begin, end),
+                   .direction = direction,
+                   .ahead = ahead ? std::make_shared<QueuedAhead>() : nullptr},
+                  std::nullopt);
       for (std::uint64_t passes = random.below(3); passes > 0; --passes) feeder.pass(now_ns_++, finished);
       begin = end + (end == begin ? 1 : 0);
     }
@@ -103,6 +107,37 @@ TEST_F(FeederTest, pages_are_touched_behind_the_event_alone) {
     ASSERT_EQ(finished.size(), 1U);
     ASSERT_EQ(device.tickets(), 0);
     ASSERT_FALSE(arena_before == world.arena_bytes() && storage_before == world.storage());
+  }
+}
+
+TEST_F(FeederTest, a_stream_that_waits_for_a_load_goes_on_when_all_of_it_is_there) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    PlanWorld<HostMemory> world(seed, arena_.data(), arena_.size());
+    const GpuCopyOptions options = small_options(world.random());
+    FakeDevice device(options, seed);
+    Feeder feeder(device, options);
+    std::vector<FinishedJob> finished;
+    const auto arena_before = world.arena_bytes();
+    const auto storage_before = world.storage();
+    world.run_on_host(0, world.blocks(), CopyDirection::kLoad);
+    const auto storage_loaded = world.storage();
+    world.restore(arena_before, storage_before);
+    const auto ahead = std::make_shared<QueuedAhead>();
+    feeder.take({.work = world.plan(0, world.blocks()), .direction = CopyDirection::kLoad, .ahead = ahead},
+                std::nullopt);
+    FakeDevice::FakeStream stream;
+    const auto wait = [&] {
+      return ahead->wait(std::chrono::nanoseconds(0), [&](Ticket t) { return device.wait_in_stream(&stream, t); });
+    };
+    ASSERT_EQ(wait().error().code, ErrorCode::kTimeout);
+    feeder.pass(now_ns_, finished);
+    ASSERT_TRUE(wait()) << "all of it is queued by one pass, seed " << seed;
+    while (!device.goes_on(stream)) feeder.pass(now_ns_ += 1000, finished);
+    ASSERT_TRUE(storage_loaded == world.storage()) << "the stream went on too early, seed " << seed;
+    settle(feeder, finished, now_ns_);
+    ASSERT_EQ(finished.size(), 1U);
+    ASSERT_EQ(device.tickets(), 0);
+    ASSERT_TRUE(wait()) << "of a job that has ended";
   }
 }
 

@@ -135,7 +135,7 @@ TEST_P(GpuOrder, a_stream_waits_for_a_load_by_itself) {
   DeviceMemory wrong = DeviceMemory::make(sizeof(unsigned long long)).value();
   auto* count = reinterpret_cast<unsigned long long*>(wrong.data());
   std::uint32_t version = 1000;
-  for (const bool waits : {false, true, true, true}) {  // words of signals are used again
+  for (const bool waits : {false, true, true, true}) {
     must(cudaMemset(count, 0, sizeof(unsigned long long)));
     for (std::uint64_t i = 0; i < 32; ++i) pool_->fill_slot(i, version);
     std::vector<std::uint32_t> pages;
@@ -146,13 +146,13 @@ TEST_P(GpuOrder, a_stream_waits_for_a_load_by_itself) {
     }
     pool_->write(0, version + 1, kDelayCycles);  // holds the load up, on a page of its own
     must(cudaEventRecord(event_.get(), pool_->compute()));
-    const EndSignal signal = gpu_->engine().make_signal().value();
+    const auto ahead = waits ? std::make_shared<QueuedAhead>() : nullptr;
     ASSERT_TRUE(gpu_->engine().submit({.work = pool_->plan(pages, slots),
                                        .direction = CopyDirection::kLoad,
                                        .after_event = event_.get(),
-                                       .end_signal = signal}));
+                                       .ahead = ahead}));
     if (waits) {
-      ASSERT_TRUE(gpu_->engine().wait_in_stream(pool_->compute(), signal));
+      ASSERT_TRUE(gpu_->engine().wait_in_stream(pool_->compute(), *ahead, std::chrono::seconds(20)));
     }
     for (std::uint64_t i = 0; i < 32; ++i) pool_->check(i, version, count);
     must(cudaStreamSynchronize(pool_->compute()));

@@ -33,17 +33,27 @@ Status Lane::pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   TIERCEL_TRY(reap_chunks());
   TIERCEL_TRY(reap_stages(finished));
   expire(now_ns, finished);
-  TIERCEL_TRY(open_stages());
-  TIERCEL_TRY(feed(now_ns));
+  std::uint64_t begun = 0;
+  do {  // again where a stage was passed on: of a job that is queued ahead
+    begun = counts_.kernels;
+    TIERCEL_TRY(open_stages());
+    TIERCEL_TRY(feed(now_ns));
+  } while (counts_.kernels != begun &&
+           std::ranges::any_of(jobs_, [](const auto& job) { return job->ahead() && !job->cut; }));
   finish_jobs(finished);  // those without bytes
   return {};
 }
 
 Status Lane::reap_chunks() {
-  // The queues end on their own, so any chunk may be the next; there are at most as many as the scheduler's depth.
+  // The queues end on their own, each in order.
+  std::array<bool, kDmaQueues> waits{};
   for (auto chunk = chunks_.begin(); chunk != chunks_.end();) {
-    TIERCEL_TRY_ASSIGN(const bool ended, device_.reached(chunk->ticket));
+    bool ended = false;
+    if (!waits[chunk->dma_queue]) {
+      TIERCEL_TRY_ASSIGN(ended, device_.reached(chunk->ticket));
+    }
     if (!ended) {
+      waits[chunk->dma_queue] = true;
       ++chunk;
       continue;
     }
@@ -59,18 +69,25 @@ Status Lane::reap_chunks() {
 }
 
 Status Lane::reap_stages(std::vector<FinishedJob>& finished) {
+  bool waits = false;  // for a kernel, as then all behind it do
   for (auto it = stages_.begin(); it != stages_.end();) {
     StageRun& stage = **it;
-    bool ended = stage.fed && stage.chunks == 0;
+    bool ended = stage.fed && stage.chunks == 0 && !waits;
     if (ended && direction_ == CopyDirection::kLoad && stage.kernel) {
       TIERCEL_TRY_ASSIGN(ended, device_.reached(*stage.kernel));
+      waits = !ended;
     }
     if (!ended) {
       ++it;
       continue;
     }
     if (stage.kernel) device_.give_back(*stage.kernel);
-    if (stage.stage) free_stages_.push_back(*stage.stage);
+    if (stage.passed_on) {  // its ticket serves for something else from now on
+      const auto next = std::ranges::find_if(stages_, [&](const auto& s) { return s->after == stage.kernel; });
+      if (next != stages_.end()) (*next)->after.reset();
+    } else if (stage.stage) {
+      free_stages_.push_back(*stage.stage);
+    }
     --stage.job->open_stages;
     it = stages_.erase(it);
   }
@@ -85,19 +102,24 @@ void Lane::finish_jobs(std::vector<FinishedJob>& finished) {
       ++it;
       continue;
     }
-    if ((*it)->gate) device_.give_back(*(*it)->gate);
-    finished.push_back({std::move((*it)->job)});
+    end(**it, {}, finished);
     it = jobs_.erase(it);
   }
+}
+
+void Lane::end(RunningJob& job, Status status, std::vector<FinishedJob>& finished) {
+  if (job.gate) device_.give_back(*job.gate);
+  if (job.ahead()) {
+    for (const Ticket ticket : job.job.ahead->ended(status)) device_.give_back(ticket);
+  }
+  finished.push_back({std::move(job.job), std::move(status)});
 }
 
 void Lane::expire(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   if (now_ns < next_deadline_ns()) return;
   std::erase_if(jobs_, [&](std::unique_ptr<RunningJob>& job) {
     if (job->begun || now_ns < job->job.deadline_ns) return false;
-    if (job->gate) device_.give_back(*job->gate);
-    finished.push_back(
-        {std::move(job->job), fail(ErrorCode::kTimeout, "the copy had not begun when its deadline passed")});
+    end(*job, fail(ErrorCode::kTimeout, "the copy had not begun when its deadline passed"), finished);
     ++counts_.timed_out;
     return true;
   });
@@ -122,28 +144,46 @@ bool Lane::held() const noexcept {
 Status Lane::open_stages() {
   for (auto& job : jobs_) {
     while (!job->cut) {
-      if (job->cutter ? free_stages_.empty() : stages_.size() >= kMaxOpenStages) return {};
-      job->begun = true;
       if (job->cutter && !job->cutter->ended()) {
-        TIERCEL_TRY(open_staged(*job));
-      } else if (!job->cutter && job->job.bytes() > 0) {
-        open_merged(*job);
+        StageRun stage{.job = job.get(), .dma = DmaWalker(options_.register_piece_bytes)};
+        if (!take_stage(*job, stage)) return {};
+        job->begun = true;
+        TIERCEL_TRY(open_staged(std::move(stage)));
+        job->cut = job->cutter->ended();
+        continue;
       }
-      job->cut = !job->cutter || job->cutter->ended();
+      if (!job->cutter && stages_.size() >= kMaxOpenStages && !job->ahead()) return {};
+      job->begun = true;
+      if (!job->cutter && job->job.bytes() > 0) open_merged(*job);
+      job->cut = true;
     }
   }
   return {};
 }
 
-Status Lane::open_staged(RunningJob& job) {
-  const std::uint32_t number = free_stages_.back();
-  free_stages_.pop_back();
-  auto stage = std::make_unique<StageRun>(StageRun{
-      .job = &job, .stage = number, .range = job.cutter->next(), .dma = DmaWalker(options_.register_piece_bytes)});
-  stage->dma.of_stage(*job.plan(), job.table->table, stage->range, device_.stage(direction_, number));
-  stages_.push_back(std::move(stage));
+bool Lane::take_stage(const RunningJob& job, StageRun& stage) {
+  if (!free_stages_.empty()) {
+    stage.stage = free_stages_.back();
+    free_stages_.pop_back();
+    return true;
+  }
+  if (!job.ahead() || direction_ != CopyDirection::kLoad) return false;
+  const auto oldest = std::ranges::find_if(stages_, [](const auto& s) { return s->kernel && !s->passed_on; });
+  if (oldest == stages_.end()) return false;
+  (*oldest)->passed_on = true;
+  stage.stage = (*oldest)->stage;
+  stage.after = (*oldest)->kernel;
+  return true;
+}
+
+Status Lane::open_staged(StageRun&& opened) {
+  RunningJob& job = *opened.job;
+  stages_.push_back(std::make_unique<StageRun>(std::move(opened)));
+  StageRun& stage = *stages_.back();
+  stage.range = job.cutter->next();
+  stage.dma.of_stage(*job.plan(), job.table->table, stage.range, device_.stage(direction_, *stage.stage));
   ++job.open_stages;
-  return direction_ == CopyDirection::kStore ? run_kernel(*stages_.back()) : Status{};
+  return direction_ == CopyDirection::kStore ? run_kernel(stage) : Status{};
 }
 
 void Lane::open_merged(RunningJob& job) {
@@ -190,12 +230,29 @@ std::uint32_t Lane::quieter_dma_queue() const noexcept {
 
 Status Lane::feed(std::uint64_t now_ns) {
   while (StageRun* stage = next_to_feed()) {
-    if (!scheduler_.may_start(direction_, now_ns)) return {};
+    if (!stage->job->ahead() && !scheduler_.may_start(direction_, now_ns)) return {};
     TIERCEL_TRY(queue_chunk(*stage, now_ns));
     if (!stage->dma.ended()) continue;
     stage->fed = true;
     if (direction_ == CopyDirection::kLoad && stage->stage) TIERCEL_TRY(run_kernel(*stage));
+    if (stage->job->ahead() && stage->job->cut) TIERCEL_TRY(tell_queued(*stage->job));
   }
+  return {};
+}
+
+Status Lane::tell_queued(RunningJob& job) {
+  if (std::ranges::any_of(stages_, [&](const auto& stage) { return stage->job == &job && !stage->fed; })) return {};
+  QueuedAhead::Tickets tickets;
+  if (job.cutter && direction_ == CopyDirection::kLoad) {
+    TIERCEL_TRY_ASSIGN(const Ticket ticket, device_.mark(kernel_queue(direction_)));
+    tickets.push_back(ticket);
+  } else {
+    for (std::uint32_t number = 0; number < queues_; ++number) {
+      TIERCEL_TRY_ASSIGN(const Ticket ticket, device_.mark(dma_queue(direction_, number)));
+      tickets.push_back(ticket);
+    }
+  }
+  job.job.ahead->queued(std::move(tickets));
   return {};
 }
 
@@ -203,6 +260,7 @@ Status Lane::order_dma(StageRun& stage, std::uint32_t number) {
   if (stage.ordered[number]) return {};
   stage.ordered[number] = true;
   const Queue queue = dma_queue(direction_, number);
+  if (stage.after) TIERCEL_TRY(device_.wait(queue, *stage.after));
   if (!stage.stage) return stage.job->gate ? device_.wait(queue, *stage.job->gate) : Status{};
   return direction_ == CopyDirection::kStore ? device_.wait(queue, *stage.kernel) : Status{};
 }
@@ -238,7 +296,10 @@ Status Lane::queue_chunk(StageRun& stage, std::uint64_t now_ns) {
 void Lane::fail_all(const Error& error, std::vector<FinishedJob>& finished) {
   stages_.clear();
   chunks_.clear();
-  for (auto& job : jobs_) finished.push_back({std::move(job->job), tl::unexpected<Error>(error)});
+  for (auto& job : jobs_) {
+    if (job->ahead()) (void)job->job.ahead->ended(tl::unexpected<Error>(error));  // the device is given up, tickets too
+    finished.push_back({std::move(job->job), tl::unexpected<Error>(error)});
+  }
   jobs_.clear();
 }
 

@@ -60,7 +60,13 @@ class Lane {
   void finish_jobs(std::vector<FinishedJob>& finished);
   void expire(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
   Status open_stages();
-  Status open_staged(RunningJob& job);
+  /// A stage that is free, or of a load whose kernel has been queued: behind it, for a job that is queued ahead.
+  [[nodiscard]] bool take_stage(const RunningJob& job, StageRun& stage);
+  /// A job that is queued ahead and has been: whoever waits in a stream may know.
+  Status tell_queued(RunningJob& job);
+  /// Nothing of it moves any more.
+  void end(RunningJob& job, Status status, std::vector<FinishedJob>& finished);
+  Status open_staged(StageRun&& opened);
   void open_merged(RunningJob& job);
   Status feed(std::uint64_t now_ns);
   Status queue_chunk(StageRun& stage, std::uint64_t now_ns);

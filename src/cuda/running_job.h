@@ -29,6 +29,8 @@ struct RunningJob {
   bool cut = false;               ///< every stage has been opened
   std::uint32_t open_stages = 0;  ///< opened and not ended
 
+  /// All of it is queued at once.
+  [[nodiscard]] bool ahead() const noexcept { return job.ahead != nullptr; }
   [[nodiscard]] const CopyPlan* plan() const noexcept { return std::get_if<CopyPlan>(&job.work); }
 };
 
@@ -43,6 +45,8 @@ struct StageRun {
   std::uint64_t queued_bytes = 0;                        ///< of its DMA
   std::uint32_t chunks = 0;                              ///< queued and not seen to end
   bool fed = false;                                      ///< all chunks have been queued
+  bool passed_on = false;         ///< its stage belongs to a later run, whose DMA waits for this one's kernel
+  std::optional<Ticket> after{};  ///< that kernel
 };
 
 struct FinishedJob {

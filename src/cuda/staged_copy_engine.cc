@@ -82,7 +82,6 @@ StagedCopyEngine::StagedCopyEngine(Executor& executor, const Clock& clock, std::
       clock_(clock),
       options_(options),
       device_(std::move(device)),
-      signals_(device_->signal_words()),
       registration_(*device_, options.device, options.register_piece_bytes),
       host_(executor, {.max_jobs = options.max_jobs}),
       feeder_(*device_, options),
@@ -137,7 +136,7 @@ bool StagedCopyEngine::submit_impl(CopyJob& job) {
   std::optional<Error> error;
   if (!on_gpu && job.after_event == nullptr) {
     completions_->in_flight.fetch_sub(1, std::memory_order_release);
-    return job.end_signal.word == nullptr && host_.submit(std::move(job));
+    return job.ahead == nullptr && host_.submit(std::move(job));
   }
   if (job.after_event != nullptr) {
     auto ticket = device_->gate(job.direction, job.after_event);
@@ -202,8 +201,6 @@ void StagedCopyEngine::publish() {
 
 void StagedCopyEngine::complete(std::vector<FinishedJob>& finished, bool last) {
   std::size_t handed = 0;
-  // First of all: streams wait for these, and the executor may be busy.
-  for (FinishedJob& job : finished) signals_.give(std::exchange(job.job.end_signal, {}));
   for (FinishedJob& job : finished) {
     auto shared = std::make_shared<FinishedJob>(std::move(job));
     if (executor_.submit([completions = completions_, shared] { completions->run(*shared); })) {

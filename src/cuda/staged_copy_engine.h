@@ -17,7 +17,6 @@
 #include "cuda/copy_device.h"
 #include "cuda/feeder.h"
 #include "cuda/memory_registration.h"
-#include "cuda/signal_pool.h"
 #include "transfer/gpu_copy_engine.h"
 #include "transfer/host_copy_engine.h"
 
@@ -46,10 +45,8 @@ class StagedCopyEngine final : public GpuCopyEngine {
   [[nodiscard]] Status health() const override;
   [[nodiscard]] GpuCopyStats stats() const noexcept override;
   [[nodiscard]] std::string describe() const override { return device_->describe(); }
-  [[nodiscard]] Result<EndSignal> make_signal() override { return signals_.take(); }
-  void drop_signal(const EndSignal& signal) noexcept override { signals_.give(signal); }
-  [[nodiscard]] Status wait_in_stream(void* stream, const EndSignal& signal) override {
-    return device_->wait_in_stream(stream, signal);
+  [[nodiscard]] Status wait_in_stream(void* stream, QueuedAhead& job, std::chrono::nanoseconds at_most) override {
+    return job.wait(at_most, [&](Ticket ticket) { return device_->wait_in_stream(stream, ticket); });
   }
   void register_memory(std::byte* begin, std::uint64_t bytes) override { registration_.add(begin, bytes); }
   void pause_registration() override { registration_.pause(); }
@@ -77,7 +74,6 @@ class StagedCopyEngine final : public GpuCopyEngine {
   const Clock& clock_;
   const GpuCopyOptions options_;
   std::unique_ptr<CopyDevice> device_;
-  SignalPool signals_;
   MemoryRegistration registration_;
   HostCopyEngine host_;
   Feeder feeder_;  // of the thread alone

@@ -63,37 +63,6 @@ TEST(StagedCopyEngine, a_dead_device_is_told_and_refuses) {
   EXPECT_FALSE(engine.submit({.work = ByteCopy{to.data(), from.data(), from.size()}}));
 }
 
-TEST(StagedCopyEngine, every_job_gives_its_signal_however_it_ends) {
-  SteadyClock clock;
-  for (const std::uint64_t fail_at : {UINT64_MAX, std::uint64_t{2}}) {
-    ThreadedExecutor executor({.threads = 1}, clock);
-    StagedCopyEngine engine(
-        executor, clock, std::make_unique<FailingDevice>(std::make_unique<FakeDevice>(kOptions, 1), fail_at), kOptions);
-    std::vector<std::byte> from(100'000);
-    std::vector<std::byte> to(100'000);
-    std::vector<EndSignal> signals;
-    for (std::size_t i = 0; i < kMaxJobs; ++i) signals.push_back(engine.make_signal().value());
-    EXPECT_EQ(engine.make_signal().error().code, ErrorCode::kLimit);
-    std::atomic<std::size_t> given{0};
-    for (const EndSignal& signal : signals) {
-      const bool taken = engine.submit(
-          {.work = ByteCopy{to.data(), from.data(), from.size()},
-           .done = [&,
-                    signal](const Status&) { given += std::atomic_ref(*signal.word).load() == signal.value ? 1 : 0; },
-           .end_signal = signal});
-      if (!taken) {  // the device had failed
-        engine.drop_signal(signal);
-        ++given;
-      }
-    }
-    ASSERT_TRUE(executor.wait_until([&] { return engine.in_flight() == 0; }, UINT64_MAX));
-    EXPECT_EQ(given.load(), kMaxJobs);
-    const EndSignal again = engine.make_signal().value();
-    EXPECT_EQ(again.value, *again.word + 1);
-    engine.drop_signal(again);
-  }
-}
-
 TEST(StagedCopyEngine, options_out_of_their_range_are_named) {
   const auto error = [](const GpuCopyOptions& options) { return check_options(options).error().message; };
   EXPECT_TRUE(check_options({}).has_value());

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "model/copy_geometry.h"
+#include "transfer/queued_ahead.h"
 
 #include <tiercel/result.h>
 
@@ -57,12 +58,6 @@ struct ByteCopy {
 /// Called exactly once, without a lock, on the engine's executor. An error: nothing may be assumed about the target.
 using CopyDone = std::function<void(const Status&)>;
 
-/// A word that a GPU can wait for: at a job's end, well or not, it takes `value`. From GpuCopyEngine::make_signal.
-struct EndSignal {
-  std::uint32_t* word = nullptr;  ///< null: none
-  std::uint32_t value = 0;
-};
-
 struct CopyJob {
   std::variant<ByteCopy, CopyPlan> work;
   CopyDirection direction = CopyDirection::kStore;  ///< decides the job's rank: loads go before stores
@@ -73,8 +68,9 @@ struct CopyJob {
   /// Of the clock of an engine that has one: a job that has not begun by then completes with kTimeout and has touched
   /// nothing. What has begun ends by itself.
   std::uint64_t deadline_ns = UINT64_MAX;
-  /// Of the engine that gets the job, and of no other job. Jobs without a byte on the GPU are refused with one.
-  EndSignal end_signal{};
+  /// Of a load that a stream is to wait for (GpuCopyEngine::wait_in_stream). An engine that knows no GPU must not be
+  /// given one.
+  std::shared_ptr<QueuedAhead> ahead{};
 
   [[nodiscard]] std::uint64_t bytes() const noexcept;
 };

@@ -72,14 +72,10 @@ class GpuCopyEngine : public CopyEngine {
   /// The first error of the device, from which on the engine takes nothing.
   [[nodiscard]] virtual Status health() const = 0;
   [[nodiscard]] virtual GpuCopyStats stats() const noexcept = 0;
-  /// For one job (CopyJob::end_signal), whose end gives it. kUnsupported: this GPU's streams cannot wait for words;
-  /// kLimit: as many as jobs may be in flight are out.
-  [[nodiscard]] virtual Result<EndSignal> make_signal() = 0;
-  /// Of a job that was refused.
-  virtual void drop_signal(const EndSignal& signal) noexcept = 0;
-  /// What is put into `stream` (a cudaStream_t of this GPU, not one under capture) afterwards begins when the signal
-  /// has been given. It need not wait for the job's submission, but the job must come: a stream has no deadline.
-  [[nodiscard]] virtual Status wait_in_stream(void* stream, const EndSignal& signal) = 0;
+  /// Of a job that was submitted with CopyJob::ahead: waits until all of it is queued, at most so long; what is put
+  /// into `stream` (a cudaStream_t of this GPU, not one under capture) afterwards begins behind the job's end. An
+  /// error: nothing waits, and the job, if it has not ended, must be waited for otherwise.
+  [[nodiscard]] virtual Status wait_in_stream(void* stream, QueuedAhead& job, std::chrono::nanoseconds at_most) = 0;
   /// Makes memory that slots lie in reachable by DMA, by a thread of the engine, a piece at a time; copies are right
   /// meanwhile. The memory stays mapped until the engine is destroyed. No byte is given twice.
   virtual void register_memory(std::byte* begin, std::uint64_t bytes) = 0;

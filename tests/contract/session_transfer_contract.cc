@@ -191,7 +191,7 @@ TEST_P(TransferContract, a_copy_of_what_does_not_fit_is_refused_and_holds_nothin
   outside.back() = 16;
   EXPECT_THAT(refused(outside).message, testing::HasSubstr("16"));
   EXPECT_THAT(refused(pages_, {.after_event = &outside}).message, testing::HasSubstr("after_event"));
-  EXPECT_THAT(refused(pages_, {.signalled = true}).message, testing::HasSubstr("signalled"));
+  EXPECT_THAT(refused(pages_, {.ahead = true}).message, testing::HasSubstr("ahead"));
 
   Reservation room = session.reserve(chain, 0);  // all of it exists
   const std::vector<std::size_t> first = {0};

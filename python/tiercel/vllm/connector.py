@@ -65,10 +65,12 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         if device.type not in ("cpu", "cuda"):
             raise UnsupportedLayoutError(f"the KV cache is on a device of type {device.type!r}; it must be on cpu or cuda")
         self._tensors = kv_caches  # their memory is copied from and to
-        self._worker = Worker(self._geometry, device.index if device.type == "cuda" else None, _event_maker(device))
+        self._worker = Worker(self._geometry, device.index if device.type == "cuda" else None, _event_maker(device),
+                              _stream_finder(device))
+        self._has_stream = device.type == "cuda"
 
     def get_handshake_metadata(self) -> Handshake | None:
-        return Handshake(self._geometry) if self._geometry is not None else None
+        return Handshake(self._geometry, self._has_stream) if self._geometry is not None else None
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         orders = self._connector_metadata
@@ -104,10 +106,11 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
 
     def _begin(self, handshakes: Iterable[Any]) -> None:
         assert self._scheduler is not None
-        layout = plan_layout([handshake.geometry for handshake in handshakes if isinstance(handshake, Handshake)])
+        handshakes = [handshake for handshake in handshakes if isinstance(handshake, Handshake)]
+        layout = plan_layout([handshake.geometry for handshake in handshakes])
         opening = Opening(self._config, self._settings, layout)
         opening.wait(_OPENING_S)
-        self._scheduler.begin(opening)
+        self._scheduler.begin(opening, has_stream=all(handshake.has_stream for handshake in handshakes))
         settings = self._settings
         service = "a private service" if settings.starts_service else f"the service at {settings.socket or tiercel.default_socket_path()}"
         log.info("TiercelConnector %s on vLLM %s: %s; role %s, %s, at most %d blocks held by stores; not kept: images, audio, prompt "
@@ -180,6 +183,14 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
     def build_prom_metrics(cls, vllm_config: VllmConfig, metric_types: dict[Any, Any], labelnames: list[str],
                            per_engine_labelvalues: dict[int, list[object]]) -> stats.TiercelPromMetrics:
         return stats.TiercelPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
+
+def _stream_finder(device: torch.device) -> Callable[[], int]:
+    if device.type != "cuda":
+        return lambda: 0
+    import torch
+
+    return lambda: torch.cuda.current_stream(device).cuda_stream
 
 
 def _event_maker(device: torch.device) -> Callable[[], int]:

@@ -27,6 +27,7 @@ class Lease:
     host_only: bool = True
     ready: int = 0  # leading blocks, once it is done
     local_blocks: int = 0  # what the engine itself had, when it was asked last
+    in_step: bool = False  # how it was promised last: the step that the request is in waits for it
     used_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -18,6 +18,7 @@ from .geometry import LayoutPlan, RankGeometry
 @dataclass
 class Handshake(KVConnectorHandshakeMetadata):
     geometry: RankGeometry
+    has_stream: bool = False  # steps run on a stream, which can wait for a load by itself
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class LoadOrder:
     hashes: bytes  # of the blocks before too: 32 bytes each
     first: int
     blocks: tuple[int, ...]
+    in_step: int = 0  # a number: the request is in this step, whose compute waits for the load. 0: it joins a later one
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,15 @@ class Report(KVConnectorWorkerMetadata):
     opened: set[int] = field(default_factory=set)
     stored: dict[int, int] = field(default_factory=dict)  # store id: ranks that have reported their part
     failed: dict[int, int] = field(default_factory=dict)  # store id: ranks whose part failed
+    loaded: dict[int, int] = field(default_factory=dict)  # LoadOrder.in_step: ranks whose copy has ended
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> Report:
         assert isinstance(other, Report)
-        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed))
-        for counts, more in ((whole.stored, other.stored), (whole.failed, other.failed)):
-            for store_id, ranks in more.items():
-                counts[store_id] = counts.get(store_id, 0) + ranks
+        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed), dict(self.loaded))
+        for counts, more in ((whole.stored, other.stored), (whole.failed, other.failed), (whole.loaded, other.loaded)):
+            for number, ranks in more.items():
+                counts[number] = counts.get(number, 0) + ranks
         return whole
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.stored or self.failed)
+        return bool(self.opened or self.stored or self.failed or self.loaded)

@@ -28,6 +28,10 @@ class Settings:
     load_deadline_s: float = 2.0
     """How long a request may wait for its blocks to come from disk, in seconds; then it gets what is ready."""
 
+    load_mode: str = "auto"
+    """"auto": where nothing else is running, the step itself waits for its loads, on the GPU; else, and with "async", a
+    request joins a step when its blocks are there."""
+
     @property
     def starts_service(self) -> bool:
         return not self.socket and not os.environ.get("TIERCEL_SOCKET")
@@ -73,9 +77,15 @@ def _seconds(key: str, value: Any) -> float:
     return float(value)
 
 
+def _load_mode(key: str, value: Any) -> str:
+    if value not in ("auto", "async"):
+        raise ValueError(f"kv_connector_extra_config.{key}: {value!r} must be \"auto\" or \"async\"")
+    return value
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "socket": _path, "program": _path, "config": _path, "host_bytes": _bytes, "arguments": _words, "weights_id": _text,
-    "load_deadline_s": _seconds,
+    "load_deadline_s": _seconds, "load_mode": _load_mode,
 }
 _OF_A_PRIVATE_SERVICE = ("program", "config", "host_bytes", "arguments")
 

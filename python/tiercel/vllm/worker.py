@@ -20,6 +20,7 @@ from .messages import LoadOrder, Orders, Report, SessionPlan, StoreOrder
 
 _LOAD_S = 5.0  # for blocks that are in the arena and held
 _GLANCE_S = 0.002  # for an answer that is one round trip away
+_COPY_S = 60.0
 _SUBMIT_S = 60.0  # a store that found no place in the queue until then is given up
 _REOPEN_S = 1.0
 _CALL_S = 0.5
@@ -44,10 +45,11 @@ class _Store:
 
 
 class Worker:
-    """event: gives the handle of a CUDA event behind everything that the engine has submitted; 0 for tensors in host memory."""
+    """event: gives the handle of a CUDA event behind everything that the engine has submitted; 0 for tensors in host memory.
+    stream: gives the handle of the CUDA stream that the step's compute will be put into."""
 
-    def __init__(self, geometry: RankGeometry, device: int | None, event: Callable[[], int]) -> None:
-        self._geometry, self._device, self._event = geometry, device, event
+    def __init__(self, geometry: RankGeometry, device: int | None, event: Callable[[], int], stream: Callable[[], int]) -> None:
+        self._geometry, self._device, self._event, self._stream = geometry, device, event, stream
         self._client: tiercel.Client | None = None
         self._session: tiercel.Session | None = None
         self._transfer: tiercel.Transfer | None = None
@@ -70,6 +72,8 @@ class Worker:
         for load in self._loads:
             if load.copy is None and not load.failed:
                 self._begin_load(load, event)
+                if load.order.in_step:
+                    self._hold_step(load)
         for store in self._stores:
             if store.copy is None:
                 self._begin_store(store, event)
@@ -84,7 +88,10 @@ class Worker:
             self._stores = [store for store in self._stores if store not in stored]
             for store in stored:
                 self._end_store(store)
-        return {load.order.request_id for load in ended}
+        for load in ended:
+            if load.order.in_step:
+                self._report.loaded[load.order.in_step] = 1
+        return {load.order.request_id for load in ended if not load.order.in_step}
 
     def take_bad_blocks(self) -> set[int]:
         bad, self._bad_blocks = self._bad_blocks, set()
@@ -146,9 +153,10 @@ class Worker:
         if load.load is None:
             chain = tiercel.BlockChain.from_hashes(self._space, order.hashes)
             load.load = self._session.load(chain, len(chain), _LOAD_S)
-        until = time.monotonic() + _GLANCE_S
+        until = time.monotonic() + (_LOAD_S if order.in_step else _GLANCE_S)
         while not load.load.done:
             if time.monotonic() > until:
+                load.failed = order.in_step != 0
                 return  # looked at again at the next step
             time.sleep(0)
         load.usable = len(load.load.wait()) - order.first
@@ -156,12 +164,29 @@ class Worker:
             load.failed = True
             return
         try:
-            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event)
-        except tiercel.LimitError:
-            pass  # as many copies as may be are in flight: at the next step
+            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event,
+                                            ahead=order.in_step != 0)
+        except tiercel.LimitError:  # as many copies as may be are in flight: at the next step
+            load.failed = order.in_step != 0
         except tiercel.Error as error:
             self._say("rank %d: a load failed: %s", self._geometry.rank, error)
             load.failed = True
+
+    def _hold_step(self, load: _Load) -> None:
+        """Makes the step that is about to be submitted wait for this load. What it did not bring must be known with the
+        step's output."""
+        if load.copy is not None:
+            assert self._transfer is not None
+            try:
+                self._transfer.wait_in_stream(self._stream(), load.copy)
+            except tiercel.Error as error:
+                self._say("rank %d: the step waits on the CPU: %s", self._geometry.rank, error)
+                if not load.copy.wait(_COPY_S):
+                    raise RuntimeError(f"TiercelConnector: a load did not end within {_COPY_S:.0f} s") from error
+        bad = load.order.blocks[load.usable if load.copy is not None else 0 :]
+        if bad:
+            self.failed_loads += 1
+            self._bad_blocks.update(bad)
 
     def _has_ended(self, load: _Load) -> bool:
         usable = 0
@@ -171,12 +196,14 @@ class Worker:
             if load.copy.error is None:
                 usable = load.usable
                 self.loaded_bytes += load.copy.bytes
+            elif load.order.in_step:  # the step has read what was in its pages
+                raise RuntimeError(f"TiercelConnector: the GPU failed under a step: {load.copy.error}")
             else:
                 self._say("rank %d: a load failed: %s", self._geometry.rank, load.copy.error)
         elif not load.failed:
             return False
         bad = load.order.blocks[usable:]
-        if bad:
+        if bad and not load.order.in_step:
             self.failed_loads += 1
             self._bad_blocks.update(bad)
         if load.load is not None:

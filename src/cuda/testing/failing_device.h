@@ -48,10 +48,7 @@ class FailingDevice final : public CopyDevice {
     if (fails()) return error();
     return inner_->reached(ticket);
   }
-  std::span<std::uint32_t> signal_words() noexcept override { return inner_->signal_words(); }
-  Status wait_in_stream(void* stream, const EndSignal& signal) override {
-    return inner_->wait_in_stream(stream, signal);
-  }
+  Status wait_in_stream(void* stream, Ticket ticket) override { return inner_->wait_in_stream(stream, ticket); }
   void give_back(Ticket ticket) noexcept override { inner_->give_back(ticket); }
   void drain() noexcept override { inner_->drain(); }
   Status pin(std::byte* begin, std::uint64_t bytes) override { return inner_->pin(begin, bytes); }

@@ -33,8 +33,20 @@ struct FakeEvent {
 };
 
 class FakeDevice final : public CopyDevice {
+  struct Place {
+    const FakeEvent* event = nullptr;
+    Queue queue = 0;
+    std::uint64_t position = 0;
+  };
+
  public:
-  FakeDevice(const GpuCopyOptions& options, std::uint64_t seed) : words_(options.max_jobs), random_(seed) {
+  /// A stream of an engine, of which only the waits are of interest.
+  class FakeStream {
+    friend class FakeDevice;
+    std::vector<Place> waits_;
+  };
+
+  FakeDevice(const GpuCopyOptions& options, std::uint64_t seed) : random_(seed) {
     for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
       const StageRing ring = stages_of(direction, options);
       stages_[static_cast<std::size_t>(direction)].assign(ring.count, std::vector<std::byte>(ring.stage_bytes + 16));
@@ -103,9 +115,10 @@ class FakeDevice final : public CopyDevice {
     }
     for (FakeQueue& queue : queues_) queue.operations.clear();  // behind an event that never comes
   }
-  std::span<std::uint32_t> signal_words() noexcept override { return words_; }
-  Status wait_in_stream(void*, const EndSignal&) override {
-    return fail(ErrorCode::kUnsupported, "a test's device has no streams of others");
+  Status wait_in_stream(void* stream, Ticket ticket) override {
+    const MutexLock lock(mutex_);
+    static_cast<FakeStream*>(stream)->waits_.push_back(places_.at(ticket));
+    return {};
   }
   Status pin(std::byte* begin, std::uint64_t bytes) override {
     const MutexLock lock(mutex_);
@@ -129,6 +142,12 @@ class FakeDevice final : public CopyDevice {
     return pinned_;
   }
 
+  /// Whether an engine's stream goes on.
+  [[nodiscard]] bool goes_on(const FakeStream& stream) const {
+    const MutexLock lock(mutex_);
+    return std::ranges::all_of(stream.waits_,
+                               [&](const Place& place) TIERCEL_NO_THREAD_SAFETY_ANALYSIS { return is_reached(place); });
+  }
   /// Tickets that nobody gave back.
   [[nodiscard]] std::int64_t tickets() const {
     const MutexLock lock(mutex_);
@@ -151,11 +170,6 @@ class FakeDevice final : public CopyDevice {
   }
 
  private:
-  struct Place {
-    const FakeEvent* event = nullptr;
-    Queue queue = 0;
-    std::uint64_t position = 0;
-  };
   struct StageOperation {
     CopyDirection direction;
     StageParams params;
@@ -224,7 +238,6 @@ class FakeDevice final : public CopyDevice {
   }
 
   std::array<std::vector<std::vector<std::byte>>, 2> stages_;
-  std::vector<std::uint32_t> words_;
   mutable Mutex mutex_;
   Random random_ TIERCEL_GUARDED_BY(mutex_);
   std::deque<std::vector<PieceEntry>> tables_ TIERCEL_GUARDED_BY(mutex_);
