@@ -57,6 +57,10 @@ class Restart(unittest.TestCase):
 
         with tempfile.TemporaryDirectory(prefix="tiercel-vllm-model-") as folder:
             shutil.copytree(MODEL, folder, dirs_exist_ok=True)
+            same = self.engine(stored, model=folder)
+            self.assertEqual(same.run(self.prompt), (local, 4 * BLOCK))  # the weights count, not where they lie
+            check(self, same, loaded=4)
+            same.close()
             with open(os.path.join(folder, "model.safetensors"), "r+b") as weights:
                 weights.seek(-2, os.SEEK_END)
                 last = weights.read(2)
@@ -67,6 +71,15 @@ class Restart(unittest.TestCase):
             self.assertNotEqual(other.tiercel._opening._outcome[2].weights, plan.weights)
             check(self, other, loaded=0)
             other.close()
+
+    def test_without_the_engines_own_cache(self):
+        engine = self.engine(enable_prefix_caching=False)
+        prompt = tokens(3, 4 * BLOCK + 30)
+        cold = engine.run(prompt)
+        self.assertEqual(cold[1], 0)
+        self.assertEqual(engine.run(prompt)[1], 4 * BLOCK)
+        check(self, engine, loaded=4)
+        engine.close()
 
     def test_without_a_service_it_computes(self):
         with tempfile.TemporaryDirectory(prefix="tiercel-vllm-") as folder:

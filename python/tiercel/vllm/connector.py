@@ -106,11 +106,15 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
 
     def _begin(self, handshakes: Iterable[Any]) -> None:
         assert self._scheduler is not None
-        handshakes = [handshake for handshake in handshakes if isinstance(handshake, Handshake)]
-        layout = plan_layout([handshake.geometry for handshake in handshakes])
+        given = list(handshakes)
+        strangers = {type(handshake).__name__ for handshake in given if not isinstance(handshake, Handshake)}
+        if strangers:  # MultiConnector hands the first child's to all
+            raise ValueError(f"the workers' handshake is of another connector ({', '.join(strangers)}); beside one that has its own, "
+                             "TiercelConnector must be the first child of MultiConnector")
+        layout = plan_layout([handshake.geometry for handshake in given])
         opening = Opening(self._config, self._settings, layout)
         opening.wait(_OPENING_S)
-        self._scheduler.begin(opening, has_stream=all(handshake.has_stream for handshake in handshakes))
+        self._scheduler.begin(opening, has_stream=all(handshake.has_stream for handshake in given))
         settings = self._settings
         service = "a private service" if settings.starts_service else f"the service at {settings.socket or tiercel.default_socket_path()}"
         log.info("TiercelConnector %s on vLLM %s: %s; role %s, %s, at most %d blocks held by stores; not kept: images, audio, prompt "

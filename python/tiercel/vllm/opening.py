@@ -7,6 +7,7 @@ rank has opened a session by it. Until then there are neither hits nor stores: r
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import threading
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 _RETRY_S = 5.0
-_RANKS_S = 30.0  # for ranks to open their sessions, before requests stop waiting for them
+_RANKS_S = 10.0  # for ranks to open their sessions, before requests stop waiting for them
 CALL_DEADLINE_S = 0.1  # for an answer of the service, on the engine's thread; without one nothing is there
 
 log = logging.getLogger("tiercel")
@@ -38,7 +39,7 @@ def read_weights(config: VllmConfig, settings: Settings) -> Callable[[], tuple[t
     model = config.model_config
     if settings.weights_id:
         name = settings.weights_id.encode()
-        return lambda: ((tiercel_digest_of(name),), 0)
+        return lambda: ((_digest_of(name),), 0)
     if config.load_config.load_format == "dummy":
         epoch = secrets.randbits(63) | 1
         return lambda: ((), epoch)
@@ -50,9 +51,7 @@ def read_weights(config: VllmConfig, settings: Settings) -> Callable[[], tuple[t
     return lambda: (tuple(tiercel.file_digest(str(file), digest_directory()) for file in files), 0)
 
 
-def tiercel_digest_of(name: bytes) -> bytes:
-    import hashlib
-
+def _digest_of(name: bytes) -> bytes:
     return hashlib.sha256(b"weights_id:" + name).digest()
 
 

@@ -68,6 +68,8 @@ class Scheduler:
         self._adapters = AdapterDigests()
         self._epoch = b""
         self._said: set[str] = set()
+        self._leased: set[str] = set()
+        self._due: set[str] = set()  # requests of which there may be something to store
         self.stores = Stores(ranks)
         self.hit_tokens = self.asked_tokens = self.failed_loads = 0
 
@@ -110,9 +112,10 @@ class Scheduler:
             return 0, False
         if tracked.lease is None or tracked.lease.is_stale:
             self._end_lease(tracked)
-            if sum(t.lease is not None and t.lease.load is not None for t in self._tracked.values()) >= MAX_LEASES:
+            if len(self._leased) >= MAX_LEASES:
                 return None, False
             assert tracked.chain is not None
+            self._leased.add(request.request_id)
             tracked.lease, there = take_lease(session, tracked.chain, local, most, self._settings.load_deadline_s)
             tracked.stored = max(tracked.stored, there)
             self.asked_tokens += (most - local) * self._block_tokens
@@ -130,6 +133,7 @@ class Scheduler:
     def allocated(self, request: Request, blocks: Any, tokens: int) -> None:
         tracked = self._tracked[request.request_id]
         lease, tracked.lease = tracked.lease, None
+        self._leased.discard(request.request_id)
         if tokens == 0:
             if lease is not None:
                 lease.end()
@@ -151,17 +155,21 @@ class Scheduler:
     def orders(self, output: SchedulerOutput) -> Orders:
         self._follow(output)
         self.stores.check_ranks()
-        for tracked in self._tracked.values():
-            if tracked.lease is not None and tracked.lease.is_stale:
+        for tracked in [self._tracked[name] for name in self._leased]:
+            if tracked.lease is None or tracked.lease.is_stale:
                 self._end_lease(tracked)
         session = self.session
         if session is not None and self._stores_on:
-            for tracked in self._tracked.values():
-                self._plan_stores(session, tracked)
+            due, self._due = self._due, set()
+            for request_id in due:
+                source = self._plan_stores(session, self._tracked[request_id]) if request_id in self._tracked else None
+                if source is not None and source.next < source.end and not source.stopped:
+                    self._due.add(request_id)
             self.stores.plan_left_over(session)
         for request_id in output.num_scheduled_tokens:
             if request_id in self._tracked:
                 self._tracked[request_id].was_scheduled = True
+                self._due.add(request_id)
         loads, self._orders = self._orders, []
         return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders())
 
@@ -243,8 +251,8 @@ class Scheduler:
         self._end_lease(tracked)
         tracked.epoch, tracked.chain, tracked.stored, tracked.stopped = self._epoch, None, 0, False
 
-    @staticmethod
-    def _end_lease(tracked: _Tracked) -> None:
+    def _end_lease(self, tracked: _Tracked) -> None:
+        self._leased.discard(tracked.request.request_id)
         if tracked.lease is not None:
             tracked.lease.end()
             tracked.lease = None
