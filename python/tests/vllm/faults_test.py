@@ -13,9 +13,9 @@ from engines import BLOCK, Engine, Service, check, tokens
 class Faults(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.service = Service()
+        cls.service = Service("--host-capacity", "1GiB")
         cls.addClassCleanup(cls.service.end)
-        cls.engine = Engine({"socket": cls.service.socket}, dtype="float32")
+        cls.engine = Engine({"socket": cls.service.socket}, dtype="float32", blocks=60)
         cls.addClassCleanup(cls.engine.close)
 
     def setUp(self):
@@ -24,7 +24,7 @@ class Faults(unittest.TestCase):
         self.addCleanup(self._let_go)
 
     def _let_go(self):
-        self.auditor.before_orders, self.auditor.hold_loads = (lambda orders: None), False
+        self.auditor.before_orders, self.auditor.hold_loads, self.auditor.hold_stores = (lambda orders: None), False, False
 
     def stored_prompt(self, seed, blocks):
         """A prompt that is in the cache and not in the engine, and what comes of it."""
@@ -114,6 +114,28 @@ class Faults(unittest.TestCase):
         self.assertEqual(len(ended), 1)
         self._let_go()
         self.assertEqual([answer for answer, _ in self.engine.drain().values()], [cold])
+        check(self, self.engine)
+
+    def test_stores_that_take_long_keep_their_blocks_whatever_becomes_of_their_requests(self):
+        self.auditor.hold_stores = True
+        pool, limit = self.engine.scheduler.kv_cache_manager.block_pool, self.engine.tiercel.stores.limit
+        prompt = tokens(50, limit * BLOCK + 9)
+        self.engine.submit(prompt, 20)
+        for _ in range(4):
+            self.engine.step()
+        self.assertEqual(self.engine.tiercel.stores.held_blocks, limit)
+        self.engine.core.abort_requests(list(self.engine.scheduler.requests))
+        others = 3 * pool.num_gpu_blocks // 2 // 13  # go through all of the pool
+        for seed in range(others):
+            self.engine.submit(tokens(60 + seed, 12 * BLOCK + 1), 1)
+        ended = []
+        while len(ended) < others:
+            ended += self.engine.step()
+            self.assertEqual(self.engine.tiercel.stores.held_blocks, limit)
+        self._let_go()
+        check(self, self.engine)
+        self.engine.forget()
+        self.assertEqual(self.engine.run(prompt, 1)[1], limit * BLOCK)
         check(self, self.engine)
 
     def test_an_abort_while_it_computes_and_stores(self):
