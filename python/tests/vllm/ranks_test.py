@@ -118,32 +118,38 @@ class Ranks(unittest.TestCase):
         return rows
 
     def share(self, kv_heads, storing, loading):
+        """The first engine stores a prompt and the second loads it; the second stores one too."""
         service = Service()
         self.addCleanup(service.end)
         model = Model(self, kv_heads)
-        prompt = [token % 2000 for token in tokens(1, 4 * BLOCK + 5)]
+        first_prompt, second_prompt = ([token % 2000 for token in tokens(seed, 4 * BLOCK + 5)] for seed in (1, 2))
         first = Engine(model, service, storing)
         try:
-            cached, computed = first.run(prompt)
-            first.drain()
-            self.assertEqual((cached, first.tiercel.stores.stored_blocks), (0, 4))
-            held = self.in_service(first, service, prompt, kv_heads)
-            self.assertEqual(self.whole(computed, kv_heads), held)
+            held = self.store(first, service, first_prompt, kv_heads)
         finally:
             first.close()
         second = Engine(model, service, loading)
         try:
-            cached, loaded = second.run(prompt)
+            cached, loaded = second.run(first_prompt)
             self.assertEqual(cached, 4 * BLOCK)
             self.assertEqual(self.whole(loaded, kv_heads), held)
+            held = self.store(second, service, second_prompt, kv_heads)
+            second.forget()
+            cached, loaded = second.run(second_prompt)
+            self.assertEqual((cached, self.whole(loaded, kv_heads)), (4 * BLOCK, held))
         finally:
             second.close()
 
-    def test_one_rank_stores_and_two_load(self):
-        self.share(4, 1, 2)
+    def store(self, engine, service, prompt, kv_heads):
+        cached, computed = engine.run(prompt)
+        engine.drain()
+        self.assertEqual((cached, engine.tiercel.stores.stored_blocks), (0, 4))
+        held = self.in_service(engine, service, prompt, kv_heads)
+        self.assertEqual(self.whole(computed, kv_heads), held)
+        return held
 
-    def test_two_ranks_store_and_one_loads(self):
-        self.share(4, 2, 1)
+    def test_one_rank_and_two_share(self):
+        self.share(4, 1, 2)
 
     def test_two_ranks_with_one_head_between_them(self):
         self.share(1, 2, 2)
