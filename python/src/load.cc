@@ -110,6 +110,14 @@ void bind_load(nb::module_& module) {
           },
           "Without waiting: is the answer of wait() final?")
       .def_prop_ro(
+          "ready",
+          [](const PyLoad& load) -> std::optional<std::size_t> {
+            const WithoutGil without_gil;
+            if (!load->done()) return std::nullopt;
+            return load->wait().size();
+          },
+          "How many leading blocks wait() gives, without making views of them; None while the answer is not final.")
+      .def_prop_ro(
           "outcome",
           [](const PyLoad& load) {
             const WithoutGil without_gil;

@@ -28,7 +28,7 @@ class Sessions(unittest.TestCase):
         for block, view in enumerate(load.wait()):
             self.assertEqual(view, worlds.content(self.chain, block))
             self.assertEqual((view.readonly, view.format, view.ndim, view.nbytes), (True, "B", 1, worlds.BLOCK_BYTES))
-        self.assertEqual((load.done, load.outcome, len(load.wait())), (True, LoadOutcome.COMPLETE, 5))
+        self.assertEqual((load.done, load.outcome, load.ready, len(load.wait())), (True, LoadOutcome.COMPLETE, 5, 5))
 
     def test_a_load_of_more_than_there_is(self):
         worlds.store(self.session, self.chain)

@@ -40,7 +40,7 @@ class Lease:
             if time.monotonic() > until:
                 return False
             time.sleep(0)
-        self.ready = len(self.load.wait())
+        self.ready = self.load.ready or 0
         if not self.ready:
             self.end()
         return True
@@ -64,5 +64,5 @@ def take_lease(session: tiercel.Session, chain: tiercel.BlockChain, local_blocks
     there = min(match.blocks, most_blocks)
     if there <= local_blocks:
         return Lease(None, 0), match.blocks
-    host_only = all(TierId.HOST in match.tiers(block) for block in range(there))
+    host_only = match.blocks_in(TierId.HOST) == match.blocks or all(TierId.HOST in match.tiers(block) for block in range(there))
     return Lease(session.load(chain, there, deadline_s), there, host_only), match.blocks

@@ -159,7 +159,7 @@ class Worker:
                 load.failed = order.in_step != 0
                 return  # looked at again at the next step
             time.sleep(0)
-        load.usable = len(load.load.wait()) - order.first
+        load.usable = (load.load.ready or 0) - order.first
         if load.usable <= 0:
             load.failed = True
             return
