@@ -4,8 +4,9 @@ cache gives; and what must not be shared is not."""
 
 import unittest
 
-import engines
 from engines import BLOCK, Engine, Service, check, tokens
+from prometheus_client import REGISTRY
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorProm
 
 
 class Reuse(unittest.TestCase):
@@ -15,6 +16,20 @@ class Reuse(unittest.TestCase):
         cls.addClassCleanup(cls.service.end)
         cls.engine = Engine({"socket": cls.service.socket})
         cls.addClassCleanup(cls.engine.close)
+        cls.show_all_counts()
+
+    @classmethod
+    def show_all_counts(cls):
+        """As the engine of a server does; the one in this process shows those of steps with an output alone."""
+        prometheus = KVConnectorProm(cls.engine.core.vllm_config, ["engine"], {0: ["0"]})
+        make_stats = cls.engine.scheduler.make_stats
+
+        def make_and_show(spec_decoding_stats, kv_connector_stats, *more):
+            if kv_connector_stats is not None:
+                prometheus.observe(kv_connector_stats.data)
+            return make_stats(spec_decoding_stats, kv_connector_stats, *more)
+
+        cls.engine.scheduler.make_stats = make_and_show
 
     def setUp(self):
         self.engine.forget()
@@ -140,6 +155,17 @@ class Reuse(unittest.TestCase):
         self.engine.forget()
         self.assertEqual(self.engine.run(prompt)[1], 3 * BLOCK)  # stored anew
         check(self, self.engine)
+
+    def test_what_is_counted_is_in_vllms_metrics(self):
+        _, _, external = self.cold_local_external(tokens(14, 3 * BLOCK + 5))
+        self.assertEqual(external[1], 3 * BLOCK)
+        self.engine.drain()
+        scheduler, worker = self.engine.tiercel, self.engine.worker
+        counted = {"stored_blocks": scheduler.stores.stored_blocks, "hit_tokens": scheduler.hit_tokens, "asked_tokens": scheduler.asked_tokens,
+                   "loaded_bytes": worker.loaded_bytes, "stored_bytes": worker.stored_bytes}
+        self.assertEqual(counted["loaded_bytes"], self.auditor.checked * BLOCK * 30 * 3 * 256)
+        shown = {sample.name: sample.value for metric in REGISTRY.collect() for sample in metric.samples}
+        self.assertEqual({name: shown[f"vllm:tiercel_{name}_total"] for name in counted}, counted)
 
     def test_many_prompts_at_once(self):
         shared = tokens(13, 2 * BLOCK)
