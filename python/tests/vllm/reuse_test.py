@@ -156,18 +156,6 @@ class Reuse(unittest.TestCase):
         self.assertEqual(self.engine.run(prompt)[1], 3 * BLOCK)  # stored anew
         check(self, self.engine)
 
-    def test_nothing_is_stored_while_a_step_waits_for_a_load(self):
-        stores, before = self.engine.tiercel.stores, self.engine.tiercel.stores.stored_blocks
-        self.engine.tiercel._in_steps[1 << 40] = ("another", None)  # it may fail, and what was computed beside it be wrong
-        self.engine.submit(tokens(16, 3 * BLOCK + 5), 20)
-        for _ in range(6):
-            self.engine.step()
-        self.assertEqual((stores.held_blocks, stores.stored_blocks), (0, before))
-        del self.engine.tiercel._in_steps[1 << 40]
-        self.engine.drain()
-        self.assertEqual(stores.stored_blocks, before + 3)
-        check(self, self.engine)
-
     def test_what_is_counted_is_in_vllms_metrics(self):
         _, _, external = self.cold_local_external(tokens(14, 3 * BLOCK + 5))
         self.assertEqual(external[1], 3 * BLOCK)

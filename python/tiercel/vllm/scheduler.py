@@ -159,8 +159,7 @@ class Scheduler:
             if tracked.lease is None or tracked.lease.is_stale:
                 self._end_lease(tracked)
         session = self.session
-        # A step that waits for a load may turn out to have computed on blocks that did not come: with its output that is known.
-        if session is not None and self._stores_on and not self._in_steps:
+        if session is not None and self._stores_on:
             due, self._due = self._due, set()
             for request_id in due:
                 source = self._plan_stores(session, self._tracked[request_id]) if request_id in self._tracked else None
@@ -204,7 +203,7 @@ class Scheduler:
             return
         self._end_lease(tracked)
         session = self.session
-        if session is None or not self._stores_on or self._in_steps:
+        if session is None or not self._stores_on:
             return
         source = self._plan_stores(session, tracked)
         if source is not None:
