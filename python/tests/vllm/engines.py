@@ -95,6 +95,9 @@ class HeldCopy:
     def bytes(self) -> int:
         return self._copy.bytes
 
+    def wait(self, timeout_s: float) -> bool:
+        return self._copy.wait(timeout_s)
+
 
 class HeldTransfer:
     def __init__(self, transfer, auditor) -> None:
@@ -245,6 +248,7 @@ def check(test, engine: Engine, loaded: int | None = None) -> None:
         test.assertEqual(engine.auditor.checked, loaded)
     pool = engine.scheduler.kv_cache_manager.block_pool
     test.assertEqual(engine.free_blocks(), pool.num_gpu_blocks - 1)
-    test.assertEqual((engine.tiercel._tracked, engine.tiercel._loading, engine.tiercel.stores.held_blocks), ({}, {}, 0))
+    test.assertEqual((engine.tiercel._tracked, engine.tiercel._loading, engine.tiercel._in_steps, engine.tiercel.stores.held_blocks),
+                     ({}, {}, set(), 0))
 
 

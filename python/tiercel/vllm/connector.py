@@ -13,7 +13,7 @@ import tiercel
 import vllm
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole, SupportsHMA
 
-from . import engine, stats
+from . import engine, shared, stats
 from .geometry import RankGeometry, UnsupportedLayoutError, plan_layout
 from .messages import Handshake, Orders, Report
 from .opening import Opening, read_weights
@@ -70,7 +70,7 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         self._has_stream = device.type == "cuda"
 
     def get_handshake_metadata(self) -> Handshake | None:
-        return Handshake(self._geometry, self._has_stream) if self._geometry is not None else None
+        return Handshake(self._geometry, self._has_stream, shared.process()) if self._geometry is not None else None
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         orders = self._connector_metadata
@@ -112,9 +112,10 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
             raise ValueError(f"the workers' handshake is of another connector ({', '.join(strangers)}); beside one that has its own, "
                              "TiercelConnector must be the first child of MultiConnector")
         layout = plan_layout([handshake.geometry for handshake in given])
-        opening = Opening(self._config, self._settings, layout)
+        waits = self._settings.load_mode == "step" or (self._settings.load_mode == "auto" and all(handshake.has_stream for handshake in given))
+        opening = Opening(self._config, self._settings, layout, shares=waits and [handshake.process for handshake in given] == [shared.process()])
         opening.wait(_OPENING_S)
-        self._scheduler.begin(opening, has_stream=all(handshake.has_stream for handshake in given))
+        self._scheduler.begin(opening)
         settings = self._settings
         service = "a private service" if settings.starts_service else f"the service at {settings.socket or tiercel.default_socket_path()}"
         log.info("TiercelConnector %s on vLLM %s: %s; role %s, %s, at most %d blocks held by stores; not kept: images, audio, prompt "

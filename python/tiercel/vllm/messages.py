@@ -19,6 +19,7 @@ from .geometry import LayoutPlan, RankGeometry
 class Handshake(KVConnectorHandshakeMetadata):
     geometry: RankGeometry
     has_stream: bool = False  # steps run on a stream, which can wait for a load by itself
+    process: str = ""  # of shared.py
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ class Report(KVConnectorWorkerMetadata):
     opened: set[int] = field(default_factory=set)
     stored: dict[int, int] = field(default_factory=dict)  # store id: ranks that have reported their part
     failed: dict[int, int] = field(default_factory=dict)  # store id: ranks whose part failed
-    loaded: dict[int, int] = field(default_factory=dict)  # LoadOrder.in_step: ranks whose copy has ended
+    loaded: set[int] = field(default_factory=set)  # LoadOrder.in_step of loads that have ended
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> Report:
         assert isinstance(other, Report)
-        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed), dict(self.loaded))
-        for counts, more in ((whole.stored, other.stored), (whole.failed, other.failed), (whole.loaded, other.loaded)):
+        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed), self.loaded | other.loaded)
+        for counts, more in ((whole.stored, other.stored), (whole.failed, other.failed)):
             for number, ranks in more.items():
                 counts[number] = counts.get(number, 0) + ranks
         return whole

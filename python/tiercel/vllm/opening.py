@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import tiercel
 
-from . import engine
+from . import engine, shared
 from .geometry import LayoutPlan
 from .keys import digest_directory
 from .messages import SessionPlan
@@ -58,8 +58,9 @@ def _digest_of(name: bytes) -> bytes:
 class Opening:
     """Belongs to the scheduler's thread, but for what its own thread leaves in `_outcome`."""
 
-    def __init__(self, config: VllmConfig, settings: Settings, layout: LayoutPlan) -> None:
-        self._config, self._settings, self._layout = config, settings, layout
+    def __init__(self, config: VllmConfig, settings: Settings, layout: LayoutPlan, *, shares: bool = False) -> None:
+        """shares: the only rank is in this process and may use the scheduler's client."""
+        self._config, self._settings, self._layout, self._shares = config, settings, layout, shares
         self._weights = read_weights(config, settings)
         self._outcome: tuple[tiercel.Client, tiercel.Session, SessionPlan] | None = None
         self._closed = threading.Event()
@@ -72,6 +73,11 @@ class Opening:
     def session(self) -> tiercel.Session | None:
         """Once every rank has opened its own."""
         return self._outcome[1] if self._outcome and not self._ranks_missing else None
+
+    @property
+    def shared(self) -> shared.Shared | None:
+        """With the worker, if it is in this process."""
+        return shared.find(self._outcome[2].engine_id) if self._shares and self._outcome else None
 
     @property
     def plan(self) -> SessionPlan | None:
@@ -103,6 +109,8 @@ class Opening:
         self._closed.set()
         self._thread.join(10)
         if self._outcome is not None:
+            if self._shares:
+                shared.withdraw(self._outcome[2].engine_id)
             self._outcome[1].close()
             self._outcome[0].close()
 
@@ -136,7 +144,10 @@ class Opening:
                            properties=tuple(sorted(engine.properties(config, layout.packing, layout.page_tokens).items())),
                            layout=layout)
         try:
-            return client, plan.open(client, member=0), plan
+            session = plan.open(client, member=0)
+            if self._shares:
+                shared.offer(plan.engine_id, client)
+            return client, session, plan
         except BaseException:
             client.close()
             raise

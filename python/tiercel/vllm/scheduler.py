@@ -51,7 +51,6 @@ class _Tracked:
 class _Loading:
     load: tiercel.Load
     blocks: tuple[int, ...]
-    ranks_done: int = 0  # of a load that a step waits for
 
 
 class Scheduler:
@@ -61,9 +60,8 @@ class Scheduler:
         self._opening: Opening | None = None
         self._tracked: dict[str, _Tracked] = {}
         self._loading: dict[str, _Loading] = {}
-        self._in_steps: dict[int, tuple[str, _Loading]] = {}  # by LoadOrder.in_step: loads that their steps wait for
+        self._in_steps: set[int] = set()  # LoadOrder.in_step of loads that their steps wait for
         self._next_in_step = 1
-        self._ranks, self._has_stream = ranks, False
         self._orders: list[LoadOrder] = []
         self._adapters = AdapterDigests()
         self._epoch = b""
@@ -77,9 +75,8 @@ class Scheduler:
     def session(self) -> tiercel.Session | None:
         return self._opening.session if self._opening is not None else None
 
-    def begin(self, opening: Opening, *, has_stream: bool = False) -> None:
-        """has_stream: the workers' steps can wait for loads by themselves."""
-        self._opening, self._has_stream = opening, has_stream and self._settings.load_mode == "auto"
+    def begin(self, opening: Opening) -> None:
+        self._opening = opening
 
     def bind_pool(self, pool: BlockPool) -> None:
         self.stores.bind(pool)
@@ -127,7 +124,7 @@ class Scheduler:
         tokens = (min(lease.ready, most) - local) * self._block_tokens
         if tokens <= 0:
             return 0, False
-        lease.in_step = self._has_stream and lease.host_only and not self._is_busy(request.request_id)
+        lease.in_step = lease.host_only and self._can_wait and not self._is_busy(request.request_id)
         return tokens, not lease.in_step
 
     def allocated(self, request: Request, blocks: Any, tokens: int) -> None:
@@ -143,12 +140,15 @@ class Scheduler:
         if lease is None or lease.load is None or len(targets) != count or first + count > lease.ready or tracked.chain is None:
             raise RuntimeError(f"TiercelConnector: request {request.request_id} is to load {tokens} tokens into {len(targets)} blocks, which is not "
                                "what it was promised")
-        number, loading = 0, _Loading(lease.load, targets)
+        number = 0
         if lease.in_step:
+            shared = self._opening.shared if self._opening is not None else None
+            assert shared is not None
             number, self._next_in_step = self._next_in_step, self._next_in_step + 1
-            self._in_steps[number] = request.request_id, loading
+            self._in_steps.add(number)
+            shared.loads[number] = lease.load
         else:
-            self._loading[request.request_id] = loading
+            self._loading[request.request_id] = _Loading(lease.load, targets)
         self._orders.append(LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number))
         self.hit_tokens += tokens
 
@@ -176,7 +176,7 @@ class Scheduler:
     def answered(self, received: Iterable[str], bad_blocks: set[int], report: Report | None) -> None:
         """What came back with a step's output."""
         if bad_blocks:
-            for request_id, loading in [*self._loading.items(), *self._in_steps.values()]:
+            for request_id, loading in self._loading.items():
                 tracked = self._tracked.get(request_id)
                 if tracked is not None and not bad_blocks.isdisjoint(loading.blocks):
                     tracked.may_load, tracked.stored = False, 0  # it is computed now; a second promise could fail again
@@ -185,13 +185,8 @@ class Scheduler:
             loading = self._loading.pop(request_id, None)
             if loading is not None:
                 loading.load.close()
-        for number, ranks in (report.loaded if report is not None else {}).items():
-            loading = self._in_steps[number][1]
-            loading.ranks_done += ranks
-            if loading.ranks_done == self._ranks:
-                loading.load.close()
-                del self._in_steps[number]
         if report is not None:
+            self._in_steps -= report.loaded
             if self._opening is not None:
                 self._opening.opened(report.opened)
             self.stores.reported(report)
@@ -219,7 +214,7 @@ class Scheduler:
     def close(self) -> None:
         for tracked in self._tracked.values():
             self._end_lease(tracked)
-        for loading in [*self._loading.values(), *(loading for _, loading in self._in_steps.values())]:
+        for loading in self._loading.values():
             loading.load.close()
         self.stores.close()
         if self._opening is not None:
@@ -228,7 +223,16 @@ class Scheduler:
     def _track(self, request: Request) -> _Tracked:
         wishes = request.kv_transfer_params or {}
         may_load = self._loads_on and not request.skip_reading_prefix_cache and self._wish(wishes, "tiercel_load")
-        return _Tracked(request, may_load, self._stores_on and self._wish(wishes, "tiercel_store"), self._epoch)
+        may_store = self._stores_on and self._wish(wishes, "tiercel_store")
+        if getattr(request, "resumable", False):  # its last token is replaced when its input goes on
+            may_load = may_store = False
+        return _Tracked(request, may_load, may_store, self._epoch)
+
+    @property
+    def _can_wait(self) -> bool:
+        """A step can wait for a load: of the one rank, in this process."""
+        shared = self._opening.shared if self._opening is not None else None
+        return shared is not None and shared.is_ready
 
     def _is_busy(self, request_id: str) -> bool:
         """Something else runs or is being loaded beside steps, and would stand still with a step that waits."""

@@ -30,7 +30,7 @@ class Settings:
 
     load_mode: str = "auto"
     """"auto": where nothing else is running, the step itself waits for its loads, on the GPU; else, and with "async", a
-    request joins a step when its blocks are there."""
+    request joins a step when its blocks are there. "step": as "auto", and on a CPU too, where the thread waits."""
 
     @property
     def starts_service(self) -> bool:
@@ -78,8 +78,8 @@ def _seconds(key: str, value: Any) -> float:
 
 
 def _load_mode(key: str, value: Any) -> str:
-    if value not in ("auto", "async"):
-        raise ValueError(f"kv_connector_extra_config.{key}: {value!r} must be \"auto\" or \"async\"")
+    if value not in ("auto", "async", "step"):
+        raise ValueError(f'kv_connector_extra_config.{key}: {value!r} must be "auto", "async" or "step"')
     return value
 
 

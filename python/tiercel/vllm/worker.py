@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import tiercel
 
+from . import shared
 from .geometry import RankGeometry, engine_tensors, pages_of
 from .messages import LoadOrder, Orders, Report, SessionPlan, StoreOrder
 
 _LOAD_S = 5.0  # for blocks that are in the arena and held
 _GLANCE_S = 0.002  # for an answer that is one round trip away
-_COPY_S = 60.0
+_COPY_S = 60.0  # for a load that a step waits for
+_SETTLED_S = 1.0  # without a further registered byte: all is registered, or what the system allows
 _SUBMIT_S = 60.0  # a store that found no place in the queue until then is given up
 _REOPEN_S = 1.0
 _CALL_S = 0.5
@@ -50,7 +52,9 @@ class Worker:
 
     def __init__(self, geometry: RankGeometry, device: int | None, event: Callable[[], int], stream: Callable[[], int]) -> None:
         self._geometry, self._device, self._event, self._stream = geometry, device, event, stream
-        self._client: tiercel.Client | None = None
+        self._client: tiercel.Client | None = None  # its own; the scheduler's side closes a shared one
+        self._shared: shared.Shared | None = None
+        self._registered, self._registered_at = 0, 0.0
         self._session: tiercel.Session | None = None
         self._transfer: tiercel.Transfer | None = None
         self._space: tiercel.Space | None = None
@@ -71,9 +75,7 @@ class Worker:
         self._stores += [_Store(order, give_up_at) for order in orders.stores]
         for load in self._loads:
             if load.copy is None and not load.failed:
-                self._begin_load(load, event)
-                if load.order.in_step:
-                    self._hold_step(load)
+                (self._load_in_step if load.order.in_step else self._begin_load)(load, event)
         for store in self._stores:
             if store.copy is None:
                 self._begin_store(store, event)
@@ -88,9 +90,8 @@ class Worker:
             self._stores = [store for store in self._stores if store not in stored]
             for store in stored:
                 self._end_store(store)
-        for load in ended:
-            if load.order.in_step:
-                self._report.loaded[load.order.in_step] = 1
+        self._report.loaded |= {load.order.in_step for load in ended if load.order.in_step}
+        self._look_at_registration()
         return {load.order.request_id for load in ended if not load.order.in_step}
 
     def take_bad_blocks(self) -> set[int]:
@@ -119,8 +120,10 @@ class Worker:
         self._next_try = time.monotonic() + _REOPEN_S
         client = session = None
         try:
-            client = tiercel.Client.connect(plan.socket, call_deadline_s=_CALL_S)
-            session = plan.open(client, member=1 + self._geometry.rank)
+            self._shared = shared.find(plan.engine_id)
+            if self._shared is None:
+                client = tiercel.Client.connect(plan.socket, call_deadline_s=_CALL_S)
+            session = plan.open(client or self._shared.client, member=1 + self._geometry.rank)
             self._transfer = tiercel.Transfer.open(session, engine_tensors(self._geometry), device=self._device)
         except tiercel.Error as error:
             if session is not None:
@@ -153,10 +156,9 @@ class Worker:
         if load.load is None:
             chain = tiercel.BlockChain.from_hashes(self._space, order.hashes)
             load.load = self._session.load(chain, len(chain), _LOAD_S)
-        until = time.monotonic() + (_LOAD_S if order.in_step else _GLANCE_S)
+        until = time.monotonic() + _GLANCE_S
         while not load.load.done:
             if time.monotonic() > until:
-                load.failed = order.in_step != 0
                 return  # looked at again at the next step
             time.sleep(0)
         load.usable = (load.load.ready or 0) - order.first
@@ -164,29 +166,47 @@ class Worker:
             load.failed = True
             return
         try:
-            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event,
-                                            ahead=order.in_step != 0)
-        except tiercel.LimitError:  # as many copies as may be are in flight: at the next step
-            load.failed = order.in_step != 0
+            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event)
+        except tiercel.LimitError:
+            pass  # as many copies as may be are in flight: at the next step
         except tiercel.Error as error:
             self._say("rank %d: a load failed: %s", self._geometry.rank, error)
             load.failed = True
 
-    def _hold_step(self, load: _Load) -> None:
-        """Makes the step that is about to be submitted wait for this load. What it did not bring must be known with the
-        step's output."""
-        if load.copy is not None:
-            assert self._transfer is not None
+    def _load_in_step(self, load: _Load, event: int) -> None:
+        """Makes the step that is about to be submitted wait for this load. It cannot be short: its blocks are held here. What
+        fails now is the device, and with it the engine."""
+        order = load.order
+        assert self._shared is not None and self._transfer is not None
+        load.load = self._shared.loads.pop(order.in_step)
+        load.usable = len(order.blocks)
+        until = time.monotonic() + _COPY_S
+        while load.copy is None:
+            try:
+                load.copy = self._transfer.load(load.load, self._pages(order.blocks), first=order.first, after_event=event,
+                                                ahead=self._device is not None)
+            except tiercel.LimitError:  # as many copies as may be are in flight
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.0005)
+        if self._device is not None:
             try:
                 self._transfer.wait_in_stream(self._stream(), load.copy)
+                return
             except tiercel.Error as error:
                 self._say("rank %d: the step waits on the CPU: %s", self._geometry.rank, error)
-                if not load.copy.wait(_COPY_S):
-                    raise RuntimeError(f"TiercelConnector: a load did not end within {_COPY_S:.0f} s") from error
-        bad = load.order.blocks[load.usable if load.copy is not None else 0 :]
-        if bad:
-            self.failed_loads += 1
-            self._bad_blocks.update(bad)
+        if not load.copy.wait(_COPY_S) or load.copy.error is not None:
+            raise RuntimeError(f"TiercelConnector: a step's load failed: {load.copy.error or f'it did not end within {_COPY_S:.0f} s'}")
+
+    def _look_at_registration(self) -> None:
+        """A step waits for loads only once the GPU reaches the arena: until then copies are slow."""
+        if self._shared is None or self._shared.is_ready or self._transfer is None:
+            return
+        registered = self._transfer.registered_bytes
+        if self._device is None or (registered and registered == self._registered and time.monotonic() > self._registered_at + _SETTLED_S):
+            self._shared.is_ready = True
+        elif registered != self._registered:
+            self._registered, self._registered_at = registered, time.monotonic()
 
     def _has_ended(self, load: _Load) -> bool:
         usable = 0
@@ -203,7 +223,7 @@ class Worker:
         elif not load.failed:
             return False
         bad = load.order.blocks[usable:]
-        if bad and not load.order.in_step:
+        if bad:
             self.failed_loads += 1
             self._bad_blocks.update(bad)
         if load.load is not None:

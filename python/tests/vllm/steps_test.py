@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Goal: a step that waits for its loads computes on the bytes that were stored, whatever happens between promise and load, and
+only where nothing else would stand still with it."""
+
+import unittest
+
+from engines import BLOCK, Engine, Service, check, tokens
+
+
+def external(name):
+    """The name that outputs have: the engine puts a suffix behind it."""
+    return "-".join(name.split("-")[:2])
+
+
+class Steps(unittest.TestCase):
+    def setUp(self):
+        self.service = Service()
+        self.addCleanup(self.service.end)
+        self.engine = Engine({"socket": self.service.socket, "load_mode": "step"})
+        self.addCleanup(self.engine.close)
+        self.orders = []
+        self.engine.auditor.before_orders = lambda orders: self.orders.extend(orders.loads)
+        self.engine.run(tokens(0, 2 * BLOCK))  # the worker has its session, and is ready, from now on
+        self.engine.drain()
+
+    def stored(self, *prompts):
+        """What the engine's own cache gives for each; then that is emptied."""
+        for prompt in prompts:
+            self.engine.run(prompt)
+        local = [self.engine.run(prompt) for prompt in prompts]
+        self.engine.forget()
+        self.orders.clear()
+        return local
+
+    def test_the_request_is_in_the_step_that_loads_its_blocks(self):
+        prompt = tokens(1, 5 * BLOCK + 17)
+        (local,) = self.stored(prompt)
+        self.engine.submit(prompt)
+        self.engine.step()
+        self.assertEqual([order.in_step > 0 for order in self.orders], [True])
+        self.assertEqual(self.engine.scheduler.running[0].num_computed_tokens, len(prompt))
+        self.assertEqual(list(self.engine.drain().values()), [local])
+        check(self, self.engine, loaded=5)
+        self.assertEqual(self.engine.tiercel.failed_loads, 0)
+
+    def test_prompts_at_once_share_a_step(self):
+        prompts = [tokens(10 + i, (2 + i) * BLOCK + 5) for i in range(3)] + [tokens(10, 2 * BLOCK + 5) + tokens(20, BLOCK)]
+        local = self.stored(*prompts)
+        names = [self.engine.submit(prompt) for prompt in prompts]
+        ended = self.engine.drain()
+        self.assertEqual([ended[external(name)][1] for name in names], [result[1] for result in local])
+        self.assertTrue(self.orders and all(order.in_step for order in self.orders))
+        check(self, self.engine)
+        self.assertGreaterEqual(self.engine.auditor.checked, 9)
+
+    def test_beside_running_work_a_request_joins_a_later_step(self):
+        prompt = tokens(30, 4 * BLOCK + 9)
+        (local,) = self.stored(prompt)
+        self.engine.submit(tokens(31, 40), new_tokens=60)
+        for _ in range(3):
+            self.engine.step()
+        name = self.engine.submit(prompt)
+        self.assertEqual(self.engine.drain()[external(name)][1], local[1])
+        self.assertEqual([order.in_step for order in self.orders], [0])
+        check(self, self.engine, loaded=4)
+
+    def test_blocks_deleted_between_promise_and_load_are_held(self):
+        prompt = tokens(40, 4 * BLOCK + 3)
+        (local,) = self.stored(prompt)
+        session = self.engine.tiercel.session
+
+        def drop(orders):
+            for order in orders.loads:
+                self.orders.append(order)
+                self.assertEqual(session.drop(session.space()).blocks > 0, True)
+        self.engine.auditor.before_orders = drop
+        self.assertEqual(self.engine.run(prompt), local)
+        self.assertEqual([order.in_step > 0 for order in self.orders], [True])
+        check(self, self.engine, loaded=4)
+        self.assertEqual(self.engine.tiercel.failed_loads, 0)
+
+    def test_a_service_killed_between_promise_and_load(self):
+        prompt = tokens(50, 4 * BLOCK + 3)
+        (local,) = self.stored(prompt)
+
+        def kill(orders):
+            if orders.loads:
+                self.service.kill()
+        self.engine.auditor.before_orders = kill
+        self.assertEqual(self.engine.run(prompt), local)
+        check(self, self.engine, loaded=4)
+
+    def test_an_abort_of_a_request_whose_step_waits(self):
+        prompt = tokens(60, 4 * BLOCK + 3)
+        (local,) = self.stored(prompt)
+        name = self.engine.submit(prompt)
+        self.engine.step()
+        self.engine.core.abort_requests([name])
+        self.assertNotIn(external(name), self.engine.drain())
+        self.assertEqual([order.in_step > 0 for order in self.orders], [True])
+        self.assertEqual(self.engine.run(prompt), local)
+        check(self, self.engine)
+
+    def test_what_follows_a_hit_is_stored(self):
+        prompt = tokens(70, 3 * BLOCK)
+        self.stored(prompt)
+        longer = prompt + tokens(71, 2 * BLOCK + 7)
+        (local,) = self.stored(longer)
+        self.assertEqual(local[1], 5 * BLOCK)
+        self.assertEqual(self.engine.run(longer), local)
+        check(self, self.engine)
+
+
+if __name__ == "__main__":
+    unittest.main()
