@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 import worlds
@@ -133,7 +134,7 @@ class PrivateService(unittest.TestCase):
     def test_it_is_started_shared_and_ends(self):
         folder = worlds.folder(self)
         socket = os.path.join(folder, "private.sock")
-        start = tiercel.StartOptions(program=PROGRAM, arguments=[*FLAGS, "--service-idle-grace", "0ms"], deadline_s=60)
+        start = tiercel.StartOptions(program=PROGRAM, arguments=[*FLAGS, "--service-idle-grace", "300ms"], deadline_s=60)
         with self.assertRaises(tiercel.NotFoundError):
             tiercel.Client.connect(socket)
         with tiercel.Client.connect(socket, start=start) as client:
@@ -142,6 +143,17 @@ class PrivateService(unittest.TestCase):
             self.assertEqual(worlds.store(session, chain), 2)
             with tiercel.Client.connect(socket, start=start) as other:
                 self.assertEqual(worlds.open_session(other).match(chain).blocks, 2)
+        del client, other, session, chain
+        gc.collect()
+
+        def ended():
+            time.sleep(1)  # whoever connects keeps it for another grace time
+            try:
+                tiercel.Client.connect(socket)
+            except tiercel.NotFoundError:
+                return True
+            return False
+        worlds.until(ended, "the end of the private service")
 
     def test_why_it_did_not_start(self):
         start = tiercel.StartOptions(program="/nowhere/tiercel", deadline_s=60)

@@ -60,7 +60,7 @@ class Wheel(unittest.TestCase):
         self.python("import tiercel, tempfile, os\n"
                     "with tempfile.TemporaryDirectory() as folder:\n"
                     "    start = tiercel.StartOptions(arguments=['--ram', '128MiB', '--host-prefault', 'false',\n"
-                    "                                            '--service-idle-grace', '0ms'], deadline_s=100)\n"
+                    "                                            '--service-idle-grace', '300ms'], deadline_s=100)\n"
                     "    with tiercel.Client.connect(os.path.join(folder, 's'), start=start) as client:\n"
                     "        session = client.open_session(tiercel.ModelIdentity(), tiercel.Layout.blob(1000), 16)\n"
                     "        chain = tiercel.BlockChain(session.space(), range(32))\n"
