@@ -183,6 +183,9 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
   if (order.after_event != nullptr && gpu_ == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "after_event: the tensors lie in host memory, where no event counts");
   }
+  if (order.ahead && direction != CopyDirection::kLoad) {
+    return fail(ErrorCode::kInvalidArgument, "ahead: is for loads; a store keeps to its pace");
+  }
   if (order.ahead && gpu_ == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "ahead: the tensors lie in host memory, where no stream waits");
   }

@@ -193,6 +193,9 @@ TEST_P(TransferContract, a_copy_of_what_does_not_fit_is_refused_and_holds_nothin
   EXPECT_THAT(refused(pages_, {.after_event = &outside}).message, testing::HasSubstr("after_event"));
   EXPECT_THAT(refused(pages_, {.ahead = true}).message, testing::HasSubstr("ahead"));
 
+  EXPECT_THAT(stores.store(std::vector<BlockPart>(), {}, {.ahead = true}).error().message,
+              testing::HasSubstr("ahead: is for loads"));
+
   Reservation room = session.reserve(chain, 0);  // all of it exists
   const std::vector<std::size_t> first = {0};
   EXPECT_THAT(stores.store(room, first, std::vector<std::uint32_t>{0, 1}).error().message,
