@@ -1,11 +1,12 @@
-// Goal: all of the memory is registered, in pieces that end where copies are cut, not while it is paused, and given
-// back.
+// Goal: all of the memory is registered, in pieces that end where copies are cut, what is asked for first, not while it
+// is paused, and given back.
 #include "cuda/memory_registration.h"
 
 #include "cuda/testing/fake_device.h"
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <functional>
 #include <thread>
 
@@ -25,7 +26,7 @@ class RegistrationTest : public testing::Test {
 
 TEST_F(RegistrationTest, pieces_end_at_their_boundary_and_are_given_back) {
   {
-    MemoryRegistration registration(device_, 0, kPiece);
+    MemoryRegistration registration(device_, {.piece_bytes = kPiece, .threads = 2});
     registration.add(memory_.data() + 100, memory_.size() - 100);
     wait_until_done(registration);
     EXPECT_EQ(registration.registered_bytes(), memory_.size() - 100);
@@ -41,7 +42,7 @@ TEST_F(RegistrationTest, pieces_end_at_their_boundary_and_are_given_back) {
 }
 
 TEST_F(RegistrationTest, nothing_is_registered_while_it_is_paused) {
-  MemoryRegistration registration(device_, 0, kPiece);
+  MemoryRegistration registration(device_, {.piece_bytes = kPiece, .threads = 2});
   registration.pause();
   registration.pause();
   registration.add(memory_.data(), memory_.size());
@@ -53,9 +54,42 @@ TEST_F(RegistrationTest, nothing_is_registered_while_it_is_paused) {
   EXPECT_EQ(registration.registered_bytes(), memory_.size());
 }
 
+TEST_F(RegistrationTest, what_is_asked_for_comes_first_and_waits_for_nothing_while_it_is_paused) {
+  MemoryRegistration registration(device_, {.piece_bytes = kPiece, .threads = 1});
+  registration.pause();
+  registration.add(memory_.data(), memory_.size());
+  std::byte* const late = memory_.data() + 7 * kPiece + kPiece / 2;
+  EXPECT_TRUE(registration.ask_for({&late, 1}, kPiece));
+  std::uint64_t late_bytes = 0;  // of the two pieces that the range lies in
+  const auto piece = [](const std::byte* at) { return std::bit_cast<std::uintptr_t>(at) / kPiece; };
+  for (const std::byte& byte : memory_) {
+    late_bytes += piece(&byte) >= piece(late) && piece(&byte) <= piece(late + kPiece - 1) ? 1U : 0U;
+  }
+  device_.limit_pinning(late_bytes);
+  registration.resume();
+  wait_until_done(registration);
+  EXPECT_EQ(registration.registered_bytes(), late_bytes);
+  std::byte* const stranger = nullptr;
+  EXPECT_TRUE(registration.ask_for({&stranger, 1}, kPiece)) << "memory that nobody gave";
+}
+
+TEST_F(RegistrationTest, a_range_waits_until_its_last_piece_is_there) {
+  device_.let_pins_wait(true);
+  MemoryRegistration registration(device_, {.piece_bytes = kPiece, .threads = 2});
+  registration.add(memory_.data(), memory_.size());
+  std::byte* const first = memory_.data();
+  EXPECT_FALSE(registration.ask_for({&first, 1}, 3 * kPiece));
+  EXPECT_FALSE(registration.done());
+  device_.let_pins_wait(false);
+  while (!registration.ask_for({&first, 1}, 3 * kPiece)) std::this_thread::yield();
+  EXPECT_GE(registration.registered_bytes(), 3 * kPiece);
+  wait_until_done(registration);
+  EXPECT_EQ(registration.registered_bytes(), memory_.size());
+}
+
 TEST_F(RegistrationTest, what_is_refused_ends_it_and_what_is_registered_stays) {
   device_.limit_pinning(3 * kPiece);
-  MemoryRegistration registration(device_, 0, kPiece);
+  MemoryRegistration registration(device_, {.piece_bytes = kPiece, .threads = 2});
   registration.add(memory_.data(), memory_.size());
   wait_until_done(registration);
   EXPECT_GT(registration.registered_bytes(), kPiece);

@@ -21,6 +21,8 @@ constexpr std::uint64_t kMaxStageBytes = 32U << 20U;
 constexpr std::uint64_t kMaxStagesBytes = 64U << 20U;
 /// Between offers of a completion to an executor whose queue is full.
 constexpr std::uint64_t kOfferAgainNs = 50'000;
+/// Between looks whether what a store needs is registered.
+constexpr std::uint64_t kLookAgainNs = 200'000;
 
 Status out_of_range(const char* name, std::uint64_t value, const char* valid) {
   return fail(ErrorCode::kInvalidArgument, fmt::format("GPU copies: {} is {}; valid is {}", name, value, valid));
@@ -57,6 +59,9 @@ Status check_options(const GpuCopyOptions& options) {
   if (!std::has_single_bit(options.register_piece_bytes) || options.register_piece_bytes < 65'536) {
     return out_of_range("register_piece_bytes", options.register_piece_bytes, "a power of two from 64 KiB on");
   }
+  if (options.register_threads == 0 || options.register_threads > 64) {
+    return out_of_range("register_threads", options.register_threads, "1 to 64");
+  }
   if (options.store_floor_percent < 100 && options.link_bytes_per_second == 0) {
     return out_of_range("link_bytes_per_second", 0, "the speed of the bus, where stores keep a floor of it");
   }
@@ -82,7 +87,9 @@ StagedCopyEngine::StagedCopyEngine(Executor& executor, const Clock& clock, std::
       clock_(clock),
       options_(options),
       device_(std::move(device)),
-      registration_(*device_, options.device, options.register_piece_bytes),
+      registration_(
+          *device_,
+          {.number = options.device, .piece_bytes = options.register_piece_bytes, .threads = options.register_threads}),
       host_(executor, {.max_jobs = options.max_jobs}),
       feeder_(*device_, options),
       completions_(std::make_shared<Completions>(executor)),
@@ -176,13 +183,48 @@ void StagedCopyEngine::work() {
   if (!begun) feeder_.fail_with(std::move(begun).error());
   for (;;) {
     const bool stopping = take_jobs(jobs);
-    for (Intake& intake : jobs) feeder_.take(std::move(intake.job), intake.gate, intake.place);
-    jobs.clear();
+    feed(jobs, stopping);
     feeder_.pass(clock_.now_ns(), finished);
     publish();
     complete(finished, stopping);
     if (stopping && !feeder_.active() && finished.empty()) return;  // closed before, so no job comes
-    wait_for_work(finished.empty() ? feeder_.next_event_ns() : clock_.now_ns() + kOfferAgainNs);
+    std::uint64_t next_event_ns = feeder_.next_event_ns();
+    if (!finished.empty()) next_event_ns = clock_.now_ns() + kOfferAgainNs;
+    if (!held_.empty()) next_event_ns = std::min(next_event_ns, clock_.now_ns() + kLookAgainNs);
+    wait_for_work(next_event_ns);
+  }
+}
+
+bool StagedCopyEngine::reachable(const CopyJob& job) {
+  if (const auto* plan = std::get_if<CopyPlan>(&job.work)) {
+    return registration_.ask_for(plan->slots(), plan->geometry().block_bytes());
+  }
+  const auto& copy = std::get<ByteCopy>(job.work);
+  std::byte* host =
+      job.direction == CopyDirection::kStore ? copy.to : const_cast<std::byte*>(copy.from);  // not written
+  return registration_.ask_for(std::span(&host, 1), copy.bytes);
+}
+
+void StagedCopyEngine::feed(std::vector<Intake>& jobs, bool stopping) {
+  for (Intake& intake : jobs) {
+    if (intake.job.direction == CopyDirection::kStore) {
+      held_.push_back(std::move(intake));
+    } else {
+      (void)reachable(intake.job);  // perhaps for the next one
+      feeder_.take(std::move(intake.job), intake.gate, intake.place);
+    }
+  }
+  jobs.clear();
+  const auto take = [&](Intake& held) { feeder_.take(std::move(held.job), held.gate, held.place); };
+  const std::uint64_t now_ns = held_.empty() ? 0 : clock_.now_ns();
+  std::erase_if(held_, [&](Intake& held) {  // the feeder ends what comes too late
+    const bool late = held.job.deadline_ns <= now_ns;
+    if (late) take(held);
+    return late;
+  });
+  while (!held_.empty() && (stopping || feeder_.error() || reachable(held_.front().job))) {
+    take(held_.front());
+    held_.pop_front();
   }
 }
 

@@ -4,6 +4,8 @@
 // one push under the mutex; O(1) but for the plan's own vectors, which move. The feeder's thread ("tiercel-gpu-N") does
 // all else: for each stage one launch, for each 2 MiB one or a few DMA calls, and looks at what has ended while
 // anything is in flight. Completions are tasks of the executor; one that it refuses is offered again at the next pass.
+// A store into memory that waits to be registered is held until it is: through the CPU it would take its time from all
+// other jobs. Loads, of which somebody waits, are not.
 // Bytes: each byte of a staged plan is read and written once in GPU memory and crosses the bus once.
 // Locks: mutex_ guards the inbox, taken and left in well under a microsecond, never across a call of the device, the
 // executor or a completion. Owns the device, the thread and a HostCopyEngine for what lies in host memory on both
@@ -22,6 +24,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,6 +69,8 @@ class StagedCopyEngine final : public GpuCopyEngine {
   [[nodiscard]] bool reserve();
   void work();
   [[nodiscard]] bool take_jobs(std::vector<Intake>& jobs);
+  void feed(std::vector<Intake>& jobs, bool stopping);
+  [[nodiscard]] bool reachable(const CopyJob& job);
   void wait_for_work(std::uint64_t next_event_ns);
   void complete(std::vector<FinishedJob>& finished, bool last);
   void publish();
@@ -76,7 +81,8 @@ class StagedCopyEngine final : public GpuCopyEngine {
   std::unique_ptr<CopyDevice> device_;
   MemoryRegistration registration_;
   HostCopyEngine host_;
-  Feeder feeder_;  // of the thread alone
+  Feeder feeder_;            // of the thread alone
+  std::deque<Intake> held_;  // likewise: stores whose slots are being registered, and those behind them
   std::shared_ptr<Completions> completions_;
 
   mutable Mutex mutex_;

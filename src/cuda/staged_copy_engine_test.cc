@@ -63,12 +63,52 @@ TEST(StagedCopyEngine, a_dead_device_is_told_and_refuses) {
   EXPECT_FALSE(engine.submit({.work = ByteCopy{to.data(), from.data(), from.size()}}));
 }
 
+TEST(StagedCopyEngine, a_store_waits_until_its_memory_is_registered_and_a_load_does_not) {
+  SteadyClock clock;
+  ThreadedExecutor executor({.threads = 1}, clock);
+  auto owned = std::make_unique<FakeDevice>(kOptions, 1);
+  FakeDevice& device = *owned;
+  std::vector<std::byte> arena(300'000, std::byte{1});
+  std::vector<std::byte> tensor(100'000, std::byte{2});
+  device.let_pins_wait(true);
+  StagedCopyEngine engine(executor, clock, std::move(owned), kOptions);
+  engine.register_memory(arena.data(), arena.size());
+  std::atomic<int> stored{0};
+  std::atomic<int> late{0};
+  std::atomic<int> loaded{0};
+  ASSERT_TRUE(engine.submit({.work = ByteCopy{arena.data(), tensor.data(), tensor.size()},
+                             .direction = CopyDirection::kStore,
+                             .done = [&](const Status& status) { stored.fetch_add(status ? 1 : 100); }}));
+  ASSERT_TRUE(engine.submit({.work = ByteCopy{arena.data() + 100'000, tensor.data(), tensor.size()},
+                             .direction = CopyDirection::kStore,
+                             .done =
+                                 [&](const Status& status) {
+                                   EXPECT_FALSE(status.has_value());
+                                   late.fetch_add(1);
+                                 },
+                             .deadline_ns = clock.now_ns()}));
+  std::vector<std::byte> pages(1000);
+  ASSERT_TRUE(engine.submit({.work = ByteCopy{pages.data(), arena.data() + 200'000, pages.size()},
+                             .direction = CopyDirection::kLoad,
+                             .done = [&](const Status& status) { loaded.fetch_add(status ? 1 : 100); }}));
+  ASSERT_TRUE(executor.wait_until([&] { return loaded.load() == 1 && late.load() == 1; }, UINT64_MAX));
+  EXPECT_EQ(pages, std::vector<std::byte>(1000, std::byte{1}));
+  EXPECT_EQ(stored.load(), 0);
+  EXPECT_EQ(arena.front(), std::byte{1});
+  device.let_pins_wait(false);
+  ASSERT_TRUE(executor.wait_until([&] { return engine.in_flight() == 0; }, UINT64_MAX));
+  EXPECT_EQ(stored.load(), 1);
+  EXPECT_TRUE(std::equal(tensor.begin(), tensor.end(), arena.begin()));
+  EXPECT_EQ(arena[100'000], std::byte{1});
+}
+
 TEST(StagedCopyEngine, options_out_of_their_range_are_named) {
   const auto error = [](const GpuCopyOptions& options) { return check_options(options).error().message; };
   EXPECT_TRUE(check_options({}).has_value());
   EXPECT_EQ(error({.load_stage_bytes = 1000}), "GPU copies: load_stage_bytes is 1000; valid is 64 KiB to 32 MiB");
   EXPECT_THAT(error({.store_stages = 9}), testing::HasSubstr("within 64 MiB"));
   EXPECT_THAT(error({.store_chunk_bytes = 100}), testing::HasSubstr("store_chunk_bytes is 100"));
+  EXPECT_THAT(error({.register_threads = 0}), testing::HasSubstr("register_threads is 0; valid is 1 to 64"));
   EXPECT_THAT(error({.depth = 0}), testing::HasSubstr("depth is 0"));
 }
 

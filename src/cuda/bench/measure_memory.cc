@@ -25,12 +25,20 @@ void touch(std::byte* memory, std::uint64_t bytes) {
   for (std::thread& thread : threads) thread.join();
 }
 
-void measure_one(std::uint64_t bytes, Pages pages, std::uint64_t piece_bytes, const BenchOutput& output) {
+struct Case {
+  std::uint64_t bytes = 0;
+  Pages pages = Pages::kHuge;
+  std::uint64_t piece_bytes = GpuCopyOptions{}.register_piece_bytes;
+  bool touched = true;  ///< else registration is what provides the pages
+};
+
+void measure_one(const Case& which, const BenchOutput& output) {
+  const auto& [bytes, pages, piece_bytes, is_touched] = which;
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return output.line("registration: no address space");
   (void)madvise(mapped, bytes, pages == Pages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   auto* memory = static_cast<std::byte*>(mapped);
-  const double touched = seconds_of([&] { touch(memory, bytes); });
+  const double touched = is_touched ? seconds_of([&] { touch(memory, bytes); }) : 0;
   const CudaStream stream = CudaStream::make(StreamPriority::kNormal).value();
   const auto launch_us = [&] { return seconds_of([&] { bench_must(launch_nothing(stream.get())); }) * 1e6; };
   std::vector<double> idle;
@@ -56,10 +64,10 @@ void measure_one(std::uint64_t bytes, Pages pages, std::uint64_t piece_bytes, co
   const char* name = pages == Pages::kHuge ? "huge" : "ordinary";
   output.line(fmt::format(
       "  {:>3} GiB, {:<8} pages, pieces of {:>3} MiB: {:6.2f} s ({:5.1f} GiB/s), first piece after {:5.1f} ms, touched "
-      "in {:4.1f} s; launches meanwhile p50 {:4.1f} p99 {:6.1f} max {:7.1f} us (before: {:.1f} / {:.1f} / {:.1f})",
+      "in {:4.1f} s{}; launches meanwhile p50 {:4.1f} p99 {:6.1f} max {:7.1f} us (before: {:.1f} / {:.1f} / {:.1f})",
       bytes >> 30U, name, piece_bytes >> 20U, seconds, static_cast<double>(bytes) / seconds / (1U << 30U), first * 1e3,
-      touched, median(beside), percentile(beside, 0.99), percentile(beside, 1), median(idle), percentile(idle, 0.99),
-      percentile(idle, 1)));
+      touched, is_touched ? "" : " (by registering)", median(beside), percentile(beside, 0.99), percentile(beside, 1),
+      median(idle), percentile(idle, 0.99), percentile(idle, 1)));
   output.row(fmt::format("registration,{},{},{},{:.4f},{:.2f},{:.2f}", bytes, name, piece_bytes, seconds,
                          percentile(beside, 0.99), percentile(beside, 1)));
 }
@@ -69,10 +77,14 @@ void measure_one(std::uint64_t bytes, Pages pages, std::uint64_t piece_bytes, co
 void measure_registration(std::uint64_t bytes, const BenchOutput& output) {
   output.line("\nregistration of host memory, by one thread, beside launches of another");
   const std::uint64_t small = std::min<std::uint64_t>(bytes, std::uint64_t{8} << 30U);
-  for (const std::uint64_t piece : {2U, 16U, 64U}) measure_one(small, Pages::kHuge, piece << 20U, output);
-  for (const std::uint64_t piece : {2U, 64U}) measure_one(small, Pages::kOrdinary, piece << 20U, output);
-  if (bytes > small) measure_one(bytes, Pages::kHuge, GpuCopyOptions{}.register_piece_bytes, output);
-  measure_one(small, Pages::kOrdinary, GpuCopyOptions{}.register_piece_bytes, output);
+  for (const std::uint64_t piece : {2U, 8U, 16U, 64U}) {
+    measure_one({.bytes = small, .piece_bytes = piece << 20U}, output);
+  }
+  for (const std::uint64_t piece : {2U, 8U, 64U}) {
+    measure_one({.bytes = small, .pages = Pages::kOrdinary, .piece_bytes = piece << 20U}, output);
+  }
+  measure_one({.bytes = small, .pages = Pages::kOrdinary, .touched = false}, output);
+  if (bytes > small) measure_one({.bytes = bytes}, output);
 }
 
 }  // namespace tiercel::gpu

@@ -19,6 +19,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -121,6 +122,7 @@ class FakeDevice final : public CopyDevice {
     return {};
   }
   Status pin(std::byte* begin, std::uint64_t bytes) override {
+    while (pins_wait_.load()) std::this_thread::yield();
     const MutexLock lock(mutex_);
     if (pin_limit_bytes_ < bytes) return fail(ErrorCode::kOutOfMemory, "planted: no more may be pinned");
     pin_limit_bytes_ -= bytes;
@@ -133,6 +135,8 @@ class FakeDevice final : public CopyDevice {
   }
   [[nodiscard]] std::string describe() const override { return "a test's device"; }
 
+  /// From now on pin() does not return until it is told otherwise.
+  void let_pins_wait(bool wait) { pins_wait_.store(wait); }
   void limit_pinning(std::uint64_t bytes) {
     const MutexLock lock(mutex_);
     pin_limit_bytes_ = bytes;
@@ -238,6 +242,7 @@ class FakeDevice final : public CopyDevice {
   }
 
   std::array<std::vector<std::vector<std::byte>>, 2> stages_;
+  std::atomic<bool> pins_wait_{false};
   mutable Mutex mutex_;
   Random random_ TIERCEL_GUARDED_BY(mutex_);
   std::deque<std::vector<PieceEntry>> tables_ TIERCEL_GUARDED_BY(mutex_);
