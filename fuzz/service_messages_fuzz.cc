@@ -25,7 +25,7 @@ using namespace tiercel::service::fuzz;
 void ground(Peer& peer, const wire::Request& request) {
   // The accessors give const; the bytes are the reader's own buffer.
   const auto set_reservation = [&](const auto* body, flatbuffers::voffset_t field) {
-    const std::uint64_t recorded = body->reservation();
+    const std::uint64_t recorded = body->reservation() & 0xFFFF'FFFFU;  // a service begins anywhere above
     if (peer.reservations.empty() || recorded == 0 || recorded > 1000) return;
     auto* table = const_cast<flatbuffers::Table*>(reinterpret_cast<const flatbuffers::Table*>(body));
     (void)table->SetField<std::uint64_t>(field, peer.reservations[(recorded - 1) % peer.reservations.size()], 0);

@@ -9,12 +9,20 @@
 #include <atomic>
 #include <new>
 #include <optional>
+#include <random>
 
 namespace tiercel::detail {
 namespace {
 
+/// Differs from process to process: a rank's order that outlived a service must not name another reservation of the
+/// next one.
+std::uint64_t first_reservation_id() {
+  std::random_device entropy;
+  return (std::uint64_t{entropy()} << 32U) + 1;
+}
+
 std::uint64_t next_reservation_id() {
-  static std::atomic<std::uint64_t> next{1};  // relaxed: only uniqueness matters
+  static std::atomic<std::uint64_t> next{first_reservation_id()};  // relaxed: only uniqueness matters
   return next.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -36,6 +39,29 @@ Result<tiercel::Group> read_group(const Group& group) {
   return result;
 }
 
+/// The library's verifier looks at where a list's length lies, not its elements, which 64-bit numbers need.
+template <class T>
+bool is_aligned(const flatbuffers::Vector<T>* list) {
+  return list == nullptr || list->size() == 0 ||
+         std::bit_cast<std::uintptr_t>(list->Data()) % sizeof(std::uint64_t) == 0;
+}
+
+bool lists_are_aligned(const Request& request) {
+  if (const auto* parts = request.body_as_Parts()) return is_aligned(parts->blocks());
+  if (const auto* report = request.body_as_Report()) return is_aligned(report->blocks());
+  if (const auto* commit = request.body_as_Commit()) return is_aligned(commit->items());
+  const auto* open = request.body_as_Open();
+  if (open == nullptr || open->groups() == nullptr) return true;
+  return std::ranges::all_of(*open->groups(), [](const Group* group) { return is_aligned(group->runs()); });
+}
+
+bool lists_are_aligned(const Reply& reply) {
+  if (const auto* loaded = reply.body_as_Loaded()) return is_aligned(loaded->blocks());
+  if (const auto* reserved = reply.body_as_ReservedBlocks()) return is_aligned(reserved->places());
+  if (const auto* granted = reply.body_as_Granted()) return is_aligned(granted->places());
+  return true;
+}
+
 }  // namespace
 
 const Request* verified_request(std::span<const std::byte> payload) {
@@ -44,7 +70,8 @@ const Request* verified_request(std::span<const std::byte> payload) {
   if (!verifier.VerifyBuffer<Request>(nullptr)) return nullptr;
   const auto* request = flatbuffers::GetRoot<Request>(payload.data());
   // A member of a newer union verifies as anything: its number must be one that this version knows.
-  return request->body_type() > RequestBody::NONE && request->body_type() <= RequestBody::MAX ? request : nullptr;
+  const bool known = request->body_type() > RequestBody::NONE && request->body_type() <= RequestBody::MAX;
+  return known && lists_are_aligned(*request) ? request : nullptr;
 }
 
 const Reply* verified_reply(std::span<const std::byte> payload) {
@@ -52,7 +79,8 @@ const Reply* verified_reply(std::span<const std::byte> payload) {
                                  kMaxTables);
   if (!verifier.VerifyBuffer<Reply>(nullptr)) return nullptr;
   const auto* reply = flatbuffers::GetRoot<Reply>(payload.data());
-  return reply->body_type() > ReplyBody::NONE && reply->body_type() <= ReplyBody::MAX ? reply : nullptr;
+  const bool known = reply->body_type() > ReplyBody::NONE && reply->body_type() <= ReplyBody::MAX;
+  return known && lists_are_aligned(*reply) ? reply : nullptr;
 }
 
 flatbuffers::Offset<Open> write_open(flatbuffers::FlatBufferBuilder& builder, const SessionOptions& options) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -130,6 +131,24 @@ TEST(Messages, a_body_of_a_newer_version_is_no_request) {
     builder.Finish(CreateReply(builder, 1, static_cast<ReplyBody>(type), CreateDone(builder).Union()));
     EXPECT_EQ(verified_reply(std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()))), nullptr);
   }
+}
+
+TEST(Messages, a_list_of_64_bit_numbers_that_lies_crookedly_is_no_request) {
+  flatbuffers::FlatBufferBuilder builder;
+  const std::vector<std::uint64_t> blocks = {1, 2, 3};
+  const auto list = builder.CreateVector(blocks);
+  builder.Finish(CreateRequest(builder, 7, RequestBody::Report, CreateReport(builder, 5, list).Union()));
+  std::vector<std::uint64_t> aligned((builder.GetSize() + 7) / 8 + 1);
+  auto* bytes = reinterpret_cast<std::byte*>(aligned.data());
+  const auto payload = [&] { return std::span<const std::byte>(bytes, builder.GetSize()); };
+  std::memcpy(bytes, builder.GetBufferPointer(), builder.GetSize());
+  const Request* request = verified_request(payload());
+  ASSERT_NE(request, nullptr);
+  // The offset of the list is moved by 4 bytes, so that it begins with its first number's lower half as its length.
+  const auto* report = reinterpret_cast<const flatbuffers::Table*>(request->body());
+  auto* offset = const_cast<std::uint8_t*>(report->GetAddressOf(Report::VT_BLOCKS));
+  flatbuffers::WriteScalar(offset, flatbuffers::ReadScalar<flatbuffers::uoffset_t>(offset) + 4);
+  EXPECT_EQ(verified_request(payload()), nullptr);
 }
 
 RC_GTEST_PROP(Messages, a_request_that_is_cut_short_is_none, ()) {
