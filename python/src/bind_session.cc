@@ -49,7 +49,7 @@ void bind_match(nb::module_& module) {
             if (!time) return std::nullopt;
             return std::chrono::duration<double>(*time).count();
           },
-          "Seconds, from measured loads of this cache; None before the first.");
+          "Seconds, by measured loads of this cache from the same tiers; None before the first.");
   nb::class_<Dropped>(module, "Dropped", "What a delete did.")
       .def_ro("blocks", &Dropped::blocks)
       .def_ro("pending", &Dropped::pending, "Copies that are still being read or written and go when that ends.")
@@ -158,7 +158,16 @@ void bind_calls(nb::class_<PySession>& session) {
             self->get().report_pool({used_bytes, free_bytes, total_bytes});
           },
           nb::kw_only(), "used_bytes"_a, "free_bytes"_a, "total_bytes"_a,
-          "Tells the cache how full the engine's own KV pool is, for people to see.");
+          "Tells the cache how full the engine's own KV pool is, for people to see.")
+      .def(
+          "report_prefill",
+          [](const PySession& self, double bytes_per_second) {
+            const WithoutGil without_gil;
+            self->get().report_prefill(bytes_per_second);
+          },
+          "bytes_per_second"_a,
+          "Tells the cache how many bytes of KV the engine's own prefill computes a second, as it was measured: what "
+          "loads have saved is shown by it.");
 }
 
 void bind_session_class(nb::module_& module) {

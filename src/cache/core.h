@@ -178,9 +178,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   [[nodiscard]] Counters& counters() noexcept { return counters_; }
   [[nodiscard]] bool paranoid() const noexcept { return config_.integrity.mode == IntegrityMode::kParanoid; }
-  /// Loads measured so far, as nanoseconds a block; 0 before the first.
-  [[nodiscard]] std::uint64_t load_ns_per_block() const noexcept;
-  void record_load(std::uint64_t ns, std::size_t blocks) noexcept;
+  /// By loads measured so far, how long one of so many blocks takes; 0: nothing like it was measured yet.
+  [[nodiscard]] std::uint64_t predicted_load_ns(std::size_t host_blocks, std::size_t disk_blocks) const noexcept;
+  void record_load(std::uint64_t ns, std::size_t host_blocks, std::size_t disk_blocks) noexcept;
 
   // The disk tier (disk_*.cc).
   [[nodiscard]] std::size_t disks() const noexcept { return disks_.size(); }
@@ -324,7 +324,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
     std::atomic<std::uint64_t> pin_max_ttl_ms;
   } limits_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
-  std::atomic<std::uint64_t> load_ns_per_block_{0};  // relaxed: a statistic
+  std::atomic<std::uint64_t> host_ns_per_block_{0};  // of loads; relaxed: a statistic
+  std::atomic<std::uint64_t> disk_ns_per_block_{0};  // likewise
   std::atomic<bool> closed_{false};                  // close (release) pairs with closed() (acquire)
   Gate users_;                                       // of executor and copy engine; close() waits for it to empty
 

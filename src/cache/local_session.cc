@@ -176,7 +176,11 @@ Match LocalSession::match(const ChainRef& chain) const {
   counters.match_latency.add(core_->clock().now_ns() - start);
   counters.matches.add();
   std::optional<std::chrono::nanoseconds> predicted;
-  if (const std::uint64_t ns = core_->load_ns_per_block(); ns != 0) predicted = std::chrono::nanoseconds(ns * blocks);
+  const auto in_host =
+      static_cast<std::size_t>(std::ranges::count_if(tiers, [](TierSet set) { return set.has(TierId::kHost); }));
+  if (const std::uint64_t ns = core_->predicted_load_ns(in_host, blocks - in_host); ns != 0) {
+    predicted = std::chrono::nanoseconds(ns);
+  }
   return {std::move(tiers), predicted};
 }
 

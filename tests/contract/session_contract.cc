@@ -195,6 +195,27 @@ TEST_P(Contract, the_arena_is_bounded_and_the_tail_of_the_oldest_goes_first) {
   expect_nothing_held();
 }
 
+TEST_P(Contract, how_long_a_load_takes_is_predicted_from_the_tiers_that_it_comes_from) {
+  if (!world_->has_disk()) GTEST_SKIP() << "one tier";
+  const std::size_t slots = 4_MiB / kBlockBytes;
+  const BlockChain a = chain(slots, 1);
+  EXPECT_EQ(store(a, 1), slots);
+  EXPECT_EQ(load(a, 1), slots);
+  EXPECT_TRUE(session_->match(a).predicted_load_time()) << "in RAM, where loads have come from";
+  world_->settle();
+  EXPECT_EQ(store(chain(slots, 2), 2), slots);
+  world_->settle();
+  ASSERT_EQ(session_->match(a).blocks_in(TierId::kHost), 0U);
+  EXPECT_FALSE(session_->match(a).predicted_load_time()) << "nothing has come from disk yet";
+  EXPECT_EQ(load(a, 1), slots);
+  world_->settle();
+  EXPECT_EQ(store(chain(slots, 3), 3), slots);
+  world_->settle();
+  ASSERT_EQ(session_->match(a).blocks_in(TierId::kHost), 0U);
+  EXPECT_TRUE(session_->match(a).predicted_load_time());
+  expect_nothing_held();
+}
+
 TEST_P(Contract, full_of_pins_says_busy_and_never_waits) {
   const std::size_t slots = 4_MiB / kBlockBytes;
   const BlockChain a = chain(slots, 1);

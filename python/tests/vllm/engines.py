@@ -1,4 +1,5 @@
-"""What the tests of the vLLM connector share: a service, an engine in this process, and an auditor of its KV.
+"""What the tests of the vLLM connector share: a service, an engine in this process, and an auditor of its KV. They run with
+vLLM for CPUs, and for GPUs with TIERCEL_TEST_MODEL_FOLDER at a folder with a config.json alone.
 
 The auditor sees every block that is stored and every block that is loaded, in every test: what a load leaves in the engine's
 pages must be, byte for byte, what was in them when a block of that name was stored, and pages that are being stored must not
@@ -77,6 +78,11 @@ def tokens(seed: int, count: int) -> list[int]:
     return random.Random(seed).choices(range(1000, 40000), k=count)
 
 
+def raw(tensor):
+    """The bytes of a tensor, wherever it is, in its logical order."""
+    return tensor.contiguous().view(-1).view(dtype=__import__("torch").uint8).cpu().numpy()
+
+
 class HeldCopy:
     """A copy that does not end as long as it is held: so long as its bus takes, in the eyes of the connector."""
 
@@ -109,6 +115,9 @@ class HeldTransfer:
     def load(self, *arguments, **more):
         return HeldCopy(self._transfer.load(*arguments, **more), lambda: self._auditor.hold_loads)
 
+    def wait_in_stream(self, stream, copy):
+        self._transfer.wait_in_stream(stream, copy._copy)
+
     def store(self, *arguments, **more):
         return HeldCopy(self._transfer.store(*arguments, **more), lambda: self._auditor.hold_stores)
 
@@ -128,7 +137,7 @@ class Auditor:
     def bytes_of(self, block: int) -> bytes:
         whole = hashlib.sha1()
         for layer in self.kv:
-            whole.update(layer[block].contiguous().view(-1).view(dtype=__import__("torch").uint8).numpy())
+            whole.update(raw(layer[block]))
         return whole.digest()
 
     def _wrap(self) -> None:
@@ -183,6 +192,9 @@ class Engine:
                         max_num_batched_tokens=512, max_num_seqs=8, disable_log_stats=True, num_gpu_blocks_override=blocks,
                         kv_transfer_config={"kv_connector": "TiercelConnector", "kv_connector_module_path": "tiercel.vllm", "kv_role": role,
                                             "kv_connector_extra_config": extra})
+        if not any(name.endswith(".safetensors") for name in os.listdir(settings["model"])):  # random weights, by one name
+            settings["load_format"] = "dummy"
+            extra.setdefault("weights_id", "the tests' own")
         self.llm = LLM(**{**settings, **options})
         self.core = self.llm.llm_engine.engine_core.engine_core
         self.scheduler = self.core.scheduler

@@ -25,7 +25,7 @@ def digests(worker, blocks):
     found = []
     for block in blocks:
         for layer in worker.model_runner.kv_caches:
-            page = layer[block].contiguous().view(dtype=__import__("torch").uint8)
+            page = layer[block].contiguous().view(dtype=__import__("torch").uint8).cpu()
             found.append([hashlib.sha1(head.contiguous().numpy()).hexdigest() for head in page])
     return found
 

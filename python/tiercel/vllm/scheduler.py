@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import tiercel
 
 from .keys import AdapterDigests, NoKeysError, extra_keys
-from .lookups import MAX_LEASES, Lease, take_lease
+from .lookups import MAX_LEASES, Lease, Lookups
 from .messages import LoadOrder, Orders, Report
 from .opening import Opening
+from .pace import Pace
 from .settings import Settings
 from .stores import Source, Stores
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from vllm.v1.core.block_pool import BlockPool
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.request import Request
+
+_TELL_S = 1.0  # between what the service is told for people to see
 
 log = logging.getLogger("tiercel")
 
@@ -68,6 +72,9 @@ class Scheduler:
         self._said: set[str] = set()
         self._leased: set[str] = set()
         self._due: set[str] = set()  # requests of which there may be something to store
+        self._pace = Pace()
+        self._tell_at = 0.0
+        self.lookups = Lookups(self._pace, block_tokens, settings.load_deadline_s)
         self.stores = Stores(ranks)
         self.hit_tokens = self.asked_tokens = self.failed_loads = 0
 
@@ -113,7 +120,7 @@ class Scheduler:
                 return None, False
             assert tracked.chain is not None
             self._leased.add(request.request_id)
-            tracked.lease, there = take_lease(session, tracked.chain, local, most, self._settings.load_deadline_s)
+            tracked.lease, there = self.lookups.take_lease(session, tracked.chain, local, most)
             tracked.stored = max(tracked.stored, there)
             self.asked_tokens += (most - local) * self._block_tokens
         lease = tracked.lease
@@ -171,10 +178,15 @@ class Scheduler:
                 self._tracked[request_id].was_scheduled = True
                 self._due.add(request_id)
         loads, self._orders = self._orders, []
+        if output.total_num_scheduled_tokens > 0:
+            self._pace.begin_step(output.total_num_scheduled_tokens, waits=any(load.in_step for load in loads))
+        self.lookups.look()
+        self._tell(session)
         return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders())
 
     def answered(self, received: Iterable[str], bad_blocks: set[int], report: Report | None) -> None:
         """What came back with a step's output."""
+        self._pace.end_step()
         if bad_blocks:
             for request_id, loading in self._loading.items():
                 tracked = self._tracked.get(request_id)
@@ -216,9 +228,22 @@ class Scheduler:
             self._end_lease(tracked)
         for loading in self._loading.values():
             loading.load.close()
+        self.lookups.end()
         self.stores.close()
         if self._opening is not None:
             self._opening.close()
+
+    def _tell(self, session: tiercel.Session | None) -> None:
+        """The service, what people look at there: how full the engine's own KV is, and how fast its prefill."""
+        now = time.monotonic()
+        if session is None or now < self._tell_at:
+            return
+        self._tell_at = now + _TELL_S
+        free, total = self.stores.pool_blocks
+        size = session.block_bytes
+        session.report_pool(used_bytes=(total - free) * size, free_bytes=free * size, total_bytes=total * size)
+        if self._pace.tokens_per_s > 0:
+            session.report_prefill(self._pace.tokens_per_s * size / self._block_tokens)
 
     def _track(self, request: Request) -> _Tracked:
         wishes = request.kv_transfer_params or {}

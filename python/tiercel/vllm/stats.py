@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 NAMES = {
     "asked_tokens": "Tokens of prompts that were looked for beyond the engine's own cache",
     "hit_tokens": "Tokens whose KV was promised by the cache",
+    "left_blocks": "Blocks left on disk because computing them was faster",
     "failed_loads": "Loads that did not bring all that was promised, so that it was computed",
     "stored_blocks": "Blocks published",
-    "refused_blocks": "Blocks not stored because the cache had no room or not the block before",
+    "refused_blocks": "Blocks not stored because the cache had no room for long, or not the block before",
     "lost_blocks": "Blocks not stored because the engine took their memory first",
     "failed_blocks": "Blocks whose store failed",
     "loaded_bytes": "Bytes copied into the engine's KV cache, all ranks together",
@@ -57,6 +58,7 @@ class Counters:
         if scheduler is not None:
             stores = scheduler.stores
             now |= {"asked_tokens": scheduler.asked_tokens, "hit_tokens": scheduler.hit_tokens, "failed_loads": scheduler.failed_loads,
+                    "left_blocks": scheduler.lookups.left_blocks,
                     "stored_blocks": stores.stored_blocks, "refused_blocks": stores.refused_blocks, "lost_blocks": stores.lost_blocks,
                     "failed_blocks": stores.failed_blocks}
         if worker is not None:

@@ -4,7 +4,8 @@ A block is storable when it is full and its tokens are confirmed. It is reserved
 more, so that whatever happens to its request its bytes stay), ordered with the next step's metadata, and let go when every
 rank has reported. At most 2 % of the pool, and at least one block, is held at a time. What does not fit then follows later:
 of a running request with its next steps, of a finished one as long as its blocks still lie in the pool's prefix cache, which
-the pool's own hash of each block tells.
+the pool's own hash of each block tells. Where the cache is busy it is asked again after a while, longer each time; what is
+left over of finished requests is given up when it has been busy for too long, for somebody must step the engine meanwhile.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 HELD_SHARE = 0.02
 _LEFT_OVER = 1024  # finished requests whose blocks are still to be stored
+_BUSY_FIRST_S, _BUSY_MOST_S = 0.02, 1.0  # between questions to a cache that is busy
+_BUSY_LEFT_OVER_S = 10.0  # that it may be busy before what is left over is given up
 _REPORT_S = 300.0  # a rank that has not reported until then is lost, and the engine with it
 
 log = logging.getLogger("tiercel")
@@ -39,7 +42,7 @@ class Source:
     blocks: Sequence[int]  # ids in the engine's pool, from position 0 on
     next: int
     end: int = 0
-    stopped: bool = False  # no room, or no parent: nothing more of it
+    stopped: bool = False  # no parent, or no session: nothing more of it
 
 
 @dataclass
@@ -69,6 +72,7 @@ class Stores:
         self._orders: list[StoreOrder] = []
         self._in_flight: dict[int, _InFlight] = {}
         self._left_over: deque[_LeftOver] = deque()
+        self._busy_s = self._busy_since = self._ask_at = 0.0  # 0: it was not busy when it was asked last
         self.stored_blocks = self.failed_blocks = self.refused_blocks = self.lost_blocks = 0
 
     def bind(self, pool: BlockPool) -> None:
@@ -80,6 +84,11 @@ class Stores:
         return self._limit
 
     @property
+    def pool_blocks(self) -> tuple[int, int]:
+        """Free, and all."""
+        return (self._pool.get_num_free_blocks(), self._pool.num_gpu_blocks) if self._pool is not None else (0, 0)
+
+    @property
     def held_blocks(self) -> int:
         return self._held
 
@@ -89,7 +98,7 @@ class Stores:
 
     def plan(self, session: tiercel.Session, source: Source) -> None:
         """Reserves and holds what of this source fits now."""
-        while not source.stopped and source.next < source.end and self._held < self._limit:
+        while not source.stopped and source.next < source.end and self._held < self._limit and not self._is_busy:
             self._reserve(session, source, min(source.end - source.next, self._limit - self._held))
 
     def leave_over(self, source: Source) -> None:
@@ -103,7 +112,11 @@ class Stores:
         self._left_over.append(_LeftOver(source, hashes))
 
     def plan_left_over(self, session: tiercel.Session) -> None:
-        while self._left_over and self._held < self._limit:
+        if self._busy_s and self._left_over and time.monotonic() > self._busy_since + _BUSY_LEFT_OVER_S:
+            for left in self._left_over:
+                self.refused_blocks += left.source.end - left.source.next
+            self._left_over.clear()
+        while self._left_over and self._held < self._limit and not self._is_busy:
             left = self._left_over[0]
             source, whole = left.source, left.source.end
             source.end = self._still_there(left, min(whole, source.next + self._limit - self._held))
@@ -149,6 +162,17 @@ class Stores:
         self._in_flight.clear()
         self._left_over.clear()
 
+    @property
+    def _is_busy(self) -> bool:
+        return self._busy_s > 0 and time.monotonic() < self._ask_at
+
+    def _was_busy(self) -> None:
+        now = time.monotonic()
+        if not self._busy_s:
+            self._busy_since = now
+        self._busy_s = min(max(2 * self._busy_s, _BUSY_FIRST_S), _BUSY_MOST_S)
+        self._ask_at = now + self._busy_s
+
     def _is_there(self, left: _LeftOver, place: int) -> bool:
         assert self._pool is not None
         expected = left.pool_hashes[place]
@@ -165,18 +189,22 @@ class Stores:
         room = session.reserve(source.chain, source.next, count)
         positions = []
         answered = len(room)
+        busy = False
         for i in range(len(room)):
             outcome = room.outcome(i)
             if outcome == Reserved.YES:
                 positions.append(source.next + i)
             elif outcome not in (Reserved.EXISTS, Reserved.IN_FLIGHT):
-                source.stopped = True
-                self.refused_blocks += source.end - source.next - i
-                answered = i
+                answered, busy = i, outcome == Reserved.BUSY
                 break
         source.next += answered
-        if answered == 0:
-            source.stopped = True
+        if busy:
+            self._was_busy()
+        else:
+            self._busy_s = 0.0
+            if answered < count:
+                source.stopped = True
+                self.refused_blocks += source.end - source.next
         if not positions:
             room.close()
             return

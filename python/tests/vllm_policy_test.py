@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Goal: what a disk brings later than the engine computes it is not waited for, and comes into RAM beside it; a busy cache is asked
+again, seldom. Without vLLM: plain objects stand for its pool, and a clock that the test moves for time."""
+
+import sys
+import types
+import unittest
+import unittest.mock
+
+import worlds
+
+import tiercel
+from tiercel import TierId
+
+base = types.ModuleType("vllm.distributed.kv_transfer.kv_connector.v1.base")
+for name in ("KVConnectorHandshakeMetadata", "KVConnectorMetadata", "KVConnectorWorkerMetadata"):
+    setattr(base, name, type(name, (), {}))
+sys.modules[base.__name__] = base
+
+from tiercel.vllm import stores as stores_module
+from tiercel.vllm.lookups import Lookups
+from tiercel.vllm.messages import Report
+from tiercel.vllm.pace import Pace
+from tiercel.vllm.stores import Source, Stores
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Paces(unittest.TestCase):
+    def setUp(self):
+        self.clock = Clock()
+        self.pace = Pace(self.clock)
+
+    def step(self, tokens, seconds, waits=False):
+        self.pace.begin_step(tokens, waits=waits)
+        self.clock.now += seconds
+        self.pace.end_step()
+
+    def test_only_steps_of_many_tokens_count_and_none_that_waits_for_a_load(self):
+        self.pace.end_step()
+        self.step(8, 0.01)
+        self.step(4096, 9.0, waits=True)
+        self.assertEqual(self.pace.tokens_per_s, 0.0)
+        self.assertFalse(self.pace.is_slower(1000.0, 16), "unknown")
+        self.step(4096, 0.25)
+        self.assertAlmostEqual(self.pace.tokens_per_s, 16384.0)
+
+    def test_steps_that_overlap_last_from_the_end_of_the_one_before(self):
+        self.pace.begin_step(2048, waits=False)
+        self.pace.begin_step(2048, waits=False)
+        for _ in range(2):
+            self.clock.now += 0.5
+            self.pace.end_step()
+        self.assertAlmostEqual(self.pace.tokens_per_s, 4096.0)
+
+    def test_one_step_that_was_held_up_changes_nothing(self):
+        for _ in range(4):
+            self.step(2000, 0.2)
+        self.step(2000, 60.0)
+        self.assertAlmostEqual(self.pace.tokens_per_s, 10000.0)
+        self.assertTrue(self.pace.is_slower(0.11, 1000))
+        self.assertFalse(self.pace.is_slower(0.09, 1000))
+        self.assertFalse(self.pace.is_slower(None, 1000), "a disk that was never measured")
+
+
+class Match:
+    """Of 10 blocks, the first 4 in RAM."""
+
+    blocks = 10
+
+    def __init__(self, predicted_load_s):
+        self.predicted_load_s = predicted_load_s
+
+    def blocks_in(self, tier):
+        return {TierId.HOST: 4, TierId.DISK: 10}[tier]
+
+    def tiers(self, block):
+        return [TierId.HOST, TierId.DISK] if block < 4 else [TierId.DISK]
+
+
+class Session:
+    def __init__(self, predicted_load_s):
+        self.matched, self.loads = Match(predicted_load_s), []
+
+    def match(self, chain):
+        return self.matched
+
+    def load(self, chain, blocks, deadline_s):
+        self.loads.append(types.SimpleNamespace(blocks=blocks, done=False, closed=False, deadline_s=deadline_s))
+        made = self.loads[-1]
+        made.close = lambda: setattr(made, "closed", True)
+        return made
+
+
+class LookingUp(unittest.TestCase):
+    def setUp(self):
+        clock = Clock()
+        pace = Pace(clock)
+        pace.begin_step(1600, waits=False)
+        clock.now += 1.0
+        pace.end_step()  # 100 blocks of 16 tokens a second
+        self.lookups = Lookups(pace, 16, 2.0)
+
+    def take(self, session, local=0, most=10):
+        lease, there = self.lookups.take_lease(session, None, local, most)
+        self.assertEqual(there, 10)
+        return lease
+
+    def test_a_disk_that_is_faster_is_waited_for(self):
+        for predicted in (None, 0.059):
+            session = Session(predicted)
+            lease = self.take(session)
+            self.assertEqual(([load.blocks for load in session.loads], lease.asked, lease.host_only), ([10], 10, False))
+        self.assertEqual(self.lookups.left_blocks, 0)
+
+    def test_of_a_slower_one_what_is_in_ram_is_taken_and_the_rest_comes_beside_one_request_at_a_time(self):
+        session = Session(0.061)
+        lease = self.take(session)
+        self.assertEqual((lease.asked, lease.host_only), (4, True))
+        self.take(session)
+        self.assertEqual([load.blocks for load in session.loads], [10, 4, 4])
+        session.loads[0].done = True
+        self.lookups.look()
+        self.assertTrue(session.loads[0].closed)
+        self.take(session)
+        self.assertEqual([load.blocks for load in session.loads], [10, 4, 4, 10, 4])
+        self.assertEqual(self.lookups.left_blocks, 18)
+        self.lookups.end()
+        self.assertTrue(session.loads[3].closed)
+
+    def test_what_the_engine_has_itself_need_not_be_computed(self):
+        session = Session(0.035)  # for 6 blocks
+        lease = self.take(session, local=7)
+        self.assertIsNone(lease.load, "3 blocks are computed in 0.030 s")
+        self.assertEqual(self.take(session, local=6).asked, 10)
+
+    def test_a_prompt_that_ends_earlier_needs_less(self):
+        session = Session(0.059)
+        self.assertEqual(self.take(session, most=8).asked, 8)
+        self.assertEqual(self.take(session, most=4).host_only, True)
+
+
+class Pool:
+    num_gpu_blocks = 1000
+
+    def __init__(self):
+        self.blocks = [types.SimpleNamespace(block_hash=i) for i in range(self.num_gpu_blocks)]
+
+    def touch(self, blocks):
+        pass
+
+    def free_blocks(self, blocks):
+        pass
+
+    def get_num_free_blocks(self):
+        return 400
+
+
+class Counting:
+    """A session that counts what it is asked."""
+
+    def __init__(self, session):
+        self._session, self.asked = session, 0
+
+    def reserve(self, *arguments):
+        self.asked += 1
+        return self._session.reserve(*arguments)
+
+
+class Storing(unittest.TestCase):
+    def setUp(self):
+        self.clock = Clock()
+        self.enterContext(unittest.mock.patch.object(stores_module, "time", types.SimpleNamespace(monotonic=self.clock)))
+        self.cache = self.enterContext(worlds.open_cache("32MiB"))
+        self.real = worlds.open_session(self.cache)
+        self.session = Counting(self.real)
+        self.stores = Stores(1)
+        self.stores.bind(Pool())
+        full = self.real.reserve(worlds.chain_of(self.real, 150, first_token=10_000), 0)
+        self.assertEqual(full.outcome(149), tiercel.Reserved.BUSY)
+        self.full = full
+        self.chain = worlds.chain_of(self.real, 6)
+
+    def source(self):
+        return Source(self.chain, range(6), 0, 6)
+
+    def test_a_running_request_is_stored_when_the_cache_has_room_again(self):
+        source = self.source()
+        for _ in range(10):
+            self.stores.plan(self.session, source)
+        self.assertEqual((self.session.asked, source.stopped, source.next), (1, False, 0))
+        for _ in range(200):
+            self.clock.now += 0.5
+            self.stores.plan(self.session, source)
+        self.assertLess(self.session.asked, 110, "once a second")
+        self.assertFalse(source.stopped)
+        self.full.close()
+        self.clock.now += 1.0
+        self.stores.plan(self.session, source)
+        self.assertEqual((source.next, source.stopped), (6, False))
+        [order] = self.stores.take_orders()
+        self.stores.reported(Report(stored={order.store_id: 1}))
+        self.assertEqual(self.stores.stored_blocks, 6)
+        self.assertEqual(self.stores.refused_blocks, 0)
+
+    def test_what_is_left_over_of_a_finished_one_is_given_up_in_the_end(self):
+        source = self.source()
+        self.stores.plan(self.session, source)
+        self.stores.leave_over(source)
+        for _ in range(8):
+            self.clock.now += 1.1
+            self.stores.plan_left_over(self.session)
+            self.assertTrue(self.stores.has_work)
+        self.clock.now += 3.0
+        self.stores.plan_left_over(self.session)
+        self.assertFalse(self.stores.has_work, "nothing steps an engine for it any longer")
+        self.assertEqual(self.stores.refused_blocks, 6)
+
+    def test_what_is_left_over_follows_when_there_is_room(self):
+        source = self.source()
+        self.stores.plan(self.session, source)
+        self.stores.leave_over(source)
+        self.full.close()
+        self.clock.now += 1.0
+        self.stores.plan_left_over(self.session)
+        self.assertEqual(len(self.stores.take_orders()[0].positions), 6)
+
+    def test_a_block_without_its_parent_ends_it(self):
+        self.full.close()
+        source = Source(self.chain, range(6), 3, 6)
+        self.stores.plan(self.session, source)
+        self.assertEqual((source.stopped, self.stores.refused_blocks), (True, 3))
+
+    def test_what_the_pool_has(self):
+        self.assertEqual(self.stores.pool_blocks, (400, 1000))
+        self.assertEqual(Stores(1).pool_blocks, (0, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()
