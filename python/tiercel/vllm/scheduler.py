@@ -76,7 +76,7 @@ class Scheduler:
         self._tell_at = 0.0
         self.lookups = Lookups(self._pace, block_tokens, settings.load_deadline_s)
         self.stores = Stores(ranks)
-        self.hit_tokens = self.asked_tokens = self.failed_loads = 0
+        self.hit_tokens = self.asked_tokens = self.loads = self.step_loads = self.failed_loads = 0
 
     @property
     def session(self) -> tiercel.Session | None:
@@ -154,10 +154,12 @@ class Scheduler:
             number, self._next_in_step = self._next_in_step, self._next_in_step + 1
             self._in_steps.add(number)
             shared.loads[number] = lease.load
+            self.step_loads += 1
         else:
             self._loading[request.request_id] = _Loading(lease.load, targets)
         self._orders.append(LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number))
         self.hit_tokens += tokens
+        self.loads += 1
 
     def orders(self, output: SchedulerOutput) -> Orders:
         self._follow(output)

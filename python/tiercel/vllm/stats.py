@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAMES = {
     "asked_tokens": "Tokens of prompts that were looked for beyond the engine's own cache",
     "hit_tokens": "Tokens whose KV was promised by the cache",
+    "loads": "Loads begun, one for each request whose KV was promised",
+    "step_loads": "Of these, loads that a step itself waited for",
     "left_blocks": "Blocks left on disk because computing them was faster",
     "failed_loads": "Loads that did not bring all that was promised, so that it was computed",
     "stored_blocks": "Blocks published",
@@ -57,10 +59,10 @@ class Counters:
         now: dict[str, int] = {}
         if scheduler is not None:
             stores = scheduler.stores
-            now |= {"asked_tokens": scheduler.asked_tokens, "hit_tokens": scheduler.hit_tokens, "failed_loads": scheduler.failed_loads,
-                    "left_blocks": scheduler.lookups.left_blocks,
-                    "stored_blocks": stores.stored_blocks, "refused_blocks": stores.refused_blocks, "lost_blocks": stores.lost_blocks,
-                    "failed_blocks": stores.failed_blocks}
+            now |= {"asked_tokens": scheduler.asked_tokens, "hit_tokens": scheduler.hit_tokens, "loads": scheduler.loads,
+                    "step_loads": scheduler.step_loads, "left_blocks": scheduler.lookups.left_blocks,
+                    "failed_loads": scheduler.failed_loads, "stored_blocks": stores.stored_blocks,
+                    "refused_blocks": stores.refused_blocks, "lost_blocks": stores.lost_blocks, "failed_blocks": stores.failed_blocks}
         if worker is not None:
             now |= {"loaded_bytes": worker.loaded_bytes, "stored_bytes": worker.stored_bytes}
         added = {name: value - self._last.get(name, 0) for name, value in now.items() if value != self._last.get(name, 0)}
