@@ -19,9 +19,14 @@ class Steps(unittest.TestCase):
         self.engine = Engine({"socket": self.service.socket, "load_mode": "step"})
         self.addCleanup(self.engine.close)
         self.orders = []
-        self.engine.auditor.before_orders = lambda orders: self.orders.extend(orders.loads)
+        self.begun = []  # of each: its copy was under way before the step's orders came
+        self.engine.auditor.before_orders = self.note
         self.engine.run(tokens(0, 2 * BLOCK))  # the worker has its session, and is ready, from now on
         self.engine.drain()
+
+    def note(self, orders):
+        self.orders += orders.loads
+        self.begun += [order.in_step in self.engine.worker._started for order in orders.loads]
 
     def stored(self, *prompts):
         """What the engine's own cache gives for each; then that is emptied."""
@@ -30,6 +35,7 @@ class Steps(unittest.TestCase):
         local = [self.engine.run(prompt) for prompt in prompts]
         self.engine.forget()
         self.orders.clear()
+        self.begun.clear()
         return local
 
     def test_the_request_is_in_the_step_that_loads_its_blocks(self):
@@ -37,11 +43,20 @@ class Steps(unittest.TestCase):
         (local,) = self.stored(prompt)
         self.engine.submit(prompt)
         self.engine.step()
-        self.assertEqual([order.in_step > 0 for order in self.orders], [True])
+        self.assertEqual(([order.in_step > 0 for order in self.orders], self.begun), ([True], [True]))
         self.assertEqual(self.engine.scheduler.running[0].num_computed_tokens, len(prompt))
         self.assertEqual(list(self.engine.drain().values()), [local])
         check(self, self.engine, loaded=5)
         self.assertEqual(self.engine.tiercel.failed_loads, 0)
+
+    def test_a_load_that_cannot_begin_before_its_step_begins_with_it(self):
+        prompt = tokens(5, 3 * BLOCK + 17)
+        (local,) = self.stored(prompt)
+        self.engine.worker._thread = -1  # the scheduler runs in another one
+        self.engine.submit(prompt)
+        self.assertEqual(list(self.engine.drain().values()), [local])
+        self.assertEqual(([order.in_step > 0 for order in self.orders], self.begun), ([True], [False]))
+        check(self, self.engine, loaded=3)
 
     def test_prompts_at_once_share_a_step(self):
         prompts = [tokens(10 + i, (2 + i) * BLOCK + 5) for i in range(3)] + [tokens(10, 2 * BLOCK + 5) + tokens(20, BLOCK)]

@@ -6,7 +6,7 @@ define, the base class answers; nothing here calls up to it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import tiercel
@@ -65,8 +65,8 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         if device.type not in ("cpu", "cuda"):
             raise UnsupportedLayoutError(f"the KV cache is on a device of type {device.type!r}; it must be on cpu or cuda")
         self._tensors = kv_caches  # their memory is copied from and to
-        self._worker = Worker(self._geometry, device.index if device.type == "cuda" else None, _event_maker(device),
-                              _stream_finder(device))
+        self._worker = Worker(self._geometry, device.index if device.type == "cuda" else None,
+                              _CudaStream(device) if device.type == "cuda" else _NoStream())
         self._has_stream = device.type == "cuda"
 
     def get_handshake_metadata(self) -> Handshake | None:
@@ -190,24 +190,26 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         return stats.TiercelPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
 
-def _stream_finder(device: torch.device) -> Callable[[], int]:
-    if device.type != "cuda":
-        return lambda: 0
-    import torch
+class _NoStream:
+    def follow(self) -> int:
+        return 0
 
-    return lambda: torch.cuda.current_stream(device).cuda_stream
+    def event(self) -> int:
+        return 0
 
 
-def _event_maker(device: torch.device) -> Callable[[], int]:
-    """Handles of a CUDA event behind all that is on the current stream; 0 where there is no stream."""
-    if device.type != "cuda":
-        return lambda: 0
-    import torch
+class _CudaStream:
+    def __init__(self, device: torch.device) -> None:
+        import torch
 
-    event = torch.cuda.Event()
+        self._current = lambda: torch.cuda.current_stream(device)
+        self._stream = self._current()
+        self._event = torch.cuda.Event()
 
-    def record() -> int:
-        event.record(torch.cuda.current_stream(device))
-        return event.cuda_event
+    def follow(self) -> int:
+        self._stream = self._current()
+        return int(self._stream.cuda_stream)
 
-    return record
+    def event(self) -> int:
+        self._event.record(self._stream)
+        return int(self._event.cuda_event)

@@ -147,7 +147,7 @@ class Scheduler:
         if lease is None or lease.load is None or len(targets) != count or first + count > lease.ready or tracked.chain is None:
             raise RuntimeError(f"TiercelConnector: request {request.request_id} is to load {tokens} tokens into {len(targets)} blocks, which is not "
                                "what it was promised")
-        number = 0
+        number, shared = 0, None
         if lease.in_step:
             shared = self._opening.shared if self._opening is not None else None
             assert shared is not None
@@ -157,7 +157,10 @@ class Scheduler:
             self.step_loads += 1
         else:
             self._loading[request.request_id] = _Loading(lease.load, targets)
-        self._orders.append(LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number))
+        order = LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number)
+        if shared is not None and shared.start is not None:
+            shared.start(order)
+        self._orders.append(order)
         self.hit_tokens += tokens
         self.loads += 1
 

@@ -2,15 +2,21 @@
 
 With one client both see one mapping of the arena, so the worker copies the very blocks that the scheduler's side holds. A step
 that waits for such a load cannot find that less has come than was promised, which vLLM could not undo: by then its blocks
-are in the engine's prefix cache, and further steps may be under way."""
+are in the engine's prefix cache, and further steps may be under way. It need not wait for the step to be made ready either:
+the scheduler's side hands it over as soon as its pages are known."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import tiercel
+
+if TYPE_CHECKING:
+    from .messages import LoadOrder
 
 _TOKEN = secrets.token_hex(8)
 
@@ -20,6 +26,7 @@ class Shared:
     client: tiercel.Client
     loads: dict[int, tiercel.Load] = field(default_factory=dict)  # by LoadOrder.in_step, from promise to copy
     is_ready: bool = False  # the worker copies at full speed
+    start: Callable[[LoadOrder], None] | None = None  # of the worker: begins a load before its step's orders come
 
 
 _engines: dict[str, Shared] = {}

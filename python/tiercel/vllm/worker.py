@@ -3,15 +3,17 @@
 Orders come with each step. A load's blocks are held by the scheduler's own load meanwhile, so the rank's is ready after one
 round trip; its copy runs beside the steps, and the request is reported when the copy has ended, with the blocks that did not
 come. A store reads pages that earlier steps have filled and the scheduler holds; when the copy has ended its part is
-reported. Nothing here waits for a copy but shutdown. All calls come from the worker's thread.
+reported. Nothing here waits for a copy but shutdown. All calls come from the worker's thread; one comes from the scheduler,
+where that is the same thread: to begin the load that a step will wait for before the step is made ready.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import tiercel
 
@@ -46,12 +48,21 @@ class _Store:
     copy: tiercel.Copy | None = None
 
 
-class Worker:
-    """event: gives the handle of a CUDA event behind everything that the engine has submitted; 0 for tensors in host memory.
-    stream: gives the handle of the CUDA stream that the step's compute will be put into."""
+class Stream(Protocol):
+    """Where the engine's compute goes: a CUDA stream, or the thread itself."""
 
-    def __init__(self, geometry: RankGeometry, device: int | None, event: Callable[[], int], stream: Callable[[], int]) -> None:
-        self._geometry, self._device, self._event, self._stream = geometry, device, event, stream
+    def follow(self) -> int:
+        """Called where a step begins: its stream is the one from now on. The handle of the cudaStream_t; 0: there is none."""
+
+    def event(self) -> int:
+        """The handle of a cudaEvent_t behind all that is in it; 0: nothing is under way."""
+
+
+class Worker:
+    def __init__(self, geometry: RankGeometry, device: int | None, stream: Stream) -> None:
+        self._geometry, self._device, self._stream = geometry, device, stream
+        self._thread = 0  # of the last step
+        self._started: dict[int, tiercel.Copy] = {}  # by LoadOrder.in_step, until the orders come
         self._client: tiercel.Client | None = None  # its own; the scheduler's side closes a shared one
         self._shared: shared.Shared | None = None
         self._registered, self._registered_at = 0, 0.0
@@ -69,13 +80,17 @@ class Worker:
     def begin_step(self, orders: Orders) -> None:
         if orders.plan is not None:
             self._open(orders.plan)
-        event = self._event() if orders.loads or orders.stores or self._stores or self._loads else 0
+        stream, self._thread = self._stream.follow(), threading.get_ident()
+        event = self._stream.event() if orders.loads or orders.stores or self._stores or self._loads else 0
         self._loads += [_Load(order) for order in orders.loads]
         give_up_at = time.monotonic() + _SUBMIT_S
         self._stores += [_Store(order, give_up_at) for order in orders.stores]
         for load in self._loads:
             if load.copy is None and not load.failed:
-                (self._load_in_step if load.order.in_step else self._begin_load)(load, event)
+                if load.order.in_step:
+                    self._load_in_step(load, event, stream)
+                else:
+                    self._begin_load(load, event)
         for store in self._stores:
             if store.copy is None:
                 self._begin_store(store, event)
@@ -133,6 +148,8 @@ class Worker:
             self._say("rank %d has no session: %s", self._geometry.rank, error)
             return
         self._client, self._session, self._space = client, session, session.space()
+        if self._shared is not None:
+            self._shared.start = self._start
         self._report.opened.add(self._geometry.rank)
         log.info("TiercelConnector: rank %d copies by %s, %d bytes a block", self._geometry.rank, self._transfer.describe(), self._transfer.part_bytes)
 
@@ -173,13 +190,26 @@ class Worker:
             self._say("rank %d: a load failed: %s", self._geometry.rank, error)
             load.failed = True
 
-    def _load_in_step(self, load: _Load, event: int) -> None:
+    def _start(self, order: LoadOrder) -> None:
+        """Of a load that a step will wait for, whose pages have just been given to its request: all that has used them is in
+        the stream of the steps before. Where it cannot begin, it does with its step."""
+        if self._thread != threading.get_ident() or self._shared is None or self._transfer is None:
+            return
+        load = self._shared.loads[order.in_step]
+        try:
+            self._started[order.in_step] = self._transfer.load(load, self._pages(order.blocks), first=order.first,
+                                                               after_event=self._stream.event(), ahead=self._device is not None)
+        except tiercel.Error as error:
+            log.debug("TiercelConnector: rank %d: a load begins with its step: %s", self._geometry.rank, error)
+
+    def _load_in_step(self, load: _Load, event: int, stream: int) -> None:
         """Makes the step that is about to be submitted wait for this load. It cannot be short: its blocks are held here. What
         fails now is the device, and with it the engine."""
         order = load.order
         assert self._shared is not None and self._transfer is not None
         load.load = self._shared.loads.pop(order.in_step)
         load.usable = len(order.blocks)
+        load.copy = self._started.pop(order.in_step, None)
         until = time.monotonic() + _COPY_S
         while load.copy is None:
             try:
@@ -191,7 +221,7 @@ class Worker:
                 time.sleep(0.0005)
         if self._device is not None:
             try:
-                self._transfer.wait_in_stream(self._stream(), load.copy)
+                self._transfer.wait_in_stream(stream, load.copy)
                 return
             except tiercel.Error as error:
                 self._say("rank %d: the step waits on the CPU: %s", self._geometry.rank, error)
