@@ -30,6 +30,7 @@ MODULES = {
     "cache": ["config", "index", "policy", "transfer", "tier"],
     "capi": ["cache", "config", "metrics"],
     "service": ["cache", "config", "metrics"],
+    "workload": ["base"],
 }
 # Folders that see the public API, their own files and foreign libraries, and no other part of the project.
 API_USERS = ["src/cli", "connectors", "examples", "python"]
