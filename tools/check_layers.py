@@ -31,6 +31,7 @@ MODULES = {
     "capi": ["cache", "config", "metrics"],
     "service": ["cache", "config", "metrics"],
     "workload": ["base"],
+    "replay": ["policy", "workload"],
 }
 # Folders that see the public API, their own files and foreign libraries, and no other part of the project.
 API_USERS = ["src/cli", "connectors", "examples", "python"]
