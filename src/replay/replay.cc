@@ -1,6 +1,7 @@
 #include "replay/replay.h"
 
 #include "replay/arc.h"
+#include "replay/hit_density_replay.h"
 #include "replay/lru_replay.h"
 #include "replay/optimum.h"
 #include "replay/s3_fifo.h"
@@ -18,7 +19,7 @@ namespace {
 
 constexpr std::string_view kLru = "lru";
 constexpr std::string_view kOptimum = "optimum";
-constexpr std::array<std::string_view, 5> kNames = {kLru, "s3-fifo", "s3-fifo-1", "arc", kOptimum};
+constexpr std::array<std::string_view, 6> kNames = {kLru, "s3-fifo", "s3-fifo-1", "arc", "hit-density", kOptimum};
 
 double thread_cpu_seconds() {
   timespec time{};
@@ -53,12 +54,13 @@ std::uint64_t ReplayCapacity::of(const Workload& workload) const {
 
 std::unique_ptr<ReplayPolicy> make_replay_policy(std::string_view name, std::uint64_t capacity,
                                                  const Workload& workload, const std::vector<std::uint32_t>& next_uses,
-                                                 std::uint64_t /*seed*/) {
+                                                 std::uint64_t seed) {
   const std::uint32_t blocks = workload.unique_blocks;
   if (name == kLru) return std::make_unique<LruReplay>(capacity, blocks);
   if (name == "s3-fifo") return std::make_unique<S3Fifo>(capacity, blocks, std::uint8_t{2});
   if (name == "s3-fifo-1") return std::make_unique<S3Fifo>(capacity, blocks, std::uint8_t{1});
   if (name == "arc") return std::make_unique<Arc>(capacity, blocks);
+  if (name == "hit-density") return std::make_unique<HitDensityReplay>(capacity, seed);
   if (name == kOptimum) return std::make_unique<Optimum>(capacity, workload, next_uses);
   return nullptr;
 }

@@ -109,7 +109,7 @@ RC_GTEST_PROP(Replay, policies_of_leaves_hold_whole_prefixes_after_every_request
   const Workload workload = any_workload(200);
   const auto capacity = *rc::gen::inRange<std::uint64_t>(1, 60);
   const auto next = next_uses(workload);
-  for (const std::string_view name : {"lru"}) {
+  for (const std::string_view name : {"lru", "hit-density"}) {
     const auto policy = make_replay_policy(name, capacity, workload, next, 1);
     for (const WorkloadRequest& request : workload.requests) {
       (void)policy->serve({.blocks = workload.blocks_of(request),
