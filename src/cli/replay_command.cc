@@ -35,7 +35,8 @@ Arguments bind(Flags& flags) {
   app.add_option("TRACE", flags.traces, "files: requests or sessions as JSON lines, plain or zstd");
   app.add_option("--policy", flags.policies,
                  fmt::format("of {}; LRU and the optimum are always run (all)", fmt::join(replay_policy_names(), ", ")))
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);  // else the words behind it would be policies too
   app.add_option("--capacity", flags.capacities, "shares of the trace's blocks, or numbers of blocks (1%,5%,10%)");
   app.add_option("--seed", flags.seed, "of policies that sample (1)");
   app.add_option("--session-seed", flags.layout.seed, "how sessions without a common clock overlap (1)");

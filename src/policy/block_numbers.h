@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -13,7 +12,7 @@ class BlockNumbers {
  public:
   static constexpr std::uint32_t kNone = UINT32_MAX;
 
-  explicit BlockNumbers(std::uint64_t blocks) : cells_(std::bit_ceil(std::max<std::uint64_t>(2 * blocks, 16)), kNone) {}
+  explicit BlockNumbers(std::uint64_t blocks) : cells_(2 * std::max<std::uint64_t>(blocks, 8), kNone) {}
 
   template <class NameOf>
   [[nodiscard]] std::uint32_t find(std::uint64_t name, const NameOf& name_of) const {
@@ -26,7 +25,7 @@ class BlockNumbers {
   template <class NameOf>
   void insert(std::uint32_t number, const NameOf& name_of) {
     if (2 * (count_ + 1) > cells_.size()) {
-      std::vector<std::uint32_t> old(cells_.size() * 2, kNone);
+      std::vector<std::uint32_t> old(cells_.size() + cells_.size() / 4, kNone);
       old.swap(cells_);
       for (const std::uint32_t moved : old) {
         if (moved != kNone) place(moved, name_of(moved));
@@ -42,8 +41,7 @@ class BlockNumbers {
     std::uint64_t hole = home(name);
     while (name_of(cells_[hole]) != name) hole = next(hole);
     for (std::uint64_t at = next(hole); cells_[at] != kNone; at = next(at)) {
-      const std::uint64_t from_home = (at - home(name_of(cells_[at]))) & (cells_.size() - 1);
-      if (from_home >= ((at - hole) & (cells_.size() - 1))) {
+      if (distance(home(name_of(cells_[at])), at) >= distance(hole, at)) {
         cells_[hole] = cells_[at];
         hole = at;
       }
@@ -56,9 +54,13 @@ class BlockNumbers {
 
  private:
   [[nodiscard]] std::uint64_t home(std::uint64_t name) const noexcept {
-    return ((name * 0x9E3779B97F4A7C15U) >> 20U) & (cells_.size() - 1);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>(name * 0x9E3779B97F4A7C15U) * cells_.size()) >> 64U);
   }
-  [[nodiscard]] std::uint64_t next(std::uint64_t at) const noexcept { return (at + 1) & (cells_.size() - 1); }
+  [[nodiscard]] std::uint64_t next(std::uint64_t at) const noexcept { return at + 1 == cells_.size() ? 0 : at + 1; }
+  [[nodiscard]] std::uint64_t distance(std::uint64_t from, std::uint64_t to) const noexcept {
+    return to >= from ? to - from : to + cells_.size() - from;
+  }
   void place(std::uint32_t number, std::uint64_t name) {
     std::uint64_t at = home(name);
     while (cells_[at] != kNone) at = next(at);

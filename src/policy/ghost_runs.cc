@@ -1,6 +1,7 @@
 #include "policy/ghost_runs.h"
 
 #include "base/check.h"
+#include "policy/tight_growth.h"
 
 namespace tiercel {
 namespace {
@@ -33,7 +34,7 @@ GhostRuns::Index GhostRuns::add(const Run& run) {
   Index index = free_;
   if (index == kNone) {
     index = static_cast<Index>(runs_.size());
-    runs_.push_back(run);
+    push_tightly(runs_, run);
   } else {
     free_ = runs_[index].older;
     runs_[index] = run;

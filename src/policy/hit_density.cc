@@ -1,6 +1,7 @@
 #include "policy/hit_density.h"
 
 #include "base/check.h"
+#include "policy/tight_growth.h"
 
 #include <algorithm>
 #include <array>
@@ -206,7 +207,7 @@ HitDensityPolicy::Index HitDensityPolicy::take_record(const Record& record) {
   Index index = free_record_;
   if (index == kNone) {
     index = static_cast<Index>(records_.size());
-    records_.push_back(record);
+    push_tightly(records_, record);
   } else {
     free_record_ = records_[index].tick;
     records_[index] = record;
@@ -218,7 +219,7 @@ HitDensityPolicy::Index HitDensityPolicy::take_node(std::uint64_t name) {
   Index index = free_node_;
   if (index == kNone) {
     index = static_cast<Index>(nodes_.size());
-    nodes_.emplace_back();
+    push_tightly(nodes_, Node{});
   } else {
     free_node_ = nodes_[index].parent;
     nodes_[index] = Node{};
@@ -236,7 +237,7 @@ void HitDensityPolicy::add_child(Index parent) {
 void HitDensityPolicy::add_leaf(Index node) {
   nodes_[node].is_leaf = 1;
   nodes_[node].place = static_cast<Index>(leaves_.size());
-  leaves_.push_back(node);
+  push_tightly(leaves_, node);
 }
 
 void HitDensityPolicy::remove_leaf(Index node) {
