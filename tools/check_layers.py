@@ -30,13 +30,15 @@ MODULES = {
     "cache": ["config", "index", "policy", "transfer", "tier"],
     "capi": ["cache", "config", "metrics"],
     "service": ["cache", "config", "metrics"],
+    "workload": ["base"],
+    "replay": ["policy", "workload"],
 }
 # Folders that see the public API, their own files and foreign libraries, and no other part of the project.
 API_USERS = ["src/cli", "connectors", "examples", "python"]
-# What they may include besides: the command line runs the service.
+# What they may include besides: the command line runs the service and replays.
 ALSO = {"src/cli": {"src/service/service.h", "src/service/view.h", "src/service/engine_door.h",
                     "src/service/server/socket_door.h", "src/service/start/idle_end.h",
-                    "src/service/start/report.h"}}
+                    "src/service/start/report.h", "src/replay/replay.h", "src/workload/read_workload.h"}}
 # Folders that may include every module but cuda.
 ABOVE_ALL = ["sim", "tests", "fuzz", "bench"]
 

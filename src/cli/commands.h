@@ -19,6 +19,9 @@ inline constexpr int kUsageStatus = 64;  // sysexits.h: none of the statuses tha
 /// As fsck(8): 0 all is well; 1 damage, repaired; 4 damage that is left; 8 the file could not be checked.
 [[nodiscard]] int run_fsck(std::span<const std::string> arguments);
 
+/// 0; 1: a trace could not be read or replayed.
+[[nodiscard]] int run_replay(std::span<const std::string> arguments);
+
 /// 0: ended in order; 1: it could not start, or something did not end in time.
 [[nodiscard]] int run_serve(std::span<const std::string> arguments);
 

@@ -1,0 +1,131 @@
+// HitDensityPolicy: evicts the block whose keeping is worth the fewest hits per second, as learnt (ReuseModel) from
+// what was used again. Holds whole prefixes: only a block without a held child goes, so what is held is always
+// prefix-closed.
+//
+// A block is a 64-bit name that stands for it and all before it. Each use of a sequence gives its blocks a cell of the
+// model; a record for each (use, cell) says when that was and how many of its blocks have not been used since. Blocks
+// that went are remembered as ghosts, so that their reuse is learnt too. A use admits all its blocks; what is too much
+// goes at once, the new tail perhaps first: admission needs no rule of its own.
+//
+// Deterministic: time comes as an argument, randomness by constructor; no IO, no locks; one thread at a time. Memory:
+// 24 bytes of node, 8 of hash table, 4 of leaf list and at most 16 of record a held block; 48 and at most 16 of record
+// a ghost, which is a run of blocks (GhostRuns); the tables of the model besides. A use longer than the capacity is
+// held in full until its end, and the pool stays as large.
+#pragma once
+
+#include "base/random.h"
+#include "policy/block_numbers.h"
+#include "policy/ghost_runs.h"
+#include "policy/reuse_model.h"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tiercel {
+
+class HitDensityPolicy {
+ public:
+  struct Options {
+    std::uint64_t capacity = 0;  ///< blocks held after each use
+    std::uint64_t ghosts = 0;    ///< runs of them, at most
+    std::uint64_t seed = 1;
+  };
+  struct Use {
+    std::span<const std::uint64_t> blocks;  ///< head first; each stands behind the same one each time
+    std::uint64_t now_ns = 0;               ///< never goes back
+    std::uint32_t output_tokens = 0;
+  };
+
+  explicit HitDensityPolicy(const Options& options);
+
+  /// A sequence was used: its blocks are held, then what is worth least goes until `capacity` are left.
+  void use(const Use& use);
+  [[nodiscard]] bool holds(std::uint64_t block) const;
+  [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
+  [[nodiscard]] std::uint64_t ghosts() const noexcept { return ghosts_.size(); }
+
+  /// State of a block or a ghost at most, without the model.
+  static constexpr std::uint64_t kBytesPerBlock = 24 + 8 + 4 + 16;
+  static constexpr std::uint64_t kBytesPerGhost = GhostRuns::kBytesPerRun + 16;
+  /// All state, in bytes.
+  [[nodiscard]] std::uint64_t bytes() const noexcept;
+  [[nodiscard]] const ReuseModel& model() const noexcept { return model_; }
+
+ private:
+  using Index = std::uint32_t;
+  static constexpr Index kNone = UINT32_MAX;
+  /// Time is kept in ticks of 2^24 ns (17 ms): 32 bits last two years.
+  static constexpr unsigned kTickShift = 24;
+
+  struct Node {
+    std::uint64_t name = 0;
+    Index record = kNone;
+    Index parent = kNone;                // of a free node: the next free one
+    Index place = 0;                     // of a leaf: in leaves_; else how many of its children are held
+    std::uint8_t pace = 0;               // 0: not known; else 1 + 8 x (log2 of the usual gap in s + 6)
+    std::uint8_t children_ever : 2 = 0;  // stops at 3
+    std::uint8_t is_leaf : 1 = 0;
+  };
+  static_assert(sizeof(Node) == 24);
+  struct Record {
+    std::uint32_t tick = 0;
+    std::uint32_t blocks = 0;  // not used since; 0: free
+    std::uint32_t full_blocks = 0;
+    ReuseCell cell = 0;
+    std::uint16_t unused = 0;
+  };
+  static_assert(sizeof(Record) == 16);
+
+  [[nodiscard]] auto name_of() const {
+    return [this](Index node) { return nodes_[node].name; };
+  }
+  [[nodiscard]] double age_s(const Record& record) const noexcept;
+  [[nodiscard]] double worth(Index node) const noexcept;
+
+  void hold_path(std::span<const std::uint64_t> blocks);
+  [[nodiscard]] std::size_t revive_run(GhostRuns::Index run, std::span<const std::uint64_t> blocks, Index& parent);
+  [[nodiscard]] Index hold_new(std::uint64_t name, Index parent);
+  void learn_reuse(Node& node);
+  void name_cells(std::uint32_t output_tokens);
+  void leave_record(Index record, std::uint32_t blocks);
+  [[nodiscard]] Index take_record(const Record& record);
+
+  [[nodiscard]] Index take_node(std::uint64_t name);
+  void add_child(Index parent);
+  void add_leaf(Index node);
+  void remove_leaf(Index node);
+  void evict_until_capacity();
+  [[nodiscard]] Index worst_of_a_sample();
+  [[nodiscard]] Index evict(Index leaf);
+  [[nodiscard]] bool was_end_of_its_use(const Node& node) const;
+  void remember(Index node);
+  void forget(GhostRuns::Index run);
+  void refit_when_due();
+
+  Options options_;
+  Random random_;
+  ReuseModel model_;
+  std::vector<Node> nodes_;
+  std::vector<Record> records_;
+  std::vector<Index> leaves_;
+  BlockNumbers numbers_;
+  GhostRuns ghosts_;
+  Index free_node_ = kNone;
+  Index free_record_ = kNone;
+  std::uint64_t held_ = 0;
+  std::uint32_t now_tick_ = 0;
+  std::uint64_t uses_ = 0;
+  std::uint64_t next_refit_ = 0;
+  // Of the use in hand; the vectors are kept for their memory.
+  std::vector<Index> path_;
+  std::vector<std::pair<ReuseCell, Index>> path_records_;
+  std::size_t known_ = 0;            // its leading blocks that were held or ghosts
+  bool continues_ = false;           // it goes on from the use that used the last of these last
+  std::uint8_t inherited_pace_ = 0;  // what its new blocks have then
+  // The run that begins behind the block which went last: the block before it may join.
+  GhostRuns::Index growing_ = GhostRuns::kNone;
+  Index growing_parent_ = kNone;
+};
+
+}  // namespace tiercel
