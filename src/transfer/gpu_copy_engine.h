@@ -53,7 +53,7 @@ struct GpuCopyOptions {
   std::uint64_t poll_ns = 0;          ///< between looks at what is in flight; 0: without pause, while anything is
   std::uint64_t linger_ns = 200'000;  ///< how long the engine's thread looks for another job before it sleeps
   std::uint64_t register_piece_bytes = 8U << 20U;  ///< of memory, at once (register_memory); a power of two
-  std::uint32_t register_threads = 4;               ///< that provide pages for it beside each other
+  std::uint32_t register_threads = 4;              ///< that provide pages for it beside each other
   CopyPath path = CopyPath::kAuto;
 };
 
@@ -78,7 +78,8 @@ class GpuCopyEngine : public CopyEngine {
   /// error: nothing waits, and the job, if it has not ended, must be waited for otherwise.
   [[nodiscard]] virtual Status wait_in_stream(void* stream, QueuedAhead& job, std::chrono::nanoseconds at_most) = 0;
   /// Makes memory that slots lie in reachable by DMA, by threads of the engine, a piece at a time, what copies need
-  /// first. Loads go through the CPU meanwhile, stores wait for their pieces. The memory stays mapped until the engine is destroyed. No byte is given twice.
+  /// first. Loads go through the CPU meanwhile, stores wait for their pieces. The memory stays mapped until the engine
+  /// is destroyed. No byte is given twice.
   virtual void register_memory(std::byte* begin, std::uint64_t bytes) = 0;
   /// Around what must not be held up, such as the capture of graphs; pauses nest. pause returns when the driver has no
   /// piece in work. Stores do not wait while it is paused.
