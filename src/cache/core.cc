@@ -471,23 +471,6 @@ void CacheCore::drop_corrupt(BlockName name) {
            "as a miss (faulty memory, or a program that writes where it should not)");
 }
 
-std::uint64_t CacheCore::predicted_load_ns(std::size_t host_blocks, std::size_t disk_blocks) const noexcept {
-  const std::uint64_t host_ns = host_ns_per_block_.load(std::memory_order_relaxed);
-  const std::uint64_t disk_ns = disk_ns_per_block_.load(std::memory_order_relaxed);
-  if (disk_blocks > 0 && disk_ns == 0) return 0;
-  return host_ns * host_blocks + disk_ns * disk_blocks;
-}
-
-void CacheCore::record_load(std::uint64_t ns, std::size_t host_blocks, std::size_t disk_blocks) noexcept {
-  counters_.load_latency.add(ns);
-  if (host_blocks + disk_blocks == 0) return;
-  // What came from disk is what took the time, where anything did.
-  std::atomic<std::uint64_t>& mean = disk_blocks > 0 ? disk_ns_per_block_ : host_ns_per_block_;
-  const std::uint64_t now = std::max<std::uint64_t>(1, ns / (disk_blocks > 0 ? disk_blocks : host_blocks));
-  const std::uint64_t before = mean.load(std::memory_order_relaxed);
-  mean.store(before == 0 ? now : (7 * before + now) / 8, std::memory_order_relaxed);
-}
-
 void CacheCore::check_consistency() {
   MutexLock lock(mutex_);
   store_.check_consistency();

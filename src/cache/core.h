@@ -19,6 +19,7 @@
 #include "cache/disk_store.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
+#include "cache/load_times.h"
 #include "cache/modes.h"
 #include "cache/namespace_names.h"
 #include "cache/session_backend.h"
@@ -178,9 +179,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] const Config& config() const noexcept { return config_; }
   [[nodiscard]] Counters& counters() noexcept { return counters_; }
   [[nodiscard]] bool paranoid() const noexcept { return config_.integrity.mode == IntegrityMode::kParanoid; }
-  /// By loads measured so far, how long one of so many blocks takes; 0: nothing like it was measured yet.
-  [[nodiscard]] std::uint64_t predicted_load_ns(std::size_t host_blocks, std::size_t disk_blocks) const noexcept;
-  void record_load(std::uint64_t ns, std::size_t host_blocks, std::size_t disk_blocks) noexcept;
+  [[nodiscard]] LoadTimes& load_times() noexcept { return load_times_; }
 
   // The disk tier (disk_*.cc).
   [[nodiscard]] std::size_t disks() const noexcept { return disks_.size(); }
@@ -324,10 +323,9 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
     std::atomic<std::uint64_t> pin_max_ttl_ms;
   } limits_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
-  std::atomic<std::uint64_t> host_ns_per_block_{0};  // of loads; relaxed: a statistic
-  std::atomic<std::uint64_t> disk_ns_per_block_{0};  // likewise
-  std::atomic<bool> closed_{false};                  // close (release) pairs with closed() (acquire)
-  Gate users_;                                       // of executor and copy engine; close() waits for it to empty
+  LoadTimes load_times_;
+  std::atomic<bool> closed_{false};  // close (release) pairs with closed() (acquire)
+  Gate users_;                       // of executor and copy engine; close() waits for it to empty
 
   Mutex listener_mutex_;  // a leaf
   std::function<void()> listener_ TIERCEL_GUARDED_BY(listener_mutex_);

@@ -162,7 +162,9 @@ void LocalLoad::finish() noexcept {
   counters.missed_blocks.add(asked_ - now.good);
   counters.load_outcomes[static_cast<std::size_t>(outcome_)].add();
   counters.loads.add();
-  core_->record_load(core_->clock().now_ns() - started_ns_, blocks[0], blocks[1]);
+  const std::uint64_t took_ns = core_->clock().now_ns() - started_ns_;
+  counters.load_latency.add(took_ns);
+  core_->load_times().add(took_ns, blocks[0], blocks[1]);
 }
 
 std::vector<BlockRef> LocalLoad::take() {

@@ -178,7 +178,7 @@ Match LocalSession::match(const ChainRef& chain) const {
   std::optional<std::chrono::nanoseconds> predicted;
   const auto in_host =
       static_cast<std::size_t>(std::ranges::count_if(tiers, [](TierSet set) { return set.has(TierId::kHost); }));
-  if (const std::uint64_t ns = core_->predicted_load_ns(in_host, blocks - in_host); ns != 0) {
+  if (const std::uint64_t ns = core_->load_times().predict_ns(in_host, blocks - in_host); ns != 0) {
     predicted = std::chrono::nanoseconds(ns);
   }
   return {std::move(tiers), predicted};
