@@ -38,12 +38,12 @@ class Paces(unittest.TestCase):
         self.pace = Pace(self.clock)
 
     def step(self, tokens, seconds, waits=False):
-        self.pace.begin_step(tokens, waits=waits)
+        number = self.pace.begin_step(tokens, waits=waits)
         self.clock.now += seconds
-        self.pace.end_step()
+        self.pace.answered([number] if number else [])
 
     def test_only_steps_of_many_tokens_count_and_none_that_waits_for_a_load(self):
-        self.pace.end_step()
+        self.pace.answered([])
         self.step(8, 0.01)
         self.step(4096, 9.0, waits=True)
         self.assertEqual(self.pace.tokens_per_s, 0.0)
@@ -52,12 +52,20 @@ class Paces(unittest.TestCase):
         self.assertAlmostEqual(self.pace.tokens_per_s, 16384.0)
 
     def test_steps_that_overlap_last_from_the_end_of_the_one_before(self):
-        self.pace.begin_step(2048, waits=False)
-        self.pace.begin_step(2048, waits=False)
-        for _ in range(2):
+        numbers = [self.pace.begin_step(2048, waits=False) for _ in range(2)]
+        for number in numbers:
             self.clock.now += 0.5
-            self.pace.end_step()
+            self.pace.answered([number])
         self.assertAlmostEqual(self.pace.tokens_per_s, 4096.0)
+
+    def test_answers_that_do_not_come_or_name_nothing_known_change_nothing(self):
+        self.step(2000, 0.2)
+        for _ in range(100):
+            self.pace.begin_step(2000, waits=False)
+        self.pace.answered([5000])
+        self.clock.now += 1.0
+        self.step(2000, 0.2)
+        self.assertAlmostEqual(self.pace.tokens_per_s, 10000.0)
 
     def test_one_step_that_was_held_up_changes_nothing(self):
         for _ in range(4):
@@ -102,9 +110,9 @@ class LookingUp(unittest.TestCase):
     def setUp(self):
         clock = Clock()
         pace = Pace(clock)
-        pace.begin_step(1600, waits=False)
+        step = pace.begin_step(1600, waits=False)
         clock.now += 1.0
-        pace.end_step()  # 100 blocks of 16 tokens a second
+        pace.answered([step])  # 100 blocks of 16 tokens a second
         self.lookups = Lookups(pace, 16, 2.0)
 
     def take(self, session, local=0, most=10):
@@ -213,14 +221,25 @@ class Storing(unittest.TestCase):
         source = self.source()
         self.stores.plan(self.session, source)
         self.stores.leave_over(source)
-        for _ in range(8):
-            self.clock.now += 1.1
+        for _ in range(19):
+            self.clock.now += 0.5
             self.stores.plan_left_over(self.session)
             self.assertTrue(self.stores.has_work)
-        self.clock.now += 3.0
+        self.clock.now += 1.0
         self.stores.plan_left_over(self.session)
         self.assertFalse(self.stores.has_work, "nothing steps an engine for it any longer")
         self.assertEqual(self.stores.refused_blocks, 6)
+
+    def test_a_time_in_which_nobody_asked_does_not_count_as_busy(self):
+        self.stores.plan(self.session, self.source())
+        self.clock.now += 60.0
+        source = self.source()
+        self.stores.plan(self.session, source)
+        self.stores.leave_over(source)
+        self.clock.now += 0.005
+        self.stores.plan_left_over(self.session)
+        self.assertTrue(self.stores.has_work)
+        self.assertEqual(self.stores.refused_blocks, 0)
 
     def test_what_is_left_over_follows_when_there_is_room(self):
         source = self.source()

@@ -164,7 +164,14 @@ void LocalLoad::finish() noexcept {
   counters.loads.add();
   const std::uint64_t took_ns = core_->clock().now_ns() - started_ns_;
   counters.load_latency.add(took_ns);
-  core_->load_times().add(took_ns, blocks[0], blocks[1]);
+  const auto read = std::ranges::count_if(shared_->promotions, [](const auto& one) { return one != nullptr; });
+  if (read == 0) {
+    core_->load_times().add_host(took_ns, now.good);
+  } else if (outcome_ == LoadOutcome::kDeadline) {
+    core_->load_times().add_disk(took_ns, static_cast<std::size_t>(read));
+  } else {
+    core_->load_times().add_disk(took_ns, blocks[1]);
+  }
 }
 
 std::vector<BlockRef> LocalLoad::take() {

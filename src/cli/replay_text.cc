@@ -149,7 +149,7 @@ std::string replay_json(std::span<const ReplayedTrace> traces) {
                               {"cells", score.cells},
                               {"least_gap", kLeastGap}});
   }
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";  // a path may be any bytes
 }
 
 }  // namespace tiercel::cli

@@ -74,8 +74,9 @@ void MemoryRegistration::add(std::byte* begin, std::uint64_t bytes) {
     const MutexLock lock(mutex_);
     Region region{.begin = begin, .bytes = bytes};
     region.pieces.resize(piece_at(region, begin + bytes - 1) + 1, refused_ ? State::kSettled : State::kWaiting);
-    if (!refused_) unsettled_.fetch_add(region.pieces.size(), std::memory_order_relaxed);
+    const std::size_t pieces = region.pieces.size();
     regions_.push_back(std::move(region));
+    if (!refused_) unsettled_.fetch_add(pieces, std::memory_order_relaxed);
   }
   changed_.notify_all();
 }

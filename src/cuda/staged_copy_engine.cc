@@ -190,7 +190,7 @@ void StagedCopyEngine::work() {
     if (stopping && !feeder_.active() && finished.empty()) return;  // closed before, so no job comes
     std::uint64_t next_event_ns = feeder_.next_event_ns();
     if (!finished.empty()) next_event_ns = clock_.now_ns() + kOfferAgainNs;
-    if (!held_.empty()) next_event_ns = std::min(next_event_ns, clock_.now_ns() + kLookAgainNs);
+    if (!held_.empty()) next_event_ns = std::min(next_event_ns, look_again_ns_);
     wait_for_work(next_event_ns);
   }
 }
@@ -206,26 +206,29 @@ bool StagedCopyEngine::reachable(const CopyJob& job) {
 }
 
 void StagedCopyEngine::feed(std::vector<Intake>& jobs, bool stopping) {
+  const auto take = [&](Intake& intake) { feeder_.take(std::move(intake.job), intake.gate, intake.place); };
   for (Intake& intake : jobs) {
-    if (intake.job.direction == CopyDirection::kStore) {
-      held_.push_back(std::move(intake));
+    const bool goes = reachable(intake.job);  // if not, its pieces come next
+    if (intake.job.direction == CopyDirection::kLoad || (goes && held_.empty())) {
+      take(intake);
     } else {
-      (void)reachable(intake.job);  // perhaps for the next one
-      feeder_.take(std::move(intake.job), intake.gate, intake.place);
+      held_.push_back(std::move(intake));
     }
   }
   jobs.clear();
-  const auto take = [&](Intake& held) { feeder_.take(std::move(held.job), held.gate, held.place); };
-  const std::uint64_t now_ns = held_.empty() ? 0 : clock_.now_ns();
-  std::erase_if(held_, [&](Intake& held) {  // the feeder ends what comes too late
-    const bool late = held.job.deadline_ns <= now_ns;
-    if (late) take(held);
-    return late;
-  });
-  while (!held_.empty() && (stopping || feeder_.error() || reachable(held_.front().job))) {
+  if (held_.empty()) return;
+  const std::uint64_t now_ns = clock_.now_ns();
+  const auto late = std::stable_partition(held_.begin(), held_.end(),
+                                          [&](const Intake& held) { return held.job.deadline_ns > now_ns; });
+  std::for_each(late, held_.end(), take);  // the feeder ends them
+  held_.erase(late, held_.end());
+  const bool all = stopping || feeder_.error();
+  if (!all && now_ns < look_again_ns_) return;
+  while (!held_.empty() && (all || reachable(held_.front().job))) {
     take(held_.front());
     held_.pop_front();
   }
+  look_again_ns_ = now_ns + kLookAgainNs;
 }
 
 void StagedCopyEngine::publish() {

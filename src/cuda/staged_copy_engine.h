@@ -83,6 +83,7 @@ class StagedCopyEngine final : public GpuCopyEngine {
   HostCopyEngine host_;
   Feeder feeder_;            // of the thread alone
   std::deque<Intake> held_;  // likewise: stores whose slots are being registered, and those behind them
+  std::uint64_t look_again_ns_ = 0;
   std::shared_ptr<Completions> completions_;
 
   mutable Mutex mutex_;

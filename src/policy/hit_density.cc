@@ -63,6 +63,7 @@ HitDensityPolicy::HitDensityPolicy(const Options& options)
       ghosts_(options.ghosts),
       next_refit_(kShortestRefit) {
   TIERCEL_CHECK(options.capacity > 0, "a policy of at least one block");
+  TIERCEL_CHECK(options.capacity < kNone / 2 && options.ghosts < kNone / 2, "more blocks than indexes");
 }
 
 double HitDensityPolicy::age_s(const Record& record) const noexcept {
@@ -127,7 +128,10 @@ std::size_t HitDensityPolicy::revive_run(GhostRuns::Index index, std::span<const
   using Place = ReuseFeatures::Place;
   const GhostRuns::Run run = ghosts_.run(index);
   const Record record = records_[run.record];
-  const std::uint32_t shared = ghosts_.shared(index, blocks);
+  std::uint32_t shared = ghosts_.shared(index, blocks);
+  for (std::uint32_t i = 1; i < shared; ++i) {  // of another run, so a mark that agrees by chance
+    if (ghosts_.find(blocks[i]) != GhostRuns::kNone) shared = i;
+  }
   const std::uint32_t rest = run.blocks - shared;
   const double gap_s = age_s(record);
   model_.on_reuse(record.cell, gap_s, shared);

@@ -49,7 +49,7 @@ std::uint64_t ReplayCapacity::of(const Workload& workload) const {
   const std::uint64_t wanted =
       share > 0 ? static_cast<std::uint64_t>(std::floor(share * static_cast<double>(workload.unique_blocks) + 1e-9))
                 : blocks;
-  return std::max<std::uint64_t>(wanted, 1);
+  return std::clamp<std::uint64_t>(wanted, 1, std::max(workload.unique_blocks, 1U));  // more is of no use
 }
 
 std::unique_ptr<ReplayPolicy> make_replay_policy(std::string_view name, std::uint64_t capacity,

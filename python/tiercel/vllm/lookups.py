@@ -82,11 +82,16 @@ class Lookups:
             load_s = None if match.predicted_load_s is None else match.predicted_load_s * len(missing) / beyond
             if self._pace.is_slower(load_s, (there - max(missing[0], local_blocks)) * self._block_tokens):
                 self._promote(session, chain, there)
-                self.left_blocks += there - max(missing[0], local_blocks)
+                self.left_blocks += sum(block >= local_blocks for block in missing)
                 there, missing = missing[0], []
                 if there <= local_blocks:
                     return Lease(None, 0), match.blocks
         return Lease(session.load(chain, there, self._deadline_s), there, not missing), match.blocks
+
+    @property
+    def has_work(self) -> bool:
+        """What was brought into RAM is held until look() is called."""
+        return self._promotion is not None
 
     def look(self) -> None:
         if self._promotion is not None and self._promotion.done:

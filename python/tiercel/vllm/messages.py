@@ -69,6 +69,7 @@ class Orders(KVConnectorMetadata):
     plan: SessionPlan | None = None  # until every rank has opened its session
     loads: list[LoadOrder] = field(default_factory=list)
     stores: list[StoreOrder] = field(default_factory=list)
+    step: int = 0  # a number that the answer to this step names; 0: none
 
 
 @dataclass
@@ -79,14 +80,16 @@ class Report(KVConnectorWorkerMetadata):
     stored: dict[int, int] = field(default_factory=dict)  # store id: ranks that have reported their part
     failed: dict[int, int] = field(default_factory=dict)  # store id: ranks whose part failed
     loaded: set[int] = field(default_factory=set)  # LoadOrder.in_step of loads that have ended
+    steps: set[int] = field(default_factory=set)  # Orders.step
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> Report:
         assert isinstance(other, Report)
-        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed), self.loaded | other.loaded)
+        whole = Report(self.opened | other.opened, dict(self.stored), dict(self.failed), self.loaded | other.loaded,
+                       self.steps | other.steps)
         for counts, more in ((whole.stored, other.stored), (whole.failed, other.failed)):
             for number, ranks in more.items():
                 counts[number] = counts.get(number, 0) + ranks
         return whole
 
     def __bool__(self) -> bool:
-        return bool(self.opened or self.stored or self.failed or self.loaded)
+        return bool(self.opened or self.stored or self.failed or self.loaded or self.steps)

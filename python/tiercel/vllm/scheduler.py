@@ -91,7 +91,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """The engine has to go on stepping, although it may have no request."""
-        return self.stores.has_work or bool(self._in_steps) or (self._opening is not None and self._opening.is_near)
+        return self.stores.has_work or self.lookups.has_work or bool(self._in_steps) or (self._opening is not None and self._opening.is_near)
 
     def add(self, request: Request) -> None:
         self._tracked[request.request_id] = self._track(request)
@@ -183,15 +183,14 @@ class Scheduler:
                 self._tracked[request_id].was_scheduled = True
                 self._due.add(request_id)
         loads, self._orders = self._orders, []
-        if output.total_num_scheduled_tokens > 0:
-            self._pace.begin_step(output.total_num_scheduled_tokens, waits=any(load.in_step for load in loads))
+        step = self._pace.begin_step(output.total_num_scheduled_tokens, waits=any(load.in_step for load in loads))
         self.lookups.look()
         self._tell(session)
-        return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders())
+        return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders(), step)
 
     def answered(self, received: Iterable[str], bad_blocks: set[int], report: Report | None) -> None:
         """What came back with a step's output."""
-        self._pace.end_step()
+        self._pace.answered(report.steps if report is not None else ())
         if bad_blocks:
             for request_id, loading in self._loading.items():
                 tracked = self._tracked.get(request_id)
@@ -225,6 +224,7 @@ class Scheduler:
         """Nothing that this engine has stored so far is found by it again; other engines keep it."""
         self._epoch = secrets.token_bytes(16)
         self.stores.forget()
+        self.lookups.end()
         for tracked in self._tracked.values():
             self._end_lease(tracked)
 

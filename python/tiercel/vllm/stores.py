@@ -116,6 +116,7 @@ class Stores:
             for left in self._left_over:
                 self.refused_blocks += left.source.end - left.source.next
             self._left_over.clear()
+            self._busy_s = 0.0
         while self._left_over and self._held < self._limit and not self._is_busy:
             left = self._left_over[0]
             source, whole = left.source, left.source.end
@@ -168,8 +169,8 @@ class Stores:
 
     def _was_busy(self) -> None:
         now = time.monotonic()
-        if not self._busy_s:
-            self._busy_since = now
+        if not self._busy_s or now > self._ask_at + _BUSY_MOST_S:  # nobody has asked since: it may not have been
+            self._busy_since, self._busy_s = now, 0.0
         self._busy_s = min(max(2 * self._busy_s, _BUSY_FIRST_S), _BUSY_MOST_S)
         self._ask_at = now + self._busy_s
 
@@ -200,11 +201,11 @@ class Stores:
         source.next += answered
         if busy:
             self._was_busy()
-        else:
+        elif answered < count:
+            source.stopped = True
+            self.refused_blocks += source.end - source.next
+        if positions and not busy:
             self._busy_s = 0.0
-            if answered < count:
-                source.stopped = True
-                self.refused_blocks += source.end - source.next
         if not positions:
             room.close()
             return

@@ -80,6 +80,8 @@ class Worker:
     def begin_step(self, orders: Orders) -> None:
         if orders.plan is not None:
             self._open(orders.plan)
+        if orders.step:
+            self._report.steps.add(orders.step)
         stream, self._thread = self._stream.follow(), threading.get_ident()
         event = self._stream.event() if orders.loads or orders.stores or self._stores or self._loads else 0
         self._loads += [_Load(order) for order in orders.loads]
@@ -230,13 +232,14 @@ class Worker:
 
     def _look_at_registration(self) -> None:
         """A step waits for loads only once the GPU reaches the arena: until then copies are slow."""
-        if self._shared is None or self._shared.is_ready or self._transfer is None:
+        if self._shared is None or self._transfer is None:
             return
         registered = self._transfer.registered_bytes
-        if self._device is None or (registered and registered == self._registered and time.monotonic() > self._registered_at + _SETTLED_S):
-            self._shared.is_ready = True
-        elif registered != self._registered:
+        if registered != self._registered:  # of another arena too, where a service came back without the old one
             self._registered, self._registered_at = registered, time.monotonic()
+            self._shared.is_ready = False
+        elif not self._shared.is_ready:
+            self._shared.is_ready = self._device is None or (registered > 0 and time.monotonic() > self._registered_at + _SETTLED_S)
 
     def _has_ended(self, load: _Load) -> bool:
         usable = 0
