@@ -218,10 +218,14 @@ void StagedCopyEngine::feed(std::vector<Intake>& jobs, bool stopping) {
   jobs.clear();
   if (held_.empty()) return;
   const std::uint64_t now_ns = clock_.now_ns();
-  const auto late = std::stable_partition(held_.begin(), held_.end(),
-                                          [&](const Intake& held) { return held.job.deadline_ns > now_ns; });
-  std::for_each(late, held_.end(), take);  // the feeder ends them
-  held_.erase(late, held_.end());
+  for (auto held = held_.begin(); held != held_.end();) {
+    if (held->job.deadline_ns > now_ns) {
+      ++held;
+      continue;
+    }
+    take(*held);  // the feeder ends it
+    held = held_.erase(held);
+  }
   const bool all = stopping || feeder_.error();
   if (!all && now_ns < look_again_ns_) return;
   while (!held_.empty() && (all || reachable(held_.front().job))) {
