@@ -56,7 +56,10 @@ Result<ReplayOptions> read_flags(std::span<const std::string> words, Flags& flag
   const std::vector<std::string> names(known.begin(), known.end());
   for (const std::string& policy : flags.policies) {
     if (std::ranges::find(names, policy) == names.end()) {
-      return fail(ErrorCode::kInvalidArgument, fmt::format("unknown policy {}{}", policy, did_you_mean(policy, names)));
+      const std::string near = did_you_mean(policy, names);
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("unknown policy {}{}", policy,
+                              near.empty() ? fmt::format("; there are {}", fmt::join(names, ", ")) : near));
     }
   }
   auto capacities = parse_capacities(flags.capacities);

@@ -63,6 +63,8 @@ TEST(ReplayText, what_the_command_cannot_do_is_said) {
   };
   EXPECT_THAT(run({}, kUsageStatus), HasSubstr("replay what?"));
   EXPECT_THAT(run({"x", "--policy", "ark"}, kUsageStatus), HasSubstr("unknown policy ark; did you mean arc?"));
+  EXPECT_THAT(run({"x", "--policy", "newest"}, kUsageStatus),
+              HasSubstr("unknown policy newest; there are lru, s3-fifo,"));
   EXPECT_THAT(run({"x", "--capacity", "5 %"}, kUsageStatus), HasSubstr("--capacity 5 %: neither"));
   EXPECT_THAT(run({"--policy", "lru", "/nowhere/trace.jsonl"}, 1), HasSubstr("/nowhere/trace.jsonl: No such file"));
   EXPECT_THAT(run({"/nowhere/trace.jsonl"}, 1), HasSubstr("/nowhere/trace.jsonl: No such file"));

@@ -116,7 +116,8 @@ class LineReader::State {
       if (text_end_ > 0) return true;
       if (at_end && !frame_ended_) {
         return fail(ErrorCode::kCorrupt,
-                    fmt::format("{}: the compressed file is cut off behind line {}", path_, number_));
+                    number_ == 0 ? fmt::format("{}: the compressed file is cut off in its first line", path_)
+                                 : fmt::format("{}: the compressed file is cut off behind line {}", path_, number_));
       }
     }
   }

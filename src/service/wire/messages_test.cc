@@ -151,6 +151,20 @@ TEST(Messages, a_list_of_64_bit_numbers_that_lies_crookedly_is_no_request) {
   EXPECT_EQ(verified_request(payload()), nullptr);
 }
 
+TEST(Messages, an_empty_list_lies_anywhere) {
+  for (std::size_t count = 0; count < 16; ++count) {  // what lies behind the list moves it
+    flatbuffers::FlatBufferBuilder builder;
+    const auto numbers = builder.CreateVector(std::vector<std::uint8_t>(count, std::uint8_t{5}));
+    const auto places = builder.CreateVectorOfStructs(std::vector<Place>{});
+    const auto body = CreateReservedBlocks(builder, 0, numbers, places).Union();
+    builder.Finish(CreateReply(builder, 7, ReplyBody::ReservedBlocks, body));
+    std::vector<std::uint64_t> aligned((builder.GetSize() + 7) / 8);
+    std::memcpy(aligned.data(), builder.GetBufferPointer(), builder.GetSize());
+    EXPECT_NE(verified_reply({reinterpret_cast<const std::byte*>(aligned.data()), builder.GetSize()}), nullptr)
+        << count;
+  }
+}
+
 RC_GTEST_PROP(Messages, a_request_that_is_cut_short_is_none, ()) {
   flatbuffers::FlatBufferBuilder builder;
   std::size_t size = 0;
