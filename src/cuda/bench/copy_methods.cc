@@ -17,6 +17,37 @@ PieceList PieceList::of(const CopyPlan& plan, CopyDirection direction) {
   return list;
 }
 
+PieceList PieceList::of_pages(const PagedPool& pool, std::size_t first, std::size_t count, CopyDirection direction) {
+  const PoolShape& shape = pool.shape();
+  const std::uint64_t pieces = shape.block_pieces();
+  const std::uint64_t bytes = shape.block_bytes() / pieces;
+  PieceList list;
+  for (std::size_t block = first; block < first + count; ++block) {
+    for (std::uint32_t layer = 0; layer < pieces; ++layer) {
+      std::byte* page = pool.page(block, layer);
+      std::byte* slot = pool.slot(block) + layer * bytes;
+      const bool store = direction == CopyDirection::kStore;
+      list.to.push_back(store ? slot : page);
+      list.from.push_back(store ? page : slot);
+      list.bytes.push_back(bytes);
+    }
+  }
+  return list;
+}
+
+Result<DirectionStreams> DirectionStreams::make() {
+  DirectionStreams streams;
+  for (CudaStream& stream : streams.streams_) {
+    TIERCEL_TRY_ASSIGN(stream, CudaStream::make(StreamPriority::kNormal));
+  }
+  return streams;
+}
+
+Status DirectionStreams::wait() const {
+  for (const CudaStream& stream : streams_) TIERCEL_CUDA_TRY(cudaStreamSynchronize(stream.get()));
+  return {};
+}
+
 Status copy_in_loop(const PieceList& list, cudaStream_t stream) {
   for (std::size_t i = 0; i < list.to.size(); ++i) {
     TIERCEL_CUDA_TRY(cudaMemcpyAsync(list.to[i], list.from[i], list.bytes[i], cudaMemcpyDefault, stream));

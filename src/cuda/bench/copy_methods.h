@@ -3,6 +3,7 @@
 // waits.
 #pragma once
 
+#include "cuda/bench/paged_pool.h"
 #include "cuda/cuda_handles.h"
 #include "transfer/copy_plan.h"
 
@@ -10,6 +11,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -23,6 +25,24 @@ struct PieceList {
 
   /// Straight pieces alone; empty if the plan has others.
   [[nodiscard]] static PieceList of(const CopyPlan& plan, CopyDirection direction);
+  /// Blocks [first, first + count) page by page, all pieces alike. Rows that the engine would transpose keep their
+  /// order, as others store them.
+  [[nodiscard]] static PieceList of_pages(const PagedPool& pool, std::size_t first, std::size_t count,
+                                          CopyDirection direction);
+};
+
+/// A stream a direction.
+class DirectionStreams {
+ public:
+  [[nodiscard]] static Result<DirectionStreams> make();
+  [[nodiscard]] cudaStream_t of(CopyDirection direction) const {
+    return streams_[static_cast<std::size_t>(direction)].get();
+  }
+  /// Until all that was queued has ended.
+  [[nodiscard]] Status wait() const;
+
+ private:
+  std::array<CudaStream, 2> streams_;
 };
 
 [[nodiscard]] Status copy_in_loop(const PieceList& list, cudaStream_t stream);

@@ -1,4 +1,5 @@
 // tiercel-gpu-bench: the GPU copies beside the bounds that are measured in the same run, as tables and a CSV.
+#include "cuda/bench/grid_report.h"
 #include "cuda/bench/measurements.h"
 #include "cuda/bench/stopwatch.h"
 
@@ -18,11 +19,21 @@ constexpr const char* kHelp =
     "  --seconds: for each model beside each kind of traffic (1)\n"
     "  --gpu-gib, --arena-gib: of the pool of pages (10) and of the arena (4); a plan is as large as the arena at "
     "most\n"
-    "  --register-gib: of the memory whose registration is timed (8)\n";
+    "  --register-gib: of the memory whose registration is timed (8)\n"
+    "tiercel-gpu-bench grid [--csv FILE] [--svg FILE] [--budget S] [--gpu-gib N] [--arena-gib N]\n"
+    "  models x tokens a block x blocks x directions x ways, alone and beside models, cell by cell into FILE\n"
+    "  (gpu_grid.csv); cells that are in it already are left out\n"
+    "  --budget: no cell begins that would end later, from the program's begin (420)\n"
+    "  --svg: GB/s over the bytes of a plan, as a plot\n"
+    "tiercel-gpu-bench --from-csv FILE [--svg FILE]\n"
+    "  the tables of a grid again; needs no GPU\n";
 
 struct Arguments {
   std::string parts = " ";
   const char* csv = nullptr;
+  const char* svg = nullptr;
+  const char* from_csv = nullptr;
+  double budget = 420;
   double seconds = 1;
   std::uint64_t gpu_gib = 10;
   std::uint64_t arena_gib = 4;
@@ -50,10 +61,19 @@ int parse(int argc, char** argv, Arguments& arguments) {
       std::fputs(kHelp, stdout);
       return 0;
     }
-    if (word == "--csv") {
-      known = value != nullptr;
-      arguments.csv = value;
+    const auto file = [&](const char*& target) {
+      target = value;
       ++i;
+      return value != nullptr;
+    };
+    if (word == "--csv") {
+      known = file(arguments.csv);
+    } else if (word == "--svg") {
+      known = file(arguments.svg);
+    } else if (word == "--from-csv") {
+      known = file(arguments.from_csv);
+    } else if (word == "--budget") {
+      known = number(arguments.budget);
     } else if (word == "--seconds") {
       known = number(arguments.seconds);
     } else if (word == "--gpu-gib") {
@@ -63,7 +83,7 @@ int parse(int argc, char** argv, Arguments& arguments) {
     } else if (word == "--register-gib") {
       known = number(arguments.register_gib);
     } else if (word == "settings" || word == "tuning" || word == "copies" || word == "beside" || word == "foreign" ||
-               word == "register") {
+               word == "register" || word == "grid") {
       arguments.parts += fmt::format("{} ", word);
     } else {
       known = false;
@@ -73,7 +93,17 @@ int parse(int argc, char** argv, Arguments& arguments) {
       return 64;
     }
   }
+  if (arguments.wants("grid") && arguments.parts != " " && arguments.parts != " grid ") {
+    std::fputs("error: grid has a CSV of its own and is run without other parts. See --help.\n", stderr);
+    return 64;
+  }
   return -1;
+}
+
+int status_of(const tiercel::Status& status) {
+  if (status) return 0;
+  std::fprintf(stderr, "error: %s\n", status.error().message.c_str());
+  return 1;
 }
 
 }  // namespace
@@ -81,8 +111,11 @@ int parse(int argc, char** argv, Arguments& arguments) {
 int main(int argc, char** argv) {
   using namespace tiercel;
   using namespace tiercel::gpu;
+  const auto begin = std::chrono::steady_clock::now();
   Arguments arguments;
   if (const int status = parse(argc, argv, arguments); status >= 0) return status;
+  const std::string svg = arguments.svg == nullptr ? "" : arguments.svg;
+  if (arguments.from_csv != nullptr) return status_of(report_grid_file(arguments.from_csv, svg));
   GpuCopyOptions options;
   {
     const auto device = CudaDevice::open(options);
@@ -91,6 +124,14 @@ int main(int argc, char** argv) {
       return 1;
     }
     std::printf("%s\n", (*device)->describe().c_str());
+  }
+  if (arguments.parts == " grid ") {
+    return status_of(measure_grid({.csv = arguments.csv == nullptr ? "gpu_grid.csv" : arguments.csv,
+                                   .svg = svg,
+                                   .budget_seconds = arguments.budget,
+                                   .gpu_bytes = arguments.gpu_gib << 30U,
+                                   .arena_bytes = arguments.arena_gib << 30U,
+                                   .begin = begin}));
   }
   BenchOutput output;
   if (arguments.csv != nullptr) output.csv = std::fopen(arguments.csv, "w");

@@ -2,6 +2,7 @@
 #include "cuda/bench/copy_methods.h"
 #include "cuda/bench/measurements.h"
 #include "cuda/bench/stopwatch.h"
+#include "cuda/bench/traffic.h"
 #include "cuda/testing/stage_options.h"
 
 #include <fmt/format.h>
@@ -17,13 +18,6 @@ namespace {
 
 using Direction = CopyDirection;
 constexpr std::size_t kBlocks = 512;
-
-/// Something that moves `bytes` each time it is called, and returns when it has.
-struct Traffic {
-  std::string name;
-  std::uint64_t bytes = 0;
-  std::function<void()> once;
-};
 
 class Traffics {
  public:
@@ -80,55 +74,6 @@ class Traffics {
   std::vector<Traffic> traffics_;
 };
 
-/// Traffic without end on a thread of its own.
-class Beside {
- public:
-  explicit Beside(const Traffic& traffic) : traffic_(traffic), thread_([this] { work(); }) {
-    while (rounds_.load() == 0) std::this_thread::yield();  // warm
-    begin_ = std::chrono::steady_clock::now();
-    first_ = rounds_.load();
-  }
-  /// Bytes a second since the constructor, to the nearest end of a round.
-  double stop() {
-    stopping_.store(true);
-    thread_.join();
-    const std::chrono::duration<double> passed = last_ - begin_;
-    return static_cast<double>((rounds_.load() - first_) * traffic_.bytes) / passed.count();
-  }
-
- private:
-  void work() {
-    bench_must(cudaSetDevice(0));
-    while (!stopping_.load()) {
-      traffic_.once();
-      last_ = std::chrono::steady_clock::now();
-      rounds_.fetch_add(1);
-    }
-  }
-  const Traffic& traffic_;
-  std::atomic<bool> stopping_{false};
-  std::atomic<std::uint64_t> rounds_{0};
-  std::chrono::steady_clock::time_point begin_;
-  std::chrono::steady_clock::time_point last_;
-  std::uint64_t first_ = 0;
-  std::thread thread_;
-};
-
-std::vector<double> small_copies(const CudaStream& stream, std::byte* gpu, std::byte* host, double seconds, bool out) {
-  std::vector<double> times;
-  const auto begin = std::chrono::steady_clock::now();
-  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < seconds) {
-    times.push_back(seconds_of([&] {
-      bench_must(out ? cudaMemcpyAsync(host, gpu, 4096, cudaMemcpyDeviceToHost, stream.get())
-                     : cudaMemcpyAsync(gpu, host, 4096, cudaMemcpyHostToDevice, stream.get()));
-      while (cudaStreamQuery(stream.get()) == cudaErrorNotReady) {
-      }
-    }));
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-  }
-  return times;
-}
-
 }  // namespace
 
 void measure_beside(const PoolMemory& memory, const BenchOutput& output, double seconds) {
@@ -175,8 +120,8 @@ void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output)
   const DeviceMemory gpu = DeviceMemory::make(4096).value();
   const PinnedMemory host = PinnedMemory::make(4096).value();
   const auto measure = [&](const std::string& name) {
-    const auto out = small_copies(stream, gpu.data(), host.data(), kSeconds, true);
-    const auto in = small_copies(stream, gpu.data(), host.data(), kSeconds, false);
+    const auto out = small_copies(stream, gpu.data(), host.data(), kSeconds, SmallCopies::kOut);
+    const auto in = small_copies(stream, gpu.data(), host.data(), kSeconds, SmallCopies::kIn);
     output.line(fmt::format("  {:<34} out {:7.1f} / {:7.1f} us   in {:7.1f} / {:7.1f} us", name, median(out) * 1e6,
                             percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
     output.row(fmt::format("foreign,{},{:.2f},{:.2f},{:.2f},{:.2f}", name, median(out) * 1e6,
@@ -256,7 +201,8 @@ void measure_tuning(const PoolMemory& memory, const BenchOutput& output, double 
           const Traffic moved = traffic(s.options, direction, false);
           Beside beside(moved);
           const bool out = direction == Direction::kStore;
-          const auto times = small_copies(stream, gpu.data(), host.data(), 0.25, out);
+          const auto times =
+              small_copies(stream, gpu.data(), host.data(), 0.25, out ? SmallCopies::kOut : SmallCopies::kIn);
           output.line(fmt::format("  {} chunks of {:>2} MiB x {} in {} queues: {:8.1f} / {:8.1f}, {:5.1f} GB/s",
                                   out ? "store" : "load ", mib, depth, queues, median(times) * 1e6,
                                   percentile(times, 0.99) * 1e6, beside.stop() / 1e9));

@@ -13,25 +13,8 @@ namespace {
 
 using Direction = CopyDirection;
 
-/// Queued copies on a stream of their own, waited for.
-class Streams {
- public:
-  Streams() {
-    for (CudaStream& stream : streams_) stream = CudaStream::make(StreamPriority::kNormal).value();
-  }
-  [[nodiscard]] cudaStream_t of(Direction direction) const {
-    return streams_[static_cast<std::size_t>(direction)].get();
-  }
-  void wait() const {
-    for (const CudaStream& stream : streams_) bench_must(cudaStreamSynchronize(stream.get()));
-  }
-
- private:
-  std::array<CudaStream, 2> streams_;
-};
-
 /// One copy of so many bytes a direction; both at once where both are asked for.
-double contiguous_seconds(const PoolMemory& memory, const Streams& streams, std::uint64_t bytes, bool store,
+double contiguous_seconds(const PoolMemory& memory, const DirectionStreams& streams, std::uint64_t bytes, bool store,
                           bool load) {
   return seconds_of([&] {
     // Loads beside stores use the upper halves, so that the two do not share memory.
@@ -41,7 +24,7 @@ double contiguous_seconds(const PoolMemory& memory, const Streams& streams, std:
       bench_must(cudaMemcpyAsync(memory.arena.data(), memory.gpu.data(), bytes, cudaMemcpyDeviceToHost,
                                  streams.of(Direction::kStore)));
     if (load) bench_must(cudaMemcpyAsync(gpu, host, bytes, cudaMemcpyHostToDevice, streams.of(Direction::kLoad)));
-    streams.wait();
+    bench_must(streams.wait());
   });
 }
 
@@ -77,7 +60,7 @@ void BenchOutput::row(const std::string& text) const {
 void measure_settings(const PoolMemory& memory, const BenchOutput& output) {
   constexpr std::size_t kBlocks = 512;
   const PagedPool pool(memory, PoolLayout::kNhd);
-  const Streams streams;
+  const DirectionStreams streams = DirectionStreams::make().value();
   const std::uint64_t bytes = pool.plan(0, kBlocks).bytes();
   const double bound_store = median_of(5, [&] { return contiguous_seconds(memory, streams, bytes, true, false); });
   const double bound_load = median_of(5, [&] { return contiguous_seconds(memory, streams, bytes, false, true); });
@@ -128,7 +111,7 @@ void measure_settings(const PoolMemory& memory, const BenchOutput& output) {
 }
 
 void measure_copies(const PoolMemory& memory, const BenchOutput& output) {
-  const Streams streams;
+  const DirectionStreams streams = DirectionStreams::make().value();
   BenchEngine staged(with_path(CopyPath::kStaged));
   BenchEngine bulk(
       with_stages({.stage_bytes = 16U << 20U, .stages = 2, .chunk_bytes = 16U << 20U}, with_path(CopyPath::kStaged)));
@@ -189,7 +172,7 @@ void measure_copies(const PoolMemory& memory, const BenchOutput& output) {
                            [&] {
                              return seconds_of([&] {
                                bench_must(copy_as_batch(list, streams.of(way)));
-                               streams.wait();
+                               bench_must(streams.wait());
                              });
                            }),
                  0);

@@ -4,6 +4,7 @@
 
 #include "cuda/bench/paged_pool.h"
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -29,5 +30,16 @@ void measure_tuning(const PoolMemory& memory, const BenchOutput& output, double 
 void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output);
 /// Registration of `bytes` of host memory beside launches, on ordinary and on huge pages.
 void measure_registration(std::uint64_t bytes, const BenchOutput& output);
+
+struct GridArguments {
+  std::string csv = "gpu_grid.csv";
+  std::string svg;  ///< empty: no plot
+  double budget_seconds = 420;
+  std::uint64_t gpu_bytes = 0;
+  std::uint64_t arena_bytes = 0;
+  std::chrono::steady_clock::time_point begin;  ///< of the program
+};
+/// The whole grid, or what is left of it: progress to stderr, the tables to stdout.
+[[nodiscard]] Status measure_grid(const GridArguments& arguments);
 
 }  // namespace tiercel::gpu

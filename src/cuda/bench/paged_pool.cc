@@ -1,75 +1,14 @@
 #include "cuda/bench/paged_pool.h"
 
 #include "base/random.h"
-#include "model/run_table.h"
 
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace tiercel::gpu {
 namespace {
-
-constexpr std::uint32_t kBlockTokens = 16;
-constexpr std::uint64_t kHeads = 8;
-constexpr std::uint64_t kRowBytes = 512;  // K and V of one head and token: 128 values of 2 bytes each
-constexpr std::uint64_t kLatentRowBytes = 1152;
-constexpr std::uint64_t kHeadsOfRank = 2;
-
-std::int64_t stride(std::uint64_t bytes) { return static_cast<std::int64_t>(bytes); }
-
-struct LayoutShape {
-  std::uint32_t layers = 36;
-  std::uint64_t page_bytes = kHeads * kBlockTokens * kRowBytes;  // of a layer
-};
-
-LayoutShape shape_of(PoolLayout layout) {
-  if (layout == PoolLayout::kLatent) return {.layers = 61, .page_bytes = kBlockTokens * kLatentRowBytes};
-  if (layout == PoolLayout::kHeads) return {.page_bytes = kHeadsOfRank * kBlockTokens * kRowBytes};
-  return {};
-}
-
-Group group_of(PoolLayout layout) {
-  Group group;
-  const bool latent = layout == PoolLayout::kLatent;
-  for (std::uint32_t layer = 0; layer < shape_of(layout).layers; ++layer) {
-    group.runs.push_back(
-        latent ? Run{.layer = layer, .kind = StateKind::kLatent, .opaque_bytes = kBlockTokens * kLatentRowBytes}
-               : Run{.layer = layer, .heads = kHeads, .bytes_per_head_token = kRowBytes});
-  }
-  return group;
-}
-
-std::vector<TensorAxis> axes_of(PoolLayout layout, std::uint64_t pages) {
-  const LayoutShape shape = shape_of(layout);
-  const auto head_major = [&](std::uint64_t page_stride, std::uint64_t heads) {
-    return std::vector<TensorAxis>{{Axis::kPage, pages, stride(page_stride)},
-                                   {Axis::kHead, heads, stride(kBlockTokens * kRowBytes)},
-                                   {Axis::kToken, kBlockTokens, stride(kRowBytes)},
-                                   {Axis::kInner, kRowBytes, 1}};
-  };
-  switch (layout) {
-    case PoolLayout::kNhd:
-      return {{Axis::kPage, pages, stride(shape.page_bytes)},
-              {Axis::kToken, kBlockTokens, stride(kHeads * kRowBytes)},
-              {Axis::kHead, kHeads, stride(kRowBytes)},
-              {Axis::kInner, kRowBytes, 1}};
-    case PoolLayout::kCrossLayer: {
-      auto axes = head_major(shape.layers * shape.page_bytes, kHeads);
-      axes.push_back({Axis::kLayer, shape.layers, stride(shape.page_bytes)});
-      return axes;
-    }
-    case PoolLayout::kHeads:
-      return head_major(shape.page_bytes, kHeadsOfRank);
-    case PoolLayout::kLatent:
-      return {{Axis::kPage, pages, stride(shape.page_bytes)},
-              {Axis::kToken, kBlockTokens, stride(kLatentRowBytes)},
-              {Axis::kInner, kLatentRowBytes, 1}};
-    case PoolLayout::kHnd:
-      break;
-  }
-  return head_major(shape.page_bytes, kHeads);
-}
 
 std::vector<std::uint32_t> shuffled(std::uint64_t count, std::uint64_t seed) {
   std::vector<std::uint32_t> order(count);
@@ -97,6 +36,22 @@ std::string layout_name(PoolLayout layout) {
   return "";
 }
 
+PoolShape shape_of(PoolLayout layout) {
+  switch (layout) {
+    case PoolLayout::kHnd:
+      return {};
+    case PoolLayout::kNhd:
+      return {.order = PageOrder::kTokens};
+    case PoolLayout::kCrossLayer:
+      return {.order = PageOrder::kCrossLayer};
+    case PoolLayout::kHeads:
+      return {.first_head = 2, .rank_heads = 2};
+    case PoolLayout::kLatent:
+      return {.model = "deepseek-v3", .order = PageOrder::kLatent, .layers = 61, .heads = 1, .row_bytes = 1152};
+  }
+  return {};
+}
+
 Result<PoolMemory> PoolMemory::make(std::uint64_t gpu_bytes, std::uint64_t arena_bytes) {
   PoolMemory memory;
   memory.gpu_bytes = gpu_bytes;
@@ -109,23 +64,10 @@ Result<PoolMemory> PoolMemory::make(std::uint64_t gpu_bytes, std::uint64_t arena
   return memory;
 }
 
-PagedPool::PagedPool(const PoolMemory& memory, PoolLayout layout) : memory_(memory) {
-  const LayoutShape shape = shape_of(layout);
-  const RunTable table = RunTable::make(group_of(layout), kBlockTokens).value();
-  const std::uint64_t pages = std::min<std::uint64_t>(memory.gpu_bytes / (shape.layers * shape.page_bytes), 8192);
-  const bool one_tensor = layout == PoolLayout::kCrossLayer;
-  std::vector<EngineTensor> tensors;
-  for (std::uint32_t layer = 0; layer < (one_tensor ? 1 : shape.layers); ++layer) {
-    tensors.push_back({.name = "layer",
-                       .base = memory.gpu.data() + layer * pages * shape.page_bytes,
-                       .storage_bytes = (one_tensor ? shape.layers : 1) * pages * shape.page_bytes,
-                       .axes = axes_of(layout, pages),
-                       .kind = layout == PoolLayout::kLatent ? StateKind::kLatent : StateKind::kKeyValue,
-                       .first_layer = layer,
-                       .first_head = layout == PoolLayout::kHeads ? static_cast<std::uint32_t>(kHeadsOfRank) : 0});
-  }
-  geometry_ = std::make_shared<const CopyGeometry>(CopyGeometry::make(table, tensors).value());
-  blocks_ = std::min<std::uint64_t>(pages, memory.arena_bytes / table.block_bytes());
+PagedPool::PagedPool(const PoolMemory& memory, PoolShape shape) : memory_(memory), shape_(std::move(shape)) {
+  const std::uint64_t pages = std::min<std::uint64_t>(memory.gpu_bytes / shape_.block_bytes(), 8192);
+  geometry_ = std::make_shared<const CopyGeometry>(pool_geometry(shape_, memory.gpu.data(), pages).value());
+  blocks_ = std::min<std::uint64_t>(pages, memory.arena_bytes / geometry_->block_bytes());
   pages_ = shuffled(pages, 1);
   slots_ = shuffled(blocks_, 2);
 }
@@ -134,9 +76,16 @@ CopyPlan PagedPool::plan(std::size_t first, std::size_t count) const {
   std::vector<std::uint32_t> pages(pages_.begin() + static_cast<std::ptrdiff_t>(first),
                                    pages_.begin() + static_cast<std::ptrdiff_t>(first + count));
   std::vector<std::byte*> slots;
-  for (std::size_t i = first; i < first + count; ++i)
-    slots.push_back(memory_.arena.data() + slots_[i] * geometry_->block_bytes());
+  for (std::size_t i = first; i < first + count; ++i) slots.push_back(slot(i));
   return CopyPlan::make(geometry_, std::move(pages), std::move(slots)).value();
+}
+
+std::byte* PagedPool::slot(std::size_t block) const {
+  return memory_.arena.data() + slots_[block] * geometry_->block_bytes();
+}
+
+std::byte* PagedPool::page(std::size_t block, std::uint32_t layer) const {
+  return memory_.gpu.data() + page_offset(shape_, pages_.size(), layer, pages_[block]);
 }
 
 }  // namespace tiercel::gpu

@@ -2,6 +2,7 @@
 // places.
 #pragma once
 
+#include "cuda/bench/pool_shape.h"
 #include "cuda/cuda_handles.h"
 #include "transfer/copy_plan.h"
 
@@ -23,6 +24,7 @@ enum class PoolLayout : std::uint8_t {
 };
 
 [[nodiscard]] std::string layout_name(PoolLayout layout);
+[[nodiscard]] PoolShape shape_of(PoolLayout layout);
 
 /// Memory for pools of any layout, taken once.
 struct PoolMemory {
@@ -35,16 +37,22 @@ struct PoolMemory {
 
 class PagedPool {
  public:
-  PagedPool(const PoolMemory& memory, PoolLayout layout);
+  PagedPool(const PoolMemory& memory, PoolLayout layout) : PagedPool(memory, shape_of(layout)) {}
+  PagedPool(const PoolMemory& memory, PoolShape shape);
 
   /// That a plan may have in all.
   [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
   [[nodiscard]] const CopyGeometry& geometry() const noexcept { return *geometry_; }
   /// Blocks [first, first + count) of a random order: pages anywhere in the pool, slots anywhere in the arena.
   [[nodiscard]] CopyPlan plan(std::size_t first, std::size_t count) const;
+  [[nodiscard]] const PoolShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::byte* slot(std::size_t block) const;
+  /// The page of one layer that the block lies in.
+  [[nodiscard]] std::byte* page(std::size_t block, std::uint32_t layer) const;
 
  private:
   const PoolMemory& memory_;
+  PoolShape shape_;
   std::shared_ptr<const CopyGeometry> geometry_;
   std::size_t blocks_ = 0;
   std::vector<std::uint32_t> pages_;
