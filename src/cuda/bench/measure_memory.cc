@@ -84,7 +84,8 @@ void measure_registration(std::uint64_t bytes, const BenchOutput& output) {
     measure_one({.bytes = small, .pages = Pages::kOrdinary, .piece_bytes = piece << 20U}, output);
   }
   measure_one({.bytes = small, .pages = Pages::kOrdinary, .touched = false}, output);
-  if (bytes > small) measure_one({.bytes = bytes}, output);
+  if (bytes <= small) return;
+  for (const std::uint64_t piece : {8U, 16U, 32U}) measure_one({.bytes = bytes, .piece_bytes = piece << 20U}, output);
 }
 
 }  // namespace tiercel::gpu
