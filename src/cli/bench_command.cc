@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -234,9 +235,14 @@ int run_bench_gpu(std::span<const std::string> words) {
     for (std::string& copy : copies) pointers.push_back(copy.data());
     pointers.push_back(nullptr);
     execv(pointers[0], pointers.data());
+    if (errno != ENOENT) {
+      return complain({.message = fmt::format("{}: {}", place.string(), std::system_category().message(errno))}, 1);
+    }
   }
-  return complain(
-      {.message = fmt::format("{} is not in {}; it is built with -DTIERCEL_CUDA=ON", kGpuBench, folder.string())}, 1);
+  return complain({.message = fmt::format("this Tiercel cannot measure a GPU: {} is not in {} (a build with "
+                                          "-DTIERCEL_CUDA=ON has it)",
+                                          kGpuBench, folder.string())},
+                  1);
 }
 
 }  // namespace
@@ -247,7 +253,7 @@ int run_bench(std::span<const std::string> arguments) {
   if (!arguments.empty() && arguments.front() == "disk") return run_bench_disk(arguments.subspan(1));
   if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
     Flags defaults;
-    say(bind(defaults).help());
+    say(bind(defaults).help() + "\n`tiercel bench gpu --help`: copies between a GPU's pages and the arena.\n");
     return 0;
   }
   if (arguments.empty()) {

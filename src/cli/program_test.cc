@@ -131,6 +131,33 @@ TEST_F(Program, MistakesAreToldWithTheirExitStatus) {
   }
 }
 
+TEST_F(Program, BenchGpuIsTheProgramBesideIt) {
+  EXPECT_THAT(run({"bench", "--help"}).output, HasSubstr("tiercel bench gpu"));
+  const std::filesystem::path program = folder_ / "tiercel";
+  const std::filesystem::path bench = folder_ / "tiercel-gpu-bench";
+  std::filesystem::copy_file(TIERCEL_PROGRAM, program);
+  const std::vector<std::string> words = {program.string(), "bench", "gpu", "grid", "--csv", "a b.csv"};
+  const auto run_copy = [&] { return run_child(words, std::chrono::seconds(100), nullptr); };
+
+  auto outcome = run_copy();
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_EQ(outcome->exit_status, 1);
+  EXPECT_THAT(outcome->output,
+              HasSubstr("error: this Tiercel cannot measure a GPU: tiercel-gpu-bench is not in " + folder_.string()));
+
+  std::ofstream(bench) << "#!/bin/sh\nfor word; do echo \"<$word>\"; done\nexit 7\n";
+  outcome = run_copy();
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_EQ(outcome->exit_status, 1);
+  EXPECT_THAT(outcome->output, HasSubstr(bench.string() + ": Permission denied"));
+
+  std::filesystem::permissions(bench, std::filesystem::perms::owner_all);
+  outcome = run_copy();
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_EQ(outcome->exit_status, 7);
+  EXPECT_EQ(outcome->output, "<grid>\n<--csv>\n<a b.csv>\n");
+}
+
 TEST_F(Program, FsckOfAGoodFile) {
   make_file();
   const std::string before = content();
