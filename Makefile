@@ -81,7 +81,7 @@ cuda:
 	  exit 0
 	fi
 	tools/setup
-	tools/build cuda cuda_gpu_test cuda_gpu_dead_context_test cuda_plan_test tiercel_cuda_library tiercel-gpu-bench
+	tools/build cuda cuda_gpu_test cuda_gpu_dead_context_test cuda_plan_test cuda_grid_test tiercel_cuda_library tiercel-gpu-bench
 	ctest --preset cuda
 
 fuzz:
