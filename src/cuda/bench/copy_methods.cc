@@ -2,7 +2,14 @@
 
 #include "transfer/plan_walker.h"
 
+#include <algorithm>
+
 namespace tiercel::gpu {
+namespace {
+
+constexpr std::size_t kMostInACall = 32768;
+
+}  // namespace
 
 PieceList PieceList::of(const CopyPlan& plan, CopyDirection direction) {
   PieceList list;
@@ -17,10 +24,9 @@ PieceList PieceList::of(const CopyPlan& plan, CopyDirection direction) {
   return list;
 }
 
-PieceList PieceList::of_pages(const PagedPool& pool, std::size_t first, std::size_t count, CopyDirection direction) {
-  const PoolShape& shape = pool.shape();
-  const std::uint64_t pieces = shape.block_pieces();
-  const std::uint64_t bytes = shape.block_bytes() / pieces;
+PieceList PieceList::of_pages(const PagedPool& pool, std::size_t first, std::size_t count, std::uint64_t pieces,
+                              CopyDirection direction) {
+  const std::uint64_t bytes = pool.shape().block_bytes() / pieces;
   PieceList list;
   for (std::size_t block = first; block < first + count; ++block) {
     for (std::uint32_t layer = 0; layer < pieces; ++layer) {
@@ -58,9 +64,12 @@ Status copy_in_loop(const PieceList& list, cudaStream_t stream) {
 Status copy_as_batch(PieceList& list, cudaStream_t stream) {
   cudaMemcpyAttributes attributes{};
   attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
-  std::size_t first = 0;
-  TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(list.to.data(), list.from.data(), list.bytes.data(), list.to.size(),
-                                        &attributes, &first, 1, stream));
+  std::size_t attributes_of = 0;
+  for (std::size_t at = 0; at < list.to.size(); at += kMostInACall) {
+    const std::size_t count = std::min(kMostInACall, list.to.size() - at);
+    TIERCEL_CUDA_TRY(cudaMemcpyBatchAsync(list.to.data() + at, list.from.data() + at, list.bytes.data() + at, count,
+                                          &attributes, &attributes_of, 1, stream));
+  }
   return {};
 }
 

@@ -25,10 +25,10 @@ struct PieceList {
 
   /// Straight pieces alone; empty if the plan has others.
   [[nodiscard]] static PieceList of(const CopyPlan& plan, CopyDirection direction);
-  /// Blocks [first, first + count) page by page, all pieces alike. Rows that the engine would transpose keep their
-  /// order, as others store them.
+  /// Blocks [first, first + count), `pieces` of each, all alike: its layers, or 1 where a block's layers lie together.
+  /// Rows that the engine would transpose keep their order, as others store them.
   [[nodiscard]] static PieceList of_pages(const PagedPool& pool, std::size_t first, std::size_t count,
-                                          CopyDirection direction);
+                                          std::uint64_t pieces, CopyDirection direction);
 };
 
 /// A stream a direction.
@@ -45,8 +45,9 @@ class DirectionStreams {
   std::array<CudaStream, 2> streams_;
 };
 
-[[nodiscard]] Status copy_in_loop(const PieceList& list, cudaStream_t stream);
+/// A call for each 32,768 pieces: more than that is not tried on any driver.
 [[nodiscard]] Status copy_as_batch(PieceList& list, cudaStream_t stream);
+[[nodiscard]] Status copy_in_loop(const PieceList& list, cudaStream_t stream);
 
 /// Copies by a kernel that reads or writes host memory in place.
 class MappedKernel {

@@ -65,8 +65,9 @@ struct GpuGridMeter::Lists {
     std::size_t first = 0;
     for (const CopyDirection direction : directions_of(cell.direction)) {
       directions.push_back(direction);
-      pieces.push_back(PieceList::of_pages(pool, first, cell.each(), direction));
-      auto kernel = MappedKernel::make(pieces.back());
+      pieces.push_back(PieceList::of_pages(pool, first, cell.each(), cell.shape.block_pieces(), direction));
+      // Layer by layer, so that a single block keeps all thread blocks busy.
+      auto kernel = MappedKernel::make(PieceList::of_pages(pool, first, cell.each(), cell.shape.layers, direction));
       bench_must(kernel ? Status{} : Status(tl::unexpected<Error>(kernel.error())));
       mapped.push_back(*std::move(kernel));
       first += cell.each();
