@@ -1,4 +1,4 @@
-// grid_budgets: the budgets of docs/architecture.md, part 8, held against what was measured of `auto`. Knows no CUDA.
+// grid_budgets: the budgets of docs/results/h200.md held against what was measured of `auto`. Knows no CUDA.
 #pragma once
 
 #include "cuda/bench/measured_cell.h"
