@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Goal: what else than tokens decides KV is in the name of its blocks: a LoRA adapter by its files, not its name, and a salt; and
-settings that are wrong are refused by name. Without vLLM: plain objects stand for its requests."""
+"""Goal: what else than tokens decides KV is in the name of its blocks: a LoRA adapter by its files, not its name, a salt, and a
+tenant that the service names; settings that are wrong are refused by name. Without vLLM: plain objects stand for its requests."""
 
+import http.server
 import os
+import socketserver
+import threading
 import types
 import unittest
 import unittest.mock
@@ -12,6 +15,7 @@ import worlds
 import tiercel
 from tiercel.vllm.keys import AdapterDigests, NoKeysError, extra_keys
 from tiercel.vllm.settings import read_settings
+from tiercel.vllm.tenants import Tenants
 
 
 def request(**more):
@@ -27,11 +31,11 @@ class Keys(unittest.TestCase):
         self.session = worlds.open_session(self.enterContext(worlds.open_cache()))
         self.adapters = AdapterDigests()
 
-    def first_hash(self, adapters=None, epoch=b"", **more):
+    def first_hash(self, adapters=None, epoch=b"", tenant="", **more):
         made = request()
         for name, value in more.items():
             setattr(made, name, value)
-        return tiercel.BlockChain(self.session.space(), range(32), extra_keys(made, adapters or self.adapters, epoch))[0]
+        return tiercel.BlockChain(self.session.space(tenant), range(32), extra_keys(made, adapters or self.adapters, epoch, tenant))[0]
 
     def adapter(self, content):
         folder = worlds.folder(self)
@@ -44,7 +48,9 @@ class Keys(unittest.TestCase):
         one, two = self.adapter({"a.safetensors": "1"}), self.adapter({"a.safetensors": "2"})
         hashes = [self.first_hash(), self.first_hash(cache_salt="x"), self.first_hash(cache_salt="y"), self.first_hash(epoch=b"1"),
                   self.first_hash(lora_request=lora(1, one)), self.first_hash(lora_request=lora(2, two)),
-                  self.first_hash(lora_request=lora(1, one), cache_salt="x")]
+                  self.first_hash(lora_request=lora(1, one), cache_salt="x"), self.first_hash(cache_salt="z", tenant="z"),
+                  self.first_hash(cache_salt="y", tenant="y"), self.first_hash(cache_salt="y", tenant="y", epoch=b"1"),
+                  self.first_hash(cache_salt="y", tenant="y", lora_request=lora(1, one))]
         self.assertEqual(len(set(hashes)), len(hashes))
 
     def test_an_adapter_is_its_files_whatever_it_is_called(self):
@@ -72,6 +78,94 @@ class Keys(unittest.TestCase):
                               ({"lora_request": lora(1, worlds.folder(self))}, "no folder with files")):
             with self.assertRaisesRegex(NoKeysError, pattern):
                 self.first_hash(**more)
+
+
+class Door(socketserver.UnixStreamServer):
+    """The service's socket for people, which says what it is told to."""
+
+    def __init__(self, folder):
+        self.status, self.answer = 200, b"{}"
+        self.asked, self.free = threading.Semaphore(0), threading.Event()
+        self.free.set()
+        super().__init__(folder + "/s.sock.admin", Answer)
+
+    def says(self, text, status=200):
+        self.answer, self.status = text.encode(), status
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def address_string(self):
+        return ""
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.server.asked.release()
+        self.server.free.wait(30)
+        assert (self.path, self.rfile.read(int(self.headers["Content-Length"]))) == ("/admin/quota", b"{}")
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(self.server.answer)
+
+
+def with_settings(**names):
+    entries = ", ".join(f'{{"tenant": "{name}", "configured": {str(known).lower()}}}' for name, known in names.items())
+    return f'{{"tenants": [{entries}]}}'
+
+
+class WhichTenants(unittest.TestCase):
+    def setUp(self):
+        self.folder = worlds.folder(self)
+        self.door = Door(self.folder)
+        thread = threading.Thread(target=self.door.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(lambda: (self.door.shutdown(), thread.join(), self.door.server_close()))
+        self.now = 100.0
+
+    def tenants(self):
+        made = Tenants(self.folder + "/s.sock", lambda: self.now)
+        self.assertTrue(self.door.asked.acquire(timeout=30))
+        return made
+
+    def test_those_with_settings_and_never_the_default(self):
+        self.door.says(with_settings(search=True, used=False, default=True))
+        tenants = self.tenants()
+        self.assertEqual([tenants.of(salt) for salt in ("search", "used", "default", "other", "", None)], ["search", "", "", "", "", ""])
+
+    def test_it_asks_again_when_the_answer_is_old_and_waits_for_nothing(self):
+        self.door.says(with_settings(search=True))
+        tenants = self.tenants()
+        self.door.says(with_settings(chat=True))
+        self.now += 9.9
+        self.assertEqual(tenants.of("chat"), "")
+        self.assertFalse(self.door.asked.acquire(blocking=False))
+        self.now += 0.2
+        self.assertEqual(tenants.of(None), "")
+        self.assertFalse(self.door.asked.acquire(blocking=False), "for requests without a salt")
+        self.door.free.clear()
+        self.assertEqual((tenants.of("search"), tenants.of("chat"), tenants.of("chat")), ("search", "", ""))
+        self.door.free.set()
+        worlds.until(lambda: tenants.of("chat") == "chat", "the new answer")
+        self.assertEqual(tenants.of("search"), "")
+        self.assertTrue(self.door.asked.acquire(blocking=False))
+        self.assertFalse(self.door.asked.acquire(blocking=False), "one question at a time")
+
+    def test_without_an_answer_what_was_known_holds(self):
+        self.door.says(with_settings(search=True))
+        tenants = self.tenants()
+        for number, (text, status) in enumerate((("no", 403), ("not json", 200), ("{}", 200), ('{"tenants": [1]}', 200))):
+            self.door.says(text, status)
+            self.now += 11
+            self.assertEqual(tenants.of("search"), "search")
+            self.assertTrue(self.door.asked.acquire(timeout=30), number)
+            worlds.until(lambda: not tenants._asking, "the answer")
+        self.assertEqual(tenants.of("search"), "search")
+
+    def test_a_service_that_tells_nothing_has_none(self):
+        self.assertEqual(Tenants("/nowhere/s.sock").names, frozenset())
+        self.door.says("not this user", 403)
+        self.assertEqual(self.tenants().names, frozenset())
 
 
 class Settings(unittest.TestCase):

@@ -1,7 +1,7 @@
 """The chain of a request: what names its blocks besides its tokens.
 
 A block's KV also depends on the LoRA adapter, and cache_salt asks for blocks apart. Both enter the hash of the first
-block and so of every later one. vLLM knows an adapter by its name alone; here it is the SHA-256 of its files, taken when
+block and so of every later one; but a salt that names a tenant (tenants.py) chooses the namespace instead. vLLM knows an adapter by its name alone; here it is the SHA-256 of its files, taken when
 its number is first seen, for the engine loads an adapter once and keeps it. Requests whose tokens do not say what the
 model sees (images, prompt embeddings) have no chain: their KV is neither stored nor looked for.
 """
@@ -66,8 +66,9 @@ class AdapterDigests:
         return whole.digest()
 
 
-def extra_keys(request: Any, adapters: AdapterDigests, epoch: bytes) -> list[tiercel.ExtraKey]:
-    """Of a vLLM request. epoch: random since this engine's cache was reset, before that empty."""
+def extra_keys(request: Any, adapters: AdapterDigests, epoch: bytes, tenant: str = "") -> list[tiercel.ExtraKey]:
+    """Of a vLLM request. epoch: random since this engine's cache was reset, before that empty. tenant: the one that its salt
+    names, in whose namespace its chain is."""
     if getattr(request, "mm_features", None):
         raise NoKeysError("requests with images, audio or video are not kept yet")
     if getattr(request, "prompt_embeds", None) is not None:
@@ -83,6 +84,6 @@ def extra_keys(request: Any, adapters: AdapterDigests, epoch: bytes) -> list[tie
             raise NoKeysError(f"LoRA adapter {lora.lora_int_id}: {error}") from error
         keys.append(b"lora:" + digest)
     salt = getattr(request, "cache_salt", None)
-    if salt:
+    if salt and not tenant:
         keys.append(b"salt:" + salt.encode())
     return [tiercel.ExtraKey(key) for key in keys]

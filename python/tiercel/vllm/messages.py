@@ -52,6 +52,7 @@ class LoadOrder:
     first: int
     blocks: tuple[int, ...]
     in_step: int = 0  # a number: the request is in this step, whose compute waits for the load. 0: it joins a later one
+    tenant: str = ""  # of the chain
 
 
 @dataclass(frozen=True)

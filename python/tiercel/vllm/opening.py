@@ -22,6 +22,7 @@ from .geometry import LayoutPlan
 from .keys import digest_directory
 from .messages import SessionPlan
 from .settings import Settings
+from .tenants import Tenants
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -63,6 +64,7 @@ class Opening:
         self._config, self._settings, self._layout, self._shares = config, settings, layout, shares
         self._weights = read_weights(config, settings)
         self._outcome: tuple[tiercel.Client, tiercel.Session, SessionPlan] | None = None
+        self._tenants: Tenants | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tiercel-opening", daemon=True)
         self._ranks_missing = set(range(config.parallel_config.tensor_parallel_size))
@@ -73,6 +75,10 @@ class Opening:
     def session(self) -> tiercel.Session | None:
         """Once every rank has opened its own."""
         return self._outcome[1] if self._outcome and not self._ranks_missing else None
+
+    def tenant_of(self, salt: str | None) -> str:
+        """The tenant that a cache_salt names; empty: none."""
+        return self._tenants.of(salt) if self._tenants is not None else ""
 
     @property
     def shared(self) -> shared.Shared | None:
@@ -145,6 +151,7 @@ class Opening:
                            layout=layout)
         try:
             session = plan.open(client, member=0)
+            self._tenants = Tenants(client.socket)
             if self._shares:
                 shared.offer(plan.engine_id, client)
             return client, session, plan

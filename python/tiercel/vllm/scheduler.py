@@ -44,6 +44,7 @@ class _Tracked:
     may_store: bool
     epoch: bytes = b""  # of the cache when its KV was begun
     chain: tiercel.BlockChain | None = None
+    tenant: str = ""  # of the chain
     lease: Lease | None = None
     blocks: list[int] = field(default_factory=list)
     stored: int = 0  # blocks that need not be looked at any more
@@ -157,7 +158,7 @@ class Scheduler:
             self.step_loads += 1
         else:
             self._loading[request.request_id] = _Loading(lease.load, targets)
-        order = LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number)
+        order = LoadOrder(request.request_id, tracked.chain.hash_bytes(0, first + count), first, targets, number, tracked.tenant)
         if shared is not None and shared.start is not None:
             shared.start(order)
         self._orders.append(order)
@@ -296,12 +297,14 @@ class Scheduler:
         request = tracked.request
         if tracked.chain is None:
             try:
-                keys = extra_keys(request, self._adapters, tracked.epoch)
+                assert self._opening is not None
+                tracked.tenant = self._opening.tenant_of(request.cache_salt)
+                keys = extra_keys(request, self._adapters, tracked.epoch, tracked.tenant)
             except NoKeysError as error:
                 self._say(str(error))
                 tracked.may_load = tracked.may_store = False
                 return False
-            tracked.chain = tiercel.BlockChain(session.space(), (), keys)
+            tracked.chain = tiercel.BlockChain(session.space(tracked.tenant), (), keys)
         chain = tracked.chain
         if request.num_tokens // self._block_tokens > len(chain):
             chain.append(request.all_token_ids[chain.tokens : request.num_tokens])

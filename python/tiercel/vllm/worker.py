@@ -68,7 +68,7 @@ class Worker:
         self._registered, self._registered_at = 0, 0.0
         self._session: tiercel.Session | None = None
         self._transfer: tiercel.Transfer | None = None
-        self._space: tiercel.Space | None = None
+        self._spaces: dict[str, tiercel.Space] = {}  # by tenant
         self._next_try = 0.0
         self._said: set[str] = set()
         self._loads: list[_Load] = []
@@ -149,7 +149,7 @@ class Worker:
                 client.close()
             self._say("rank %d has no session: %s", self._geometry.rank, error)
             return
-        self._client, self._session, self._space = client, session, session.space()
+        self._client, self._session = client, session
         if self._shared is not None:
             self._shared.start = self._start
         self._report.opened.add(self._geometry.rank)
@@ -168,12 +168,13 @@ class Worker:
 
     def _begin_load(self, load: _Load, event: int) -> None:
         order = load.order
-        if self._session is None or self._transfer is None or self._space is None:
+        if self._session is None or self._transfer is None:
             self._say("rank %d: a load came before there was a session", self._geometry.rank)
             load.failed = True
             return
         if load.load is None:
-            chain = tiercel.BlockChain.from_hashes(self._space, order.hashes)
+            space = self._spaces.get(order.tenant) or self._spaces.setdefault(order.tenant, self._session.space(order.tenant))
+            chain = tiercel.BlockChain.from_hashes(space, order.hashes)
             load.load = self._session.load(chain, len(chain), _LOAD_S)
         until = time.monotonic() + _GLANCE_S
         while not load.load.done:
