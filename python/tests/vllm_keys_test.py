@@ -13,7 +13,7 @@ import unittest.mock
 import worlds
 
 import tiercel
-from tiercel.vllm.keys import AdapterDigests, NoKeysError, extra_keys
+from tiercel.vllm.keys import AdapterDigests, NoKeysError, digest_directory, extra_keys
 from tiercel.vllm.settings import read_settings
 from tiercel.vllm.tenants import Tenants
 
@@ -78,6 +78,34 @@ class Keys(unittest.TestCase):
                               ({"lora_request": lora(1, worlds.folder(self))}, "no folder with files")):
             with self.assertRaisesRegex(NoKeysError, pattern):
                 self.first_hash(**more)
+
+
+class DigestFiles(unittest.TestCase):
+    def test_the_oldest_go_where_there_are_too_many_and_nothing_else_does(self):
+        cache, models = worlds.folder(self), worlds.folder(self)
+        self.enterContext(unittest.mock.patch.dict(os.environ, TIERCEL_CACHE_DIR=cache))
+        for number in range(1300):
+            path = os.path.join(cache, f"tiercel-digest-0-{number:x}" if number < 1200 else f"other-{number}")
+            with open(path, "w"):
+                pass
+            os.utime(path, (number, number))
+        self.assertEqual(digest_directory(), cache)
+        left = os.listdir(cache)
+        self.assertEqual(sorted(int(name[17:], 16) for name in left if name.startswith("tiercel-digest-0-")), list(range(200, 1200)))
+        self.assertEqual(len(left), 1100)
+        adapter = os.path.join(models, "a.safetensors")
+        for number in range(5):
+            with open(adapter, "w") as file:
+                file.write(str(number))
+            AdapterDigests().digest(1, models, False)
+            os.rename(adapter, os.path.join(worlds.folder(self), "kept"))
+        names = [name for name in os.listdir(cache) if name.startswith("tiercel-digest-")]
+        self.assertEqual(len(names), 1001, "one is written after it was looked at")
+        self.assertEqual(sum(not name.startswith("tiercel-digest-0-") for name in names), 5)
+
+    def test_these_tests_have_a_folder_of_their_own(self):
+        own = os.environ.get("TIERCEL_CACHE_DIR")
+        self.assertTrue(own and own != os.path.expanduser("~/.cache/tiercel"), "set by the test's environment")
 
 
 class Door(socketserver.UnixStreamServer):

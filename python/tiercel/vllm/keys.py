@@ -8,6 +8,7 @@ model sees (images, prompt embeddings) have no chain: their KV is neither stored
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -16,14 +17,32 @@ from typing import Any
 import tiercel
 
 
+_KEPT_DIGESTS = 1000  # a file of 200 bytes each; one that is missing costs reading its file again
+
+
 def digest_directory() -> str:
-    """Where digests of files are kept, $TIERCEL_CACHE_DIR, by default ~/.cache/tiercel; empty where that cannot be."""
+    """Where digests of files are kept, $TIERCEL_CACHE_DIR, by default ~/.cache/tiercel; empty where that cannot be. The oldest
+    go first where there are too many, for adapters come and go and nothing tells when their files are gone."""
     kept = Path(os.environ.get("TIERCEL_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiercel")
     try:
         kept.mkdir(parents=True, exist_ok=True)
+        with os.scandir(kept) as entries:
+            digests = [entry for entry in entries if entry.name.startswith("tiercel-digest-")]
+        if len(digests) > _KEPT_DIGESTS:
+            _remove_oldest(digests, len(digests) - _KEPT_DIGESTS)
     except OSError:
         return ""
     return str(kept)
+
+
+def _remove_oldest(digests: list[os.DirEntry[str]], count: int) -> None:
+    ages = {}
+    for entry in digests:
+        with contextlib.suppress(OSError):  # another process has removed it
+            ages[entry.path] = entry.stat().st_mtime_ns
+    for path in sorted(ages, key=lambda path: ages[path])[:count]:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 class NoKeysError(Exception):
