@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--streams", type=int, default=8, help="that decode beside arrivals; 0: none")
     parser.add_argument("--arriving", type=int, default=16384, help="tokens of the prompts that arrive; one of --tokens")
     parser.add_argument("--load-mode", default="auto")
+    parser.add_argument("--layout", choices=("HND", "NHD"), default="HND", help="of the engine's KV, with tiercel")
     parser.add_argument("--engine", default="{}", help="further arguments of vllm.LLM, as JSON")
     parser.add_argument("--out")
     options = parser.parse_args()
@@ -51,7 +52,7 @@ def open_engine(model, mode, options):
     if mode == "native":
         more |= {"kv_offloading_size": tiercel.parse_bytes(options.host) / 2**30, "kv_offloading_backend": "native"}
     if mode == "tiercel":
-        extra = {"weights_id": "random weights of a benchmark", "load_mode": options.load_mode}
+        extra = {"weights_id": "random weights of a benchmark", "load_mode": options.load_mode, "layout": options.layout}
         extra |= {"socket": options.socket} if options.socket else {"host_bytes": options.host}
         more["kv_transfer_config"] = {"kv_connector": "TiercelConnector", "kv_connector_module_path": "tiercel.vllm",
                                       "kv_role": "kv_both", "kv_connector_extra_config": extra}

@@ -217,7 +217,8 @@ class Settings(unittest.TestCase):
                                ({"host_bytes": "many"}, "host_bytes: .*many"), ({"host_bytes": True}, "host_bytes: True"),
                                ({"arguments": "--disk"}, "arguments: '--disk' must be a list"),
                                ({"load_deadline_s": 0}, "load_deadline_s: 0 must be seconds, 0.001 to 300"),
-                               ({"load_deadline_s": True}, "load_deadline_s: True"),
+                               ({"load_deadline_s": True}, "load_deadline_s: True"), ({"layout": "hnd"}, "layout: 'hnd' must be \"HND\" or \"NHD\""),
+                               ({"layout": None}, "layout: None must be"),
                                ({"socket": "/x", "host_bytes": "1GiB"}, "host_bytes: is of a private service, and socket '/x'")):
             with self.subTest(given), self.assertRaisesRegex(ValueError, pattern):
                 read_settings(given)

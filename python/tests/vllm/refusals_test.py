@@ -29,7 +29,8 @@ def config(extra=None, load_format="auto", model=engines.MODEL, **parallel):
         parallel_config=types.SimpleNamespace(**(sizes | parallel)), speculative_config=None,
         cache_config=types.SimpleNamespace(calculate_kv_scales=False), load_config=types.SimpleNamespace(load_format=load_format),
         model_config=types.SimpleNamespace(model=model, revision=None),
-        kv_transfer_config=KVTransferConfig(kv_connector="TiercelConnector", kv_role="kv_both", kv_connector_extra_config=extra or {}))
+        kv_transfer_config=KVTransferConfig(kv_connector="TiercelConnector", kv_connector_module_path="tiercel.vllm", kv_role="kv_both",
+                                            kv_connector_extra_config=extra or {}))
 
 
 class Refusals(unittest.TestCase):
@@ -74,6 +75,21 @@ class Refusals(unittest.TestCase):
     def test_a_failed_load_is_recomputed(self):
         configuration = config()
         self.assertEqual(configuration.kv_transfer_config.kv_load_failure_policy, "fail")
+    def test_the_layout_of_the_engines_own_kv(self):
+        for extra, layout in (({}, "HND"), ({"layout": "NHD"}, "NHD"), ({"layout": "HND"}, "HND")):
+            self.assertEqual(TiercelConnector.get_required_kvcache_layout(config(extra)), layout)
+        with self.assertRaisesRegex(ValueError, 'kv_connector_extra_config.layout: 3 must be "HND" or "NHD"'):
+            TiercelConnector.get_required_kvcache_layout(config({"layout": 3}))
+
+    def test_what_vllm_makes_of_it(self):
+        from vllm.config import VllmConfig, set_current_vllm_config
+        from vllm.distributed.kv_transfer.kv_connector.utils import get_kv_connector_cache_layout
+
+        for layout in ("HND", "NHD"):
+            configuration = VllmConfig(kv_transfer_config=config({"layout": layout}).kv_transfer_config)
+            with set_current_vllm_config(configuration):
+                self.assertEqual(get_kv_connector_cache_layout(), layout)
+
         self.build(configuration)
         self.assertEqual(configuration.kv_transfer_config.kv_load_failure_policy, "recompute")
 

@@ -178,7 +178,7 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
 
     @classmethod
     def get_required_kvcache_layout(cls, vllm_config: VllmConfig) -> str:
-        return "HND"  # a rank's heads of a block are then one range
+        return read_settings(vllm_config.kv_transfer_config.kv_connector_extra_config or {}).layout
 
     @classmethod
     def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> stats.TiercelStats:

@@ -32,6 +32,10 @@ class Settings:
     """"auto": where nothing else is running, the step itself waits for its loads, on the GPU; else, and with "async", a
     request joins a step when its blocks are there. "step": as "auto", and on a CPU too, where the thread waits."""
 
+    layout: str = "HND"
+    """How the engine's own KV is to lie, where a backend has a choice: "HND", a rank's heads of a block are one range, or "NHD".
+    Blocks are the same."""
+
     @property
     def starts_service(self) -> bool:
         return not self.socket and not os.environ.get("TIERCEL_SOCKET")
@@ -83,9 +87,15 @@ def _load_mode(key: str, value: Any) -> str:
     return value
 
 
+def _layout(key: str, value: Any) -> str:
+    if value not in ("HND", "NHD"):
+        raise ValueError(f'kv_connector_extra_config.{key}: {value!r} must be "HND" or "NHD"')
+    return value
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "socket": _path, "program": _path, "config": _path, "host_bytes": _bytes, "arguments": _words, "weights_id": _text,
-    "load_deadline_s": _seconds, "load_mode": _load_mode,
+    "load_deadline_s": _seconds, "load_mode": _load_mode, "layout": _layout,
 }
 _OF_A_PRIVATE_SERVICE = ("program", "config", "host_bytes", "arguments")
 
