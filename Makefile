@@ -3,7 +3,7 @@
 #   make test            everything that must pass: packages, libllama, model, build, tests
 #   make fast            the tests to run while working (3 minutes)
 #   make test-vllm       the connector in a real vLLM for CPUs (12 minutes; the first time it fetches 4 GB)
-#   make soak            the long tests
+#   make soak            the long tests (the first time they fetch 8 GB)
 #   make bench           the benchmarks, each beside its bound
 #   make lint            format, clang-tidy, layers, names
 #   make sanitize        unit and property tests under the address, undefined-behaviour and thread sanitizers
@@ -55,7 +55,9 @@ test-vllm:
 	ctest --preset vllm
 
 soak: setup
-	@tools/build dev
+	@tools/get_vllm
+	tools/get_vllm newer
+	tools/build dev
 	ctest --preset soak
 
 bench: setup

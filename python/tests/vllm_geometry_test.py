@@ -59,6 +59,25 @@ class Rank:
         return numpy.stack(whole, axis=1)
 
 
+class LogicalRank(Rank):
+    """As vLLM 0.32 has it: all layers in one memory, in the order of their axes (L, B, H, N) in `order`; seen the same way."""
+
+    def __init__(self, rank, ranks, order, seed=None):
+        own, self.factor, self.kv, tensors = max(1, HEADS // ranks), 1, [], []
+        shape = (LAYERS, BLOCKS, own, TOKENS, SIZE)
+        physical = [*("LBHN".index(axis) for axis in order), 4]
+        memory = numpy.zeros([shape[i] for i in physical], dtype=numpy.uint16)
+        if seed is not None:
+            memory[:] = numpy.random.default_rng(seed).integers(0, 1 << 16, memory.shape, dtype=numpy.uint16)
+        for layer, tensor in enumerate(memory.transpose(numpy.argsort(physical))):
+            axes = geometry.logical_axes(tensor.shape, own)
+            address = tensor.ctypes.data
+            tensors.append(geometry.tensor_geometry(f"model.layers.{layer}.attn", axes, tensor.shape, [stride // 2 for stride in tensor.strides], 2, address,
+                                                    memory.nbytes - (address - memory.ctypes.data)))
+            self.kv.append((tensor, axes))
+        self.geometry = RankGeometry(rank, ranks, HEADS, TOKENS, "test", tuple(tensors))
+
+
 class World:
     """One engine: its scheduler's session, and a session and a transfer for each rank."""
 
@@ -142,6 +161,13 @@ class Copies(unittest.TestCase):
     def test_pages_smaller_than_blocks(self):
         self.share(self.ranks(2, seed=4, page_tokens=8, order=[0, 2, 1, 3]), self.ranks(2, page_tokens=8))
 
+    def test_tensors_of_one_shape_whatever_the_order_in_memory(self):
+        orders = ("LBHN", "LBNH", "LHBN", "BLHN", "BLNH", "BHLN")
+        for storing, loading in zip(orders, orders[1:] + orders[:1]):
+            with self.subTest(storing=storing, loading=loading):
+                self.share([LogicalRank(i, 2, storing, seed=10 + i) for i in range(2)], [LogicalRank(0, 1, loading)])
+        self.share([LogicalRank(0, 1, "BLHN", seed=20)], self.ranks(4))
+
 
 class Ranks(unittest.TestCase):
     def test_which_heads_and_who_stores(self):
@@ -162,6 +188,8 @@ class Refusals(unittest.TestCase):
         self.refused("follow the TOKEN axis", geometry.find_axes, lambda b, t, h, s: (b, h, 64, s), (9, 2, 64, 8), 9, 16, 2, 8)
         self.refused("follow the INNER axis", geometry.find_axes, lambda b, t, h, s: (b, t, h * s, 2), (9, 16, 64, 2), 9, 16, 8, 8)
         self.refused("dimension 1 is none", geometry.find_axes, lambda b, t, h, s: (b, 3, t, h, s), (9, 3, 16, 2, 8), 9, 16, 2, 8)
+        self.refused(r"must be pages, 2 heads, tokens", geometry.logical_axes, (9, 16, 2, 8), 2)
+        self.refused(r"must be pages, 2 heads, tokens", geometry.logical_axes, (2, 9, 2, 16, 8), 2)
         axes = geometry.find_axes(packed, packed(9, 16, 2, 4), 9, 16, 2, 4)
         self.refused("are 2 elements apart", geometry.tensor_geometry, "layers.0", axes, (9, 2, 16, 8), (512, 256, 16, 2), 2, 4096, 9000)
 

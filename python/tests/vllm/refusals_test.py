@@ -62,6 +62,9 @@ class Refusals(unittest.TestCase):
     def build(self, configuration):
         return TiercelConnector(configuration, KVConnectorRole.SCHEDULER, kv_cache())
 
+    def test_nothing_must_be_delivered(self):
+        self.assertIs(self.build(config()).requires_kv_delivery, False)
+
     def test_an_unknown_key(self):
         with self.assertRaisesRegex(ValueError, "kv_connector_extra_config.sockett: unknown key; did you mean 'socket'"):
             self.build(config({"sockett": "/x"}))
@@ -72,9 +75,6 @@ class Refusals(unittest.TestCase):
         self.build(config({"weights_id": "these"}, model="/nowhere/model"))
         self.build(config(load_format="dummy", model="/nowhere/model"))
 
-    def test_a_failed_load_is_recomputed(self):
-        configuration = config()
-        self.assertEqual(configuration.kv_transfer_config.kv_load_failure_policy, "fail")
     def test_the_layout_of_the_engines_own_kv(self):
         for extra, layout in (({}, "HND"), ({"layout": "NHD"}, "NHD"), ({"layout": "HND"}, "HND")):
             self.assertEqual(TiercelConnector.get_required_kvcache_layout(config(extra)), layout)
@@ -90,6 +90,9 @@ class Refusals(unittest.TestCase):
             with set_current_vllm_config(configuration):
                 self.assertEqual(get_kv_connector_cache_layout(), layout)
 
+    def test_a_failed_load_is_recomputed(self):
+        configuration = config()
+        self.assertEqual(configuration.kv_transfer_config.kv_load_failure_policy, "fail")
         self.build(configuration)
         self.assertEqual(configuration.kv_transfer_config.kv_load_failure_policy, "recompute")
 

@@ -24,10 +24,10 @@ class Reuse(unittest.TestCase):
         prometheus = KVConnectorProm(cls.engine.core.vllm_config, ["engine"], {0: ["0"]})
         make_stats = cls.engine.scheduler.make_stats
 
-        def make_and_show(spec_decoding_stats, kv_connector_stats, *more):
+        def make_and_show(spec_decoding_stats, kv_connector_stats, *more, **named):
             if kv_connector_stats is not None:
                 prometheus.observe(kv_connector_stats.data)
-            return make_stats(spec_decoding_stats, kv_connector_stats, *more)
+            return make_stats(spec_decoding_stats, kv_connector_stats, *more, **named)
 
         cls.engine.scheduler.make_stats = make_and_show
 

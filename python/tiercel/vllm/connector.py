@@ -55,6 +55,10 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
             self._scheduler = Scheduler(self._settings, self._block_tokens, vllm_config.parallel_config.tensor_parallel_size,
                                         loads=transfer.is_kv_consumer, stores=transfer.is_kv_producer)
 
+    @property
+    def requires_kv_delivery(self) -> bool:
+        return False  # a block that is not stored is a miss, no more
+
     # Worker.
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vllm
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-from .geometry import RankGeometry, UnsupportedLayoutError, find_axes, tensor_geometry
+from .geometry import RankGeometry, UnsupportedLayoutError, find_axes, logical_axes, tensor_geometry
 
 if TYPE_CHECKING:
     import torch
@@ -95,11 +95,7 @@ def rank_geometry(config: VllmConfig, kv_cache: KVCacheConfig, tensors: Mapping[
         layer = config.compilation_config.static_forward_context[name]
         backend = layer.get_attn_backend()
         packings.add(_packing(backend, layer))
-
-        def shape_of(blocks: int, tokens: int, heads: int, size: int, backend: Any = backend) -> tuple[int, ...]:
-            return backend.get_kv_cache_shape(blocks, tokens, heads, size, cache_dtype_str=config.cache_config.cache_dtype)
-
-        axes = find_axes(shape_of, tensor.shape, tensor.shape[0], spec.block_size, spec.num_kv_heads, spec.head_size)
+        axes = _axes(config, spec, backend, tensor.shape)
         described.append(tensor_geometry(name, axes, tensor.shape, tensor.stride(), tensor.element_size(), tensor.data_ptr(),
                                          tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.element_size()))
     if len(packings) != 1:
@@ -112,6 +108,16 @@ def rank_geometry(config: VllmConfig, kv_cache: KVCacheConfig, tensors: Mapping[
             raise UnsupportedLayoutError(f"{tensor.name}: has {tensor.size('PAGE')} pages; {kv_cache.num_blocks} blocks of {spec.block_size} tokens "
                                          f"in pages of {geometry.page_tokens} are {pages}")
     return geometry
+
+
+def _axes(config: VllmConfig, spec: FullAttentionSpec, backend: Any, shape: Sequence[int]) -> dict[int, str]:
+    if not hasattr(backend, "get_kv_cache_shape"):  # vLLM 0.32
+        return logical_axes(shape, spec.num_kv_heads)
+
+    def shape_of(blocks: int, tokens: int, heads: int, size: int) -> tuple[int, ...]:
+        return backend.get_kv_cache_shape(blocks, tokens, heads, size, cache_dtype_str=config.cache_config.cache_dtype)
+
+    return find_axes(shape_of, shape, shape[0], spec.block_size, spec.num_kv_heads, spec.head_size)
 
 
 def _packing(backend: Any, layer: Any) -> str:

@@ -106,6 +106,14 @@ def find_axes(shape_of: Callable[[int, int, int, int], Sequence[int]], shape: Se
     return axes
 
 
+def logical_axes(shape: Sequence[int], heads: int) -> dict[int, str]:
+    """Of engines whose tensors have one order of dimensions whatever their memory has, which the strides tell: pages, heads,
+    tokens, and the bytes of one head and token, K and V together."""
+    if len(shape) != 4 or shape[1] != heads:
+        raise UnsupportedLayoutError(f"a KV tensor has shape {tuple(shape)}; it must be pages, {heads} heads, tokens and bytes of a head and token")
+    return {0: "PAGE", 1: "HEAD", 2: "TOKEN", 3: "INNER"}
+
+
 def tensor_geometry(name: str, axes: Mapping[int, str], shape: Sequence[int], strides: Sequence[int], item_bytes: int, address: int,
                     storage_bytes: int) -> TensorGeometry:
     """Strides in elements, as a tensor has them."""
