@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Goal: what fails costs hits, never an answer: the service killed and started again, blocks deleted between promise and load,
-loads that do not end, requests that are aborted meanwhile. Every request ends, with the tokens of an engine that computes:
+loads that do not end, requests that are aborted and engines that are put to sleep meanwhile. Every request ends, with the tokens of an engine that computes:
 in 32-bit floats, for in 16 bits another cut of a prompt can already change an answer."""
 
+import time
 import unittest
 
 import engines
@@ -137,6 +138,63 @@ class Faults(unittest.TestCase):
         self.engine.forget()
         self.assertEqual(self.engine.run(prompt, 1)[1], limit * BLOCK)
         check(self, self.engine)
+
+    def refuses_to_sleep(self, mode):
+        with self.assertRaisesRegex(RuntimeError, "Failed to reset KV cache"):
+            self.engine.llm.sleep(mode=mode)
+        self.assertFalse(self.engine.core.model_executor.is_sleeping)
+
+    def end_copies(self, mode):
+        """What a server does before it sleeps: it steps until nothing is to be done. In this process sleep() itself does not."""
+        self.refuses_to_sleep(mode)
+        for _ in range(3):
+            self.engine.step()
+            self.assertTrue(self.engine.scheduler.has_requests(), "it would sleep now")
+        self._let_go()
+        end = time.monotonic() + engines.PATIENCE_S
+        while self.engine.scheduler.has_requests():
+            self.engine.step()
+            self.assertLess(time.monotonic(), end)
+        self.assertEqual((self.engine.tiercel.stores.held_blocks, self.engine.tiercel._loading, self.engine.worker._loads, self.engine.worker._stores),
+                         (0, {}, [], []))
+
+    def sleep_and_wake(self, mode):
+        self.engine.llm.sleep(mode=mode)
+        self.assertTrue(self.engine.core.model_executor.is_sleeping)
+        for layer in self.engine.kv:  # the memory that a sleeping engine gives up
+            layer.fill_(0)
+        self.engine.llm.wake_up()
+        return [answer for answer, _ in self.engine.drain().values()]
+
+    def test_it_does_not_sleep_under_a_load(self):
+        prompt, cold = self.stored_prompt(70, 4)
+        self.start_load(prompt)
+        self.end_copies("abort")
+        self.assertEqual(self.sleep_and_wake("abort"), [])
+        self.assertEqual(self.engine.run(prompt), (cold, 0), "vLLM resets the connector too: what was stored before is forgotten")
+        check(self, self.engine)
+
+    def test_it_does_not_sleep_with_a_request_that_waits_for_what_it_loaded(self):
+        prompt, cold = self.stored_prompt(71, 4)
+        self.start_load(prompt)
+        self.end_copies("keep")
+        self.refuses_to_sleep("keep")  # vLLM's own rule
+        self.engine.llm.wake_up()
+        self.assertEqual([answer for answer, _ in self.engine.drain().values()], [cold])
+        check(self, self.engine)
+
+    def test_it_does_not_sleep_under_a_store(self):
+        for mode in ("abort", "keep"):
+            prompt = tokens({"abort": 72, "keep": 73}[mode], 2 * BLOCK + 9)
+            cold, _ = self.engine.run(prompt, extra_args={"kv_transfer_params": {"tiercel_store": False}})
+            self.engine.forget()
+            self.auditor.hold_stores = True
+            self.engine.submit(prompt)
+            while not self.engine.tiercel.stores.held_blocks:
+                self.engine.step()
+            self.end_copies(mode)
+            self.assertEqual(self.sleep_and_wake(mode), [cold] if mode == "keep" else [])
+            check(self, self.engine)
 
     def test_an_abort_while_it_computes_and_stores(self):
         for seed in range(8, 14):

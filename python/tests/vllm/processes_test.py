@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Goal: as people run it, each engine in a process of its own: two engines on one service share what they store, at the same
-time; one that is killed leaves the other and the service as they were."""
+time; one that is killed leaves the other and the service as they were; one that is put to sleep wakes up."""
 
 import os
 import signal
@@ -64,6 +64,23 @@ class Processes(unittest.TestCase):
         self.assertEqual([ended[f"b{i}"] for i in range(6)], local)
         third = engine(self.service)
         self.assertEqual(run(third, *prompts), local)
+        self.sleeps_and_wakes(third)
+
+    def sleeps_and_wakes(self, llm):
+        """A server that is put to sleep steps on until its copies have ended; asleep, it forgets what it stored."""
+        prompts = [tokens(20 + i, 6 * BLOCK + 20) for i in range(4)]
+        for i, prompt in enumerate(prompts):
+            llm.llm_engine.add_request(f"c{i}", {"prompt_token_ids": prompt}, GREEDY)
+        for _ in range(4):
+            llm.llm_engine.step()
+        llm.sleep()  # aborts them, while their blocks are being stored
+        self.assertTrue(llm.llm_engine.is_sleeping())
+        llm.wake_up()
+        while llm.llm_engine.has_unfinished_requests():
+            llm.llm_engine.step()
+        self.assertEqual([cached for _, cached in run(llm, *prompts)], [0] * 4)
+        forget(llm)
+        self.assertEqual([cached for _, cached in run(llm, *prompts)], [6 * BLOCK] * 4)
 
     def process_of(self, llm):
         (process,) = llm.llm_engine.engine_core.resources.engine_manager.processes

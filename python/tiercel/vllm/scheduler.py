@@ -92,7 +92,8 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """The engine has to go on stepping, although it may have no request."""
-        return self.stores.has_work or self.lookups.has_work or bool(self._in_steps) or (self._opening is not None and self._opening.is_near)
+        copies = self.stores.has_work or bool(self._loading or self._in_steps)  # an engine falls asleep when none is left
+        return copies or self.lookups.has_work or (self._opening is not None and self._opening.is_near)
 
     def add(self, request: Request) -> None:
         self._tracked[request.request_id] = self._track(request)
