@@ -3,9 +3,11 @@
 cache gives; and what must not be shared is not."""
 
 import unittest
+import unittest.mock
 
 from engines import BLOCK, Engine, Service, check, tokens
 from prometheus_client import REGISTRY
+from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorProm
 
 
@@ -14,7 +16,7 @@ class Reuse(unittest.TestCase):
     def setUpClass(cls):
         cls.service = Service()
         cls.addClassCleanup(cls.service.end)
-        cls.engine = Engine({"socket": cls.service.socket})
+        cls.engine = Engine({"socket": cls.service.socket}, kv_events_config={"enable_kv_cache_events": True, "publisher": "null"})
         cls.addClassCleanup(cls.engine.close)
         cls.show_all_counts()
 
@@ -35,6 +37,9 @@ class Reuse(unittest.TestCase):
         self.engine.forget()
         self.before = self.engine.auditor.checked
         self.auditor = self.engine.auditor
+        self.batches = []
+        patched = unittest.mock.patch.object(self.engine.scheduler.kv_event_publisher, "publish", self.batches.append)
+        self.enterContext(patched)
 
     def loaded(self):
         return self.auditor.checked - self.before
@@ -166,6 +171,48 @@ class Reuse(unittest.TestCase):
         self.assertEqual(counted["loaded_bytes"], self.auditor.checked * BLOCK * 30 * 3 * 256)
         shown = {sample.name: sample.value for metric in REGISTRY.collect() for sample in metric.samples}
         self.assertEqual({name: shown[f"vllm:tiercel_{name}_total"] for name in counted}, counted)
+
+    def events(self, medium):
+        """{hash: (hash before, tokens, extra keys)} of blocks that are said to be stored there, each once."""
+        known = {}
+        for event in [event for batch in self.batches for event in batch.events if isinstance(event, BlockStored) and event.medium == medium]:
+            self.assertEqual((event.block_size, event.group_idx, event.lora_name), (BLOCK, 0, None))
+            self.assertEqual(len(event.token_ids), BLOCK * len(event.block_hashes))
+            before = event.parent_block_hash
+            for i, name in enumerate(event.block_hashes):
+                self.assertNotIn(name, known)
+                known[name] = (before, list(event.token_ids[i * BLOCK : (i + 1) * BLOCK]), (event.extra_keys or [None] * (i + 1))[i])
+                before = name
+        return known
+
+    def test_what_is_stored_is_told_as_vllms_events(self):
+        prompt = tokens(15, 3 * BLOCK - 20)
+        answer, _ = self.engine.run(prompt, new_tokens=30, salt="events")
+        self.engine.drain()
+        told = self.events("CPU")
+        whole = prompt + answer
+        self.assertEqual([tokens for _, tokens, _ in told.values()], [whole[i * BLOCK : (i + 1) * BLOCK] for i in range(3)])
+        self.assertEqual([before for before, _, _ in told.values()], [None, *list(told)[:2]])
+        self.assertEqual(told, self.events("GPU"), "the engine's own cache has the same blocks under the same names")
+        self.assertEqual([keys and keys[0] for _, _, keys in told.values()], ["events", None, None])
+        self.engine.forget()
+        self.batches.clear()
+        self.assertEqual(self.engine.run(prompt, salt="events")[1], 2 * BLOCK)
+        self.engine.drain()
+        self.assertEqual((self.events("CPU"), len(self.events("GPU"))), ({}, 2), "they were there")
+        self.assertFalse(any(isinstance(event, BlockRemoved) and event.medium == "CPU" for batch in self.batches for event in batch.events))
+
+    def test_what_is_not_stored_is_not_told(self):
+        self.engine.run(tokens(16, 2 * BLOCK + 5), extra_args={"kv_transfer_params": {"tiercel_store": False}})
+        self.auditor.hold_stores = True
+        self.engine.submit(tokens(17, 2 * BLOCK + 5), 1)
+        for _ in range(5):
+            self.engine.step()
+        self.assertEqual((self.engine.tiercel.stores.held_blocks, self.events("CPU")), (2, {}))
+        self.engine.tiercel.reset()  # what is in flight is void
+        self.auditor.hold_stores = False
+        self.engine.drain()
+        self.assertEqual((self.events("CPU"), len(self.events("GPU"))), ({}, 4))
 
     def test_many_prompts_at_once(self):
         shared = tokens(13, 2 * BLOCK)

@@ -14,6 +14,7 @@ import vllm
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole, SupportsHMA
 
 from . import engine, shared, stats
+from .events import Events
 from .geometry import RankGeometry, UnsupportedLayoutError, plan_layout
 from .messages import Handshake, Orders, Report
 from .opening import Opening, read_weights
@@ -24,6 +25,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     import torch
     from vllm.config import VllmConfig
+    from vllm.distributed.kv_events import KVCacheEvent
     from vllm.v1.core.block_pool import BlockPool
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -53,11 +55,15 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
             read_weights(vllm_config, self._settings)  # refuses what has no name, before anything starts
             transfer.kv_load_failure_policy = "recompute"  # read by the scheduler after this
             self._scheduler = Scheduler(self._settings, self._block_tokens, vllm_config.parallel_config.tensor_parallel_size,
-                                        loads=transfer.is_kv_consumer, stores=transfer.is_kv_producer)
+                                        loads=transfer.is_kv_consumer, stores=transfer.is_kv_producer, events=self._events())
 
     @property
     def requires_kv_delivery(self) -> bool:
         return False  # a block that is not stored is a miss, no more
+
+    def _events(self) -> Events | None:
+        wanted = self._config.kv_events_config
+        return Events(self._block_tokens) if wanted is not None and wanted.enable_kv_cache_events else None
 
     # Worker.
 
@@ -167,6 +173,10 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         assert self._scheduler is not None
         self._scheduler.reset()
         return True
+
+    def take_events(self) -> Iterable[KVCacheEvent]:
+        events = self._scheduler.stores.events if self._scheduler is not None else None
+        return events.take() if events is not None else ()
 
     # Both.
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.request import Request
 
+    from .events import Events
+
 _TELL_S = 1.0  # between what the service is told for people to see
 
 log = logging.getLogger("tiercel")
@@ -59,7 +61,8 @@ class _Loading:
 
 
 class Scheduler:
-    def __init__(self, settings: Settings, block_tokens: int, ranks: int, *, loads: bool, stores: bool) -> None:
+    def __init__(self, settings: Settings, block_tokens: int, ranks: int, *, loads: bool, stores: bool,
+                 events: Events | None = None) -> None:
         self._settings, self._block_tokens = settings, block_tokens
         self._loads_on, self._stores_on = loads, stores
         self._opening: Opening | None = None
@@ -76,7 +79,7 @@ class Scheduler:
         self._pace = Pace()
         self._tell_at = 0.0
         self.lookups = Lookups(self._pace, block_tokens, settings.load_deadline_s)
-        self.stores = Stores(ranks)
+        self.stores = Stores(ranks, events)
         self.hit_tokens = self.asked_tokens = self.loads = self.step_loads = self.failed_loads = 0
 
     @property
@@ -341,7 +344,7 @@ class Scheduler:
         if end <= tracked.stored or not self._grow(tracked, session):
             return None
         assert tracked.chain is not None
-        source = Source(tracked.chain, tracked.blocks, tracked.stored, end)
+        source = Source(tracked.chain, tracked.blocks, tracked.stored, end, request=request if self.stores.events is not None else None)
         self.stores.plan(session, source)
         tracked.stored, tracked.stopped = source.next, source.stopped
         return source

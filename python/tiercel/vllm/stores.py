@@ -25,6 +25,8 @@ from .messages import Report, StoreOrder
 if TYPE_CHECKING:
     from vllm.v1.core.block_pool import BlockPool
 
+    from .events import Events
+
 HELD_SHARE = 0.02
 _LEFT_OVER = 1024  # finished requests whose blocks are still to be stored
 _BUSY_FIRST_S, _BUSY_MOST_S = 0.02, 1.0  # between questions to a cache that is busy
@@ -43,6 +45,7 @@ class Source:
     next: int
     end: int = 0
     stopped: bool = False  # no parent, or no session: nothing more of it
+    request: Any = None  # whose they are, where events tell what was stored
 
 
 @dataclass
@@ -57,14 +60,15 @@ class _InFlight:
     held: list[Any]
     positions: tuple[int, ...]
     since: float
+    request: Any
     ranks_done: int = 0
     ranks_failed: int = 0
     void: bool = False  # the cache was reset meanwhile
 
 
 class Stores:
-    def __init__(self, ranks: int) -> None:
-        self._ranks = ranks
+    def __init__(self, ranks: int, events: Events | None = None) -> None:
+        self._ranks, self.events = ranks, events
         self._pool: BlockPool | None = None
         self._limit = 0
         self._held = 0
@@ -214,7 +218,7 @@ class Stores:
         self._pool.touch(held)
         self._held += len(held)
         store_id, self._next_id = self._next_id, self._next_id + 1
-        self._in_flight[store_id] = _InFlight(room, held, tuple(positions), time.monotonic())
+        self._in_flight[store_id] = _InFlight(room, held, tuple(positions), time.monotonic(), source.request)
         self._orders.append(StoreOrder(store_id, room.id, tuple(positions), blocks))
 
     def _end(self, store: _InFlight) -> None:
@@ -228,5 +232,7 @@ class Stores:
             except tiercel.Error as error:
                 log.debug("TiercelConnector: a commit failed: %s", error)
         store.reservation.close()
+        if self.events is not None and store.request is not None and published == len(store.held):
+            self.events.stored(store.request, store.positions)
         self.stored_blocks += published
         self.failed_blocks += len(store.held) - published
