@@ -62,7 +62,7 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         return False  # a block that is not stored is a miss, no more
 
     def _events(self) -> Events | None:
-        wanted = self._config.kv_events_config
+        wanted = getattr(self._config, "kv_events_config", None)
         return Events(self._block_tokens) if wanted is not None and wanted.enable_kv_cache_events else None
 
     # Worker.
