@@ -68,7 +68,7 @@ class Processes(unittest.TestCase):
 
     def sleeps_and_wakes(self, llm):
         """A server that is put to sleep steps on until its copies have ended; asleep, it forgets what it stored."""
-        prompts = [tokens(20 + i, 6 * BLOCK + 20) for i in range(4)]
+        prompts = [tokens(20 + i, 4 * BLOCK + 20) for i in range(2)]
         for i, prompt in enumerate(prompts):
             llm.llm_engine.add_request(f"c{i}", {"prompt_token_ids": prompt}, GREEDY)
         for _ in range(4):
@@ -78,9 +78,9 @@ class Processes(unittest.TestCase):
         llm.wake_up()
         while llm.llm_engine.has_unfinished_requests():
             llm.llm_engine.step()
-        self.assertEqual([cached for _, cached in run(llm, *prompts)], [0] * 4)
+        self.assertEqual([cached for _, cached in run(llm, *prompts)], [0] * 2)
         forget(llm)
-        self.assertEqual([cached for _, cached in run(llm, *prompts)], [6 * BLOCK] * 4)
+        self.assertEqual([cached for _, cached in run(llm, *prompts)], [4 * BLOCK] * 2)
 
     def process_of(self, llm):
         (process,) = llm.llm_engine.engine_core.resources.engine_manager.processes

@@ -1,20 +1,35 @@
 #!/usr/bin/env python3
 """Goal: what one request stored is loaded by the next, with the bytes that were stored and the tokens that the engine's own
-cache gives; and what must not be shared is not."""
+cache gives; what must not be shared is not; a salt that names a tenant of the service stores within its quota."""
 
+import json
+import os
+import tempfile
 import unittest
 import unittest.mock
 
 from engines import BLOCK, Engine, Service, check, tokens
 from prometheus_client import REGISTRY
+from tiercel.vllm import tenants
 from vllm.distributed.kv_events import BlockRemoved, BlockStored
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorProm
+
+CAP_BLOCKS = 9  # of 2,949,120 bytes fit 5 % of 512 MiB
+TENANTS = """
+[tenants.search]
+host_cap = "5%"
+[tenants.chat]
+[tenants.default]
+"""
 
 
 class Reuse(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.service = Service()
+        with tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False) as file:
+            file.write(TENANTS)
+        cls.addClassCleanup(os.unlink, file.name)
+        cls.service = Service("--config", file.name, "--host-capacity", "512MiB")
         cls.addClassCleanup(cls.service.end)
         cls.engine = Engine({"socket": cls.service.socket}, kv_events_config={"enable_kv_cache_events": True, "publisher": "null"})
         cls.addClassCleanup(cls.engine.close)
@@ -132,6 +147,49 @@ class Reuse(unittest.TestCase):
         self.assertEqual(self.engine.run(prompt)[1], 0)
         self.engine.forget()
         self.assertEqual(self.engine.run(prompt, salt="a")[1], 3 * BLOCK)
+        check(self, self.engine)
+
+    def drop_all(self):
+        self.engine.run(tokens(0, 10))  # the worker has its session from now on
+        self.engine.forget()
+        session = self.engine.tiercel.session
+        for tenant in ("search", "chat", "default"):
+            session.drop(session.space(tenant))
+
+    def cached(self, prompt, salt):
+        """Blocks of the prompt that were there, in an engine that has none itself."""
+        _, cached = self.engine.run(prompt, 1, salt=salt)
+        self.engine.forget()
+        return cached // BLOCK
+
+    def used_blocks(self):
+        """By tenant, what the service counts in RAM."""
+        connection = tenants._Connection(self.service.socket + ".admin")
+        self.addCleanup(connection.close)
+        connection.request("POST", "/admin/quota", "{}")
+        size = self.engine.tiercel.session.block_bytes
+        return {tenant["tenant"]: tenant["host"]["used_bytes"] // size for tenant in json.loads(connection.getresponse().read())["tenants"]}
+
+    def test_salts_and_tenants_are_apart(self):
+        self.drop_all()
+        prompt = tokens(18, 2 * BLOCK + 5)
+        salts = ["search", "chat", "default", "another", None]
+        for blocks in (0, 2):
+            for salt in salts:
+                self.assertEqual(self.cached(prompt, salt), blocks, salt)
+        self.assertEqual(self.used_blocks(), {"search": 2, "chat": 2, "default": 3 * 2})
+        check(self, self.engine)
+
+    def test_a_tenant_has_what_its_cap_allows_and_others_keep_theirs(self):
+        self.drop_all()
+        prompts = [tokens(20 + i, 6 * BLOCK + 5) for i in range(2)]
+        for salt in ("chat", "search"):
+            for prompt in prompts:
+                self.assertEqual(self.cached(prompt, salt), 0)
+        self.assertEqual(self.used_blocks(), {"search": CAP_BLOCKS, "chat": 12, "default": 0})
+        found = {salt: sum(self.cached(prompt, salt) for prompt in reversed(prompts)) for salt in ("search", "chat")}
+        self.assertEqual(found["chat"], 12)
+        self.assertTrue(0 < found["search"] < 12, found)
         check(self, self.engine)
 
     def test_who_does_not_want_it(self):
