@@ -4,7 +4,7 @@ only where nothing else would stand still with it."""
 
 import unittest
 
-from engines import BLOCK, Engine, Service, check, tokens
+from engines import BLOCK, Engine, Service, check, tokens, until
 
 
 def external(name):
@@ -13,16 +13,34 @@ def external(name):
 
 
 class Steps(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.service = Service()
+        cls.addClassCleanup(cls.service.end)
+        cls.engine = Engine({"socket": cls.service.socket, "load_mode": "step"})
+        cls.addClassCleanup(cls.engine.close)
+
     def setUp(self):
-        self.service = Service()
-        self.addCleanup(self.service.end)
-        self.engine = Engine({"socket": self.service.socket, "load_mode": "step"})
-        self.addCleanup(self.engine.close)
+        self.engine.forget()
         self.orders = []
         self.begun = []  # of each: its copy was under way before the step's orders came
         self.engine.auditor.before_orders = self.note
         self.engine.run(tokens(0, 2 * BLOCK))  # the worker has its session, and is ready, from now on
         self.engine.drain()
+        self.before, self.failed = self.engine.auditor.checked, self.engine.tiercel.failed_loads
+
+    def check(self, loaded=None):
+        """As the check of all tests; of blocks since this one began."""
+        check(self, self.engine)
+        if loaded is not None:
+            self.assertEqual(self.engine.auditor.checked - self.before, loaded)
+        self.assertEqual(self.engine.tiercel.failed_loads, self.failed)
+
+    def start_again(self, prompt):
+        """The service, for the tests that follow."""
+        self.engine.auditor.before_orders = self.note
+        self.service.start()
+        until(lambda: self.engine.forget() or self.engine.run(prompt)[1] > 0, "hits after the restart")
 
     def note(self, orders):
         self.orders += orders.loads
@@ -46,8 +64,7 @@ class Steps(unittest.TestCase):
         self.assertEqual(([order.in_step > 0 for order in self.orders], self.begun), ([True], [True]))
         self.assertEqual(self.engine.scheduler.running[0].num_computed_tokens, len(prompt))
         self.assertEqual(list(self.engine.drain().values()), [local])
-        check(self, self.engine, loaded=5)
-        self.assertEqual(self.engine.tiercel.failed_loads, 0)
+        self.check(5)
 
     def test_a_load_that_cannot_begin_before_its_step_begins_with_it(self):
         prompt = tokens(5, 3 * BLOCK + 17)
@@ -56,7 +73,7 @@ class Steps(unittest.TestCase):
         self.engine.submit(prompt)
         self.assertEqual(list(self.engine.drain().values()), [local])
         self.assertEqual(([order.in_step > 0 for order in self.orders], self.begun), ([True], [False]))
-        check(self, self.engine, loaded=3)
+        self.check(3)
 
     def test_prompts_at_once_share_a_step(self):
         prompts = [tokens(10 + i, (2 + i) * BLOCK + 5) for i in range(3)] + [tokens(10, 2 * BLOCK + 5) + tokens(20, BLOCK)]
@@ -65,8 +82,8 @@ class Steps(unittest.TestCase):
         ended = self.engine.drain()
         self.assertEqual([ended[external(name)][1] for name in names], [result[1] for result in local])
         self.assertTrue(self.orders and all(order.in_step for order in self.orders))
-        check(self, self.engine)
-        self.assertGreaterEqual(self.engine.auditor.checked, 9)
+        self.check()
+        self.assertGreaterEqual(self.engine.auditor.checked - self.before, 9)
 
     def test_beside_running_work_a_request_joins_a_later_step(self):
         prompt = tokens(30, 4 * BLOCK + 9)
@@ -77,7 +94,7 @@ class Steps(unittest.TestCase):
         name = self.engine.submit(prompt)
         self.assertEqual(self.engine.drain()[external(name)][1], local[1])
         self.assertEqual([order.in_step for order in self.orders], [0])
-        check(self, self.engine, loaded=4)
+        self.check(4)
 
     def test_blocks_deleted_between_promise_and_load_are_held(self):
         prompt = tokens(40, 4 * BLOCK + 3)
@@ -91,8 +108,7 @@ class Steps(unittest.TestCase):
         self.engine.auditor.before_orders = drop
         self.assertEqual(self.engine.run(prompt), local)
         self.assertEqual([order.in_step > 0 for order in self.orders], [True])
-        check(self, self.engine, loaded=4)
-        self.assertEqual(self.engine.tiercel.failed_loads, 0)
+        self.check(4)
 
     def test_a_service_killed_between_promise_and_load(self):
         prompt = tokens(50, 4 * BLOCK + 3)
@@ -102,8 +118,9 @@ class Steps(unittest.TestCase):
             if orders.loads:
                 self.service.kill()
         self.engine.auditor.before_orders = kill
+        self.addCleanup(self.start_again, prompt)
         self.assertEqual(self.engine.run(prompt), local)
-        check(self, self.engine, loaded=4)
+        self.check(4)
 
     def test_an_abort_of_a_request_whose_step_waits(self):
         prompt = tokens(60, 4 * BLOCK + 3)
@@ -114,7 +131,7 @@ class Steps(unittest.TestCase):
         self.assertNotIn(external(name), self.engine.drain())
         self.assertEqual([order.in_step > 0 for order in self.orders], [True])
         self.assertEqual(self.engine.run(prompt), local)
-        check(self, self.engine)
+        self.check()
 
     def test_what_follows_a_hit_is_stored(self):
         prompt = tokens(70, 3 * BLOCK)
@@ -123,7 +140,7 @@ class Steps(unittest.TestCase):
         (local,) = self.stored(longer)
         self.assertEqual(local[1], 5 * BLOCK)
         self.assertEqual(self.engine.run(longer), local)
-        check(self, self.engine)
+        self.check()
 
 
 if __name__ == "__main__":
