@@ -2,7 +2,7 @@
 #   make demo [KEEP=1]   from a fresh clone to a measured result
 #   make test            everything that must pass: packages, libllama, model, build, tests
 #   make fast            the tests to run while working (3 minutes)
-#   make test-vllm       the connector in a real vLLM for CPUs (12 minutes; the first time it fetches 4 GB)
+#   make test-vllm       the connector in a real vLLM for CPUs (13 minutes; the first time it fetches 4 GB)
 #   make soak            the long tests (the first time they fetch 8 GB)
 #   make bench           the benchmarks, each beside its bound
 #   make lint            format, clang-tidy, layers, names
