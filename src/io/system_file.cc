@@ -5,7 +5,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -51,6 +53,8 @@ Result<SystemFile> SystemFile::open(const std::string& path, const OpenOptions& 
   FileDescriptor fd(::open(path.c_str(), flags, 0600));
   if (!fd) return system_error(path, errno);
   SystemFile file(std::move(fd), path);
+  struct statfs place{};
+  file.in_memory_ = fstatfs(file.fd(), &place) == 0 && (place.f_type == TMPFS_MAGIC || place.f_type == RAMFS_MAGIC);
   if (options.direct) file.set_direct();
   return file;
 }

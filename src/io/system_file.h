@@ -20,6 +20,8 @@ class SystemFile {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] bool direct() const noexcept { return direct_; }
+  /// A read is a copy by the CPU: the file lies in RAM, or is read through the page cache.
+  [[nodiscard]] bool is_copied() const noexcept { return in_memory_ || !direct_; }
   [[nodiscard]] std::uint32_t alignment() const noexcept { return direct_ ? 4096 : 1; }
 
   [[nodiscard]] Result<std::uint64_t> size() const;
@@ -36,6 +38,7 @@ class SystemFile {
   FileDescriptor fd_;
   std::string path_;
   bool direct_ = false;
+  bool in_memory_ = false;
 };
 
 /// kNotFound, kInvalidArgument (it exists already) or kIo, with "WHAT: why".

@@ -58,6 +58,16 @@ Status check_operations(struct io_uring& ring) {
   return {};
 }
 
+/// A copy by the CPU would otherwise run inside of the submission, one after another; from so many bytes on it is worth a
+/// thread of the kernel.
+constexpr std::uint64_t kApartBytes = 64U << 10U;
+
+std::uint64_t bytes_of(const IoOperation& operation) {
+  std::uint64_t bytes = 0;
+  for (const struct iovec& buffer : operation.buffers) bytes += buffer.iov_len;
+  return bytes;
+}
+
 unsigned one_transfer(const struct iovec& buffer) {
   return static_cast<unsigned>(std::min<std::uint64_t>(buffer.iov_len, kOneTransfer));
 }
@@ -139,7 +149,9 @@ bool UringBackend::start(const IoOperation& operation) {
       io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
       break;
   }
-  if (file_registered_) io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
+  unsigned flags = file_registered_ ? IOSQE_FIXED_FILE : 0U;
+  if (operation.kind == IoKind::kRead && file_.is_copied() && bytes_of(operation) >= kApartBytes) flags |= IOSQE_ASYNC;
+  io_uring_sqe_set_flags(entry, flags);
   io_uring_sqe_set_data64(entry, operation.id);
   ++in_flight_;
   return true;
