@@ -62,6 +62,7 @@ class CopyDevice {
   [[nodiscard]] virtual Result<const PieceEntry*> upload(const PieceTable& table) = 0;
   /// Nothing in flight reads it.
   virtual void forget(const PieceEntry* pieces) noexcept = 0;
+  /// The stages of a direction follow each other, where they can.
   [[nodiscard]] virtual std::byte* stage(CopyDirection direction, std::uint32_t number) noexcept = 0;
 
   /// kStore: pages into the stage; kLoad: the stage into pages. In the direction's kernel queue.

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
 
 namespace tiercel::gpu {
 namespace {
@@ -23,6 +24,22 @@ Status relax_capture_mode() {
   return {};
 }
 
+/// The driver's own line, where the system shows it: its number in the runtime is that of a CUDA version.
+std::string driver_version() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  std::string line;
+  if (std::getline(file, line)) return line;
+  int version = 0;
+  (void)cudaDriverGetVersion(&version);
+  return fmt::format("CUDA {}", version);
+}
+
+std::string identity_of(const cudaDeviceProp& properties) {
+  std::string uuid;
+  for (const char byte : properties.uuid.bytes) uuid += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return fmt::format("{} {}, {}", properties.name, uuid, driver_version());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CudaDevice>> CudaDevice::open(GpuCopyOptions& options) {
@@ -33,6 +50,7 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::open(GpuCopyOptions& options) {
   cudaDeviceProp properties{};
   TIERCEL_CUDA_TRY(cudaGetDeviceProperties(&properties, options.device));
   device->name_ = properties.name;
+  device->identity_ = identity_of(properties);
   TIERCEL_TRY(device->take_streams());
   TIERCEL_TRY(device->take_memory());
   options.store_stages = device->options_.store_stages;

@@ -41,6 +41,8 @@ class CudaDevice final : public CopyDevice {
   Status pin(std::byte* begin, std::uint64_t bytes) override;
   void unpin(std::byte* begin) noexcept override;
   [[nodiscard]] std::string describe() const override;
+  /// Model, UUID and driver: what a calibration holds for.
+  [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
 
  private:
   explicit CudaDevice(const GpuCopyOptions& options) : options_(options) {}
@@ -53,6 +55,7 @@ class CudaDevice final : public CopyDevice {
 
   GpuCopyOptions options_;
   std::string name_;
+  std::string identity_;
   std::array<CudaStream, kQueues> queues_;
   std::array<CudaStream, 2> gates_;  // of a direction: wait for the callers' events, in order
   CudaStream uploads_;

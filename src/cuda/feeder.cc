@@ -11,15 +11,22 @@ constexpr std::size_t kKnownGeometries = 16;
 
 }  // namespace
 
-Feeder::Feeder(CopyDevice& device, const GpuCopyOptions& options)
+Feeder::Feeder(CopyDevice& device, const GpuCopyOptions& options, std::optional<PathCosts> costs)
     : device_(device),
       options_(options),
+      choice_(options.merge_bytes, costs),
       scheduler_({.depth = options.depth,
                   .store_bytes_per_second = options.store_bytes_per_second,
                   .link_bytes_per_second = options.link_bytes_per_second,
                   .store_floor_percent = options.store_floor_percent}),
-      loads_(CopyDirection::kLoad, device, scheduler_, options),
-      stores_(CopyDirection::kStore, device, scheduler_, options) {}
+      loads_(CopyDirection::kLoad, device, scheduler_, choice_, options),
+      stores_(CopyDirection::kStore, device, scheduler_, choice_, options) {}
+
+Feeder::~Feeder() {
+  for (const KnownGeometry& known : known_) {
+    if (known.table != nullptr) device_.forget(known.table->device);
+  }
+}
 
 bool Feeder::forget_one() {
   // Oldest first; a table that a job holds stays.
@@ -59,9 +66,13 @@ Result<std::shared_ptr<const LoadedTable>> Feeder::table_of(const CopyPlan& plan
 Status Feeder::choose_path(RunningJob& job, TensorPlace place) {
   const CopyPlan* plan = job.plan();
   const StageRing ring = stages_of(job.job.direction, options_);
-  const bool merged = plan == nullptr || place == TensorPlace::kHost || options_.path == CopyPath::kMerged ||
-                      ring.count == 0 ||
-                      (options_.path == CopyPath::kAuto && mean_run_bytes(*plan) >= options_.merge_bytes);
+  bool merged = plan == nullptr || place == TensorPlace::kHost || options_.path == CopyPath::kMerged || ring.count == 0;
+  if (!merged && options_.path == CopyPath::kAuto) {
+    // A load that is queued as a whole is what a step waits for: nothing else runs.
+    const GpuLoad load = job.ahead() ? GpuLoad::kIdle : GpuLoad::kBusy;
+    job.estimate = choice_.choose(job.job.direction, plan->bytes(), mean_run_bytes(*plan), load);
+    merged = job.estimate.path == CopyPath::kMerged;
+  }
   if (!merged) {
     TIERCEL_TRY_ASSIGN(job.table, table_of(*plan));
   }
@@ -83,6 +94,10 @@ void Feeder::take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place) 
 void Feeder::pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   if (!error_) {
     scheduler_.set_loads_active(loads_.active());
+    if (loads_.active() && stores_.active()) {
+      loads_.disturb();
+      stores_.disturb();
+    }
     Status status = loads_.pass(now_ns, finished);
     if (status) status = stores_.pass(now_ns, finished);
     if (!status) error_ = std::move(status).error();

@@ -7,6 +7,7 @@
 
 #include "cuda/copy_device.h"
 #include "cuda/lane.h"
+#include "cuda/path_choice.h"
 #include "cuda/running_job.h"
 #include "cuda/transfer_scheduler.h"
 #include "transfer/gpu_copy_engine.h"
@@ -24,7 +25,9 @@ enum class TensorPlace : std::uint8_t { kGpu, kHost };
 
 class Feeder {
  public:
-  Feeder(CopyDevice& device, const GpuCopyOptions& options);
+  /// `costs`: of this device, by which kAuto chooses; without them, by the mean run.
+  Feeder(CopyDevice& device, const GpuCopyOptions& options, std::optional<PathCosts> costs = std::nullopt);
+  ~Feeder();
 
   /// `gate`: of the job's event, if it has one. A job whose tensors no kernel can reach is merged.
   void take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place = TensorPlace::kGpu);
@@ -38,6 +41,8 @@ class Feeder {
   [[nodiscard]] std::uint64_t next_event_ns() const noexcept;
   [[nodiscard]] const std::optional<Error>& error() const noexcept { return error_; }
   [[nodiscard]] GpuCopyStats stats() const noexcept;
+  /// Its text and corrections may be asked for from any thread.
+  [[nodiscard]] const PathChoice& choice() const noexcept { return choice_; }
 
  private:
   struct KnownGeometry {
@@ -52,6 +57,7 @@ class Feeder {
 
   CopyDevice& device_;
   const GpuCopyOptions options_;
+  PathChoice choice_;
   TransferScheduler scheduler_;
   Lane loads_;
   Lane stores_;

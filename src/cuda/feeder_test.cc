@@ -233,5 +233,77 @@ TEST_F(FeederTest, tables_of_geometries_that_are_gone_make_room) {
   EXPECT_LE(device.tables(), 16U);
 }
 
+PathCosts same_costs(std::uint64_t fixed_ns) {
+  PathCosts costs;
+  for (auto& direction : costs.of) {
+    for (auto& path : direction) path.fill({fixed_ns, 18'000});
+  }
+  return costs;
+}
+
+TEST_F(FeederTest, what_plans_take_alone_corrects_the_choice) {
+  PlanWorld<HostMemory> world(7, arena_.data(), arena_.size());
+  const GpuCopyOptions options =
+      with_stages({.stage_bytes = 16384, .stages = 2, .chunk_bytes = 4096}, {.store_bytes_per_second = 0});
+  FakeDevice device(options, 7);
+  Feeder feeder(device, options, same_costs(1000));
+  std::vector<FinishedJob> finished;
+  const auto corrected = [&](CopyDirection direction, GpuLoad load) {
+    double most = 0;
+    for (std::size_t run = 0; run < kCalibratedRuns.size(); ++run) {
+      for (const CopyPath path : {CopyPath::kMerged, CopyPath::kStaged}) {
+        most = std::max(most, std::abs(feeder.choice().correction(direction, path, run, load) - 1));
+      }
+    }
+    return most;
+  };
+  const auto run = [&](CopyDirection direction, bool ahead) {
+    feeder.take({.work = world.plan(0, world.blocks()),
+                 .direction = direction,
+                 .ahead = ahead ? std::make_shared<QueuedAhead>() : nullptr},
+                std::nullopt);
+  };
+  // Two at once, then one each way at once: nothing is learnt.
+  run(CopyDirection::kStore, false);
+  run(CopyDirection::kStore, false);
+  settle(feeder, finished, now_ns_);
+  run(CopyDirection::kLoad, false);
+  run(CopyDirection::kStore, false);
+  settle(feeder, finished, now_ns_);
+  for (const GpuLoad load : {GpuLoad::kIdle, GpuLoad::kBusy}) {
+    EXPECT_EQ(corrected(CopyDirection::kStore, load), 0);
+    EXPECT_EQ(corrected(CopyDirection::kLoad, load), 0);
+  }
+  run(CopyDirection::kLoad, true);
+  settle(feeder, finished, now_ns_);
+  EXPECT_GT(corrected(CopyDirection::kLoad, GpuLoad::kIdle), 0);
+  EXPECT_EQ(corrected(CopyDirection::kLoad, GpuLoad::kBusy), 0);
+  run(CopyDirection::kStore, false);
+  settle(feeder, finished, now_ns_);
+  EXPECT_GT(corrected(CopyDirection::kStore, GpuLoad::kBusy), 0);
+  EXPECT_EQ(device.tickets(), 0);
+}
+
+TEST_F(FeederTest, a_store_with_a_pace_or_behind_an_event_teaches_nothing) {
+  PlanWorld<HostMemory> world(7, arena_.data(), arena_.size());
+  const GpuCopyOptions paced = with_stages({.stage_bytes = 16384, .stages = 2, .chunk_bytes = 4096});
+  const GpuCopyOptions options =
+      with_stages({.stage_bytes = 16384, .stages = 2, .chunk_bytes = 4096}, {.store_bytes_per_second = 0});
+  for (const bool behind_event : {false, true}) {
+    FakeDevice device(behind_event ? options : paced, 7);
+    Feeder feeder(device, behind_event ? options : paced, same_costs(1000));
+    std::vector<FinishedJob> finished;
+    FakeEvent event;
+    event.record();
+    std::optional<Ticket> gate;
+    if (behind_event) gate = device.gate(CopyDirection::kStore, &event).value();
+    feeder.take({.work = world.plan(0, world.blocks()), .direction = CopyDirection::kStore}, gate);
+    for (int i = 0; i < 100; ++i) feeder.pass(now_ns_++, finished);
+    event.happen();
+    settle(feeder, finished, now_ns_);
+    EXPECT_NE(feeder.choice().text().find("corrected by 0 plans"), std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace tiercel::gpu

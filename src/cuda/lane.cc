@@ -19,10 +19,12 @@ constexpr std::size_t kMaxOpenStages = 8;
 
 }  // namespace
 
-Lane::Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, const GpuCopyOptions& options)
+Lane::Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, PathChoice& choice,
+           const GpuCopyOptions& options)
     : direction_(direction),
       device_(device),
       scheduler_(scheduler),
+      choice_(choice),
       options_(options),
       chunk_bytes_(direction == CopyDirection::kLoad ? options.load_chunk_bytes : options.store_chunk_bytes),
       queues_(direction == CopyDirection::kLoad ? options.load_queues : options.store_queues) {
@@ -31,16 +33,16 @@ Lane::Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& sched
 
 Status Lane::pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   TIERCEL_TRY(reap_chunks());
-  TIERCEL_TRY(reap_stages(finished));
+  TIERCEL_TRY(reap_stages(now_ns, finished));
   expire(now_ns, finished);
   std::uint64_t begun = 0;
   do {  // again where a stage was passed on: of a job that is queued ahead
     begun = counts_.kernels;
-    TIERCEL_TRY(open_stages());
+    TIERCEL_TRY(open_stages(now_ns));
     TIERCEL_TRY(feed(now_ns));
   } while (counts_.kernels != begun &&
            std::ranges::any_of(jobs_, [](const auto& job) { return job->ahead() && !job->cut; }));
-  finish_jobs(finished);  // those without bytes
+  finish_jobs(now_ns, finished);  // those without bytes
   return {};
 }
 
@@ -68,7 +70,7 @@ Status Lane::reap_chunks() {
   return {};
 }
 
-Status Lane::reap_stages(std::vector<FinishedJob>& finished) {
+Status Lane::reap_stages(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   bool waits = false;  // for a kernel, as then all behind it do
   for (auto it = stages_.begin(); it != stages_.end();) {
     StageRun& stage = **it;
@@ -91,17 +93,18 @@ Status Lane::reap_stages(std::vector<FinishedJob>& finished) {
     --stage.job->open_stages;
     it = stages_.erase(it);
   }
-  finish_jobs(finished);
+  finish_jobs(now_ns, finished);
   return {};
 }
 
-void Lane::finish_jobs(std::vector<FinishedJob>& finished) {
+void Lane::finish_jobs(std::uint64_t now_ns, std::vector<FinishedJob>& finished) {
   const auto ended = [](const RunningJob& job) { return job.cut && job.open_stages == 0; };
   for (auto it = jobs_.begin(); it != jobs_.end() && (*it)->begun;) {
     if (!ended(**it)) {
       ++it;
       continue;
     }
+    if ((*it)->alone) choice_.record(direction_, (*it)->estimate, now_ns - (*it)->begun_ns);
     end(**it, {}, finished);
     it = jobs_.erase(it);
   }
@@ -141,19 +144,33 @@ bool Lane::held() const noexcept {
   return std::ranges::any_of(stages_, [](const auto& stage) { return !stage->fed; });
 }
 
-Status Lane::open_stages() {
+Status Lane::begin(RunningJob& job, std::uint64_t now_ns) {
+  if (job.begun) return {};
+  const bool others = std::ranges::any_of(jobs_, [](const auto& other) { return other->begun; });
+  if (others) disturb();
+  job.begun = true;
+  job.begun_ns = now_ns;
+  // The pace is part of what a paced store takes.
+  job.alone = !others && (direction_ == CopyDirection::kLoad || options_.store_bytes_per_second == 0);
+  if (job.alone && job.gate) {
+    TIERCEL_TRY_ASSIGN(job.alone, device_.reached(*job.gate));
+  }
+  return {};
+}
+
+Status Lane::open_stages(std::uint64_t now_ns) {
   for (auto& job : jobs_) {
     while (!job->cut) {
       if (job->cutter && !job->cutter->ended()) {
         StageRun stage{.job = job.get(), .dma = DmaWalker(options_.register_piece_bytes)};
         if (!take_stage(*job, stage)) return {};
-        job->begun = true;
+        TIERCEL_TRY(begin(*job, now_ns));
         TIERCEL_TRY(open_staged(std::move(stage)));
         job->cut = job->cutter->ended();
         continue;
       }
       if (!job->cutter && stages_.size() >= kMaxOpenStages && !job->ahead()) return {};
-      job->begun = true;
+      TIERCEL_TRY(begin(*job, now_ns));
       if (!job->cutter && job->job.bytes() > 0) open_merged(*job);
       job->cut = true;
     }

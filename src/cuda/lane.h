@@ -10,6 +10,7 @@
 #pragma once
 
 #include "cuda/copy_device.h"
+#include "cuda/path_choice.h"
 #include "cuda/running_job.h"
 #include "cuda/transfer_scheduler.h"
 #include "transfer/gpu_copy_engine.h"
@@ -29,9 +30,14 @@ class Lane {
     std::uint64_t copies = 0;
     std::uint64_t timed_out = 0;
   };
-  Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, const GpuCopyOptions& options);
+  Lane(CopyDirection direction, CopyDevice& device, TransferScheduler& scheduler, PathChoice& choice,
+       const GpuCopyOptions& options);
 
   void add(std::unique_ptr<RunningJob> job) { jobs_.push_back(std::move(job)); }
+  /// Something else is on the bus: what jobs take now says nothing about their path.
+  void disturb() noexcept {
+    for (auto& job : jobs_) job->alone = false;
+  }
   /// Looks at what has ended, opens stages, queues chunks.
   [[nodiscard]] Status pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
   /// After drain(): all jobs end with `error`.
@@ -56,10 +62,11 @@ class Lane {
   using Jobs = std::deque<std::unique_ptr<RunningJob>>;
 
   Status reap_chunks();
-  Status reap_stages(std::vector<FinishedJob>& finished);
-  void finish_jobs(std::vector<FinishedJob>& finished);
+  Status reap_stages(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
+  void finish_jobs(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
   void expire(std::uint64_t now_ns, std::vector<FinishedJob>& finished);
-  Status open_stages();
+  Status open_stages(std::uint64_t now_ns);
+  Status begin(RunningJob& job, std::uint64_t now_ns);
   /// A stage that is free, or of a load whose kernel has been queued: behind it, for a job that is queued ahead.
   [[nodiscard]] bool take_stage(const RunningJob& job, StageRun& stage);
   /// A job that is queued ahead and has been: whoever waits in a stream may know.
@@ -79,6 +86,7 @@ class Lane {
   const CopyDirection direction_;
   CopyDevice& device_;
   TransferScheduler& scheduler_;
+  PathChoice& choice_;
   const GpuCopyOptions options_;
   const std::uint64_t chunk_bytes_;
   const std::uint32_t queues_;

@@ -3,6 +3,7 @@
 
 #include "cuda/copy_device.h"
 #include "cuda/dma_walker.h"
+#include "cuda/path_choice.h"
 #include "cuda/stage_cutter.h"
 #include "transfer/copy_plan.h"
 
@@ -24,7 +25,10 @@ struct RunningJob {
   std::optional<Ticket> gate;                ///< the pages are touched behind it
   std::shared_ptr<const LoadedTable> table;  ///< null: without stages
   std::optional<StageCutter> cutter;
-  bool gate_waited = false;  ///< the kernel queue has been told to wait for the gate
+  PathEstimate estimate;       ///< of a plan
+  std::uint64_t begun_ns = 0;  ///< once it has begun
+  bool alone = false;          ///< it has the bus for itself and waits for nothing, so far
+  bool gate_waited = false;    ///< the kernel queue has been told to wait for the gate
   bool begun = false;
   bool cut = false;               ///< every stage has been opened
   std::uint32_t open_stages = 0;  ///< opened and not ended

@@ -82,7 +82,7 @@ struct StagedCopyEngine::Completions {
 };
 
 StagedCopyEngine::StagedCopyEngine(Executor& executor, const Clock& clock, std::unique_ptr<CopyDevice> device,
-                                   const GpuCopyOptions& options)
+                                   const GpuCopyOptions& options, std::optional<PathCosts> costs)
     : executor_(executor),
       clock_(clock),
       options_(options),
@@ -91,7 +91,7 @@ StagedCopyEngine::StagedCopyEngine(Executor& executor, const Clock& clock, std::
           *device_,
           {.number = options.device, .piece_bytes = options.register_piece_bytes, .threads = options.register_threads}),
       host_(executor, {.max_jobs = options.max_jobs}),
-      feeder_(*device_, options),
+      feeder_(*device_, options, costs),
       completions_(std::make_shared<Completions>(executor)),
       thread_([this] { work(); }) {}
 
@@ -123,6 +123,12 @@ Status StagedCopyEngine::health() const {
 GpuCopyStats StagedCopyEngine::stats() const noexcept {
   const MutexLock lock(mutex_);
   return stats_;
+}
+
+std::string StagedCopyEngine::describe() const {
+  const std::uint64_t run = feeder_.choice().merges_from();
+  if (run == UINT64_MAX) return device_->describe();
+  return fmt::format("{}, loads merged from runs of {} KiB", device_->describe(), run >> 10U);
 }
 
 bool StagedCopyEngine::reserve() {

@@ -39,15 +39,17 @@ namespace tiercel::gpu {
 class StagedCopyEngine final : public GpuCopyEngine {
  public:
   /// Options that check_options() accepts. Throws std::system_error where there are no threads.
+  /// `costs`: of the device (calibration.h), by which paths are chosen.
   StagedCopyEngine(Executor& executor, const Clock& clock, std::unique_ptr<CopyDevice> device,
-                   const GpuCopyOptions& options);
+                   const GpuCopyOptions& options, std::optional<PathCosts> costs = std::nullopt);
   ~StagedCopyEngine() override;
 
   void close() noexcept override;
   [[nodiscard]] std::uint64_t in_flight() const noexcept override;
   [[nodiscard]] Status health() const override;
   [[nodiscard]] GpuCopyStats stats() const noexcept override;
-  [[nodiscard]] std::string describe() const override { return device_->describe(); }
+  [[nodiscard]] std::string describe() const override;
+  [[nodiscard]] std::string choice() const override { return feeder_.choice().text(); }
   [[nodiscard]] Status wait_in_stream(void* stream, QueuedAhead& job, std::chrono::nanoseconds at_most) override {
     return job.wait(at_most, [&](Ticket ticket) { return device_->wait_in_stream(stream, ticket); });
   }
@@ -81,7 +83,7 @@ class StagedCopyEngine final : public GpuCopyEngine {
   std::unique_ptr<CopyDevice> device_;
   MemoryRegistration registration_;
   HostCopyEngine host_;
-  Feeder feeder_;            // of the thread alone
+  Feeder feeder_;            // of the thread alone, but for its choice
   std::deque<Intake> held_;  // likewise: stores whose slots are being registered, and those behind them
   std::uint64_t look_again_ns_ = 0;
   std::shared_ptr<Completions> completions_;

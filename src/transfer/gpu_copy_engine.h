@@ -19,12 +19,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace tiercel {
 
 /// How a plan crosses the bus.
 enum class CopyPath : std::uint8_t {
-  kAuto = 0,    ///< the run length decides (GpuCopyOptions::merge_bytes)
+  kAuto = 0,    ///< what is shorter, by the calibration; without one the mean run decides (merge_bytes)
   kMerged = 1,  ///< DMA from and to the pages, a copy for each run that is contiguous on both sides
   kStaged = 2,  ///< a kernel between the pages and a stage on the GPU, DMA between stage and slots
 };
@@ -48,13 +49,17 @@ struct GpuCopyOptions {
   std::uint64_t store_bytes_per_second = 12'000'000'000;  ///< pace of stores; 0: none
   std::uint64_t link_bytes_per_second = 55'000'000'000;   ///< of which stores keep their floor beside loads
   std::uint32_t store_floor_percent = 10;                 ///< beside loads; 100: loads do not hold stores back
-  std::uint64_t merge_bytes = 1U << 20U;                  ///< mean run from which kAuto merges
+  std::uint64_t merge_bytes = 1U << 20U;                  ///< mean run from which kAuto merges, not calibrated
   std::uint32_t kernel_blocks = 132;                      ///< thread blocks of a stage kernel
   std::uint64_t poll_ns = 0;          ///< between looks at what is in flight; 0: without pause, while anything is
   std::uint64_t linger_ns = 200'000;  ///< how long the engine's thread looks for another job before it sleeps
   std::uint64_t register_piece_bytes = 8U << 20U;  ///< of memory, at once (register_memory); a power of two
   std::uint32_t register_threads = 4;              ///< that provide pages for it beside each other
   CopyPath path = CopyPath::kAuto;
+  /// Measures when it is opened what each path costs here (well under 100 ms), so that kAuto can choose by it.
+  bool calibrate = false;
+  /// Keeps that for the next start, by GPU and driver; empty: it is not kept. Read while the engine is opened.
+  std::string_view calibration_folder{};
 };
 
 /// What the engine took and did, for reports. A consistent snapshot is not promised.
@@ -88,6 +93,8 @@ class GpuCopyEngine : public CopyEngine {
   [[nodiscard]] virtual std::uint64_t registered_bytes() const noexcept = 0;
   /// "NVIDIA H100 80GB HBM3, device 0, 48 MiB in 6 stages", for the log.
   [[nodiscard]] virtual std::string describe() const = 0;
+  /// What the paths cost by the calibration, and how plans have corrected it: a table, for people.
+  [[nodiscard]] virtual std::string choice() const = 0;
 };
 
 /// kUnsupported: no library, no driver, no GPU, another build; kInvalidArgument names the option. `library`: the path

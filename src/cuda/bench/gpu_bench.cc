@@ -15,7 +15,8 @@ namespace {
 
 constexpr const char* kHelp =
     "tiercel-gpu-bench [PART...] [--csv FILE] [--seconds S] [--gpu-gib N] [--arena-gib N] [--register-gib N]\n"
-    "  parts: settings, tuning, copies, beside, foreign, register; without one, copies, beside, foreign and register\n"
+    "  parts: settings, tuning, calibration, copies, beside, foreign, register; without one, copies, beside, foreign "
+    "and register\n"
     "  --seconds: for each model beside each kind of traffic (1)\n"
     "  --gpu-gib, --arena-gib: of the pool of pages (10) and of the arena (4); a plan is as large as the arena at "
     "most\n"
@@ -82,8 +83,8 @@ int parse(int argc, char** argv, Arguments& arguments) {
       known = number(arguments.arena_gib);
     } else if (word == "--register-gib") {
       known = number(arguments.register_gib);
-    } else if (word == "settings" || word == "tuning" || word == "copies" || word == "beside" || word == "foreign" ||
-               word == "register" || word == "grid") {
+    } else if (word == "settings" || word == "tuning" || word == "calibration" || word == "copies" ||
+               word == "beside" || word == "foreign" || word == "register" || word == "grid") {
       arguments.parts += fmt::format("{} ", word);
     } else {
       known = false;
@@ -132,6 +133,11 @@ int main(int argc, char** argv) {
                                    .gpu_bytes = arguments.gpu_gib << 30U,
                                    .arena_bytes = arguments.arena_gib << 30U,
                                    .begin = begin}));
+  }
+  if (arguments.parts == " calibration ") {
+    BenchEngine engine(options);
+    std::printf("%s\n", (*engine).choice().c_str());
+    return 0;
   }
   BenchOutput output;
   if (arguments.csv != nullptr) output.csv = std::fopen(arguments.csv, "w");

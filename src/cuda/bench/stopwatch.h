@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/executor.h"
 #include "cuda/bench/paged_pool.h"
+#include "cuda/calibration.h"
 #include "cuda/cuda_device.h"
 #include "cuda/staged_copy_engine.h"
 
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,7 +41,9 @@ class BenchEngine {
   explicit BenchEngine(GpuCopyOptions options) {
     auto device = CudaDevice::open(options);
     TIERCEL_CHECK(device.has_value(), "no GPU engine");
-    engine_.emplace(executor_, clock_, std::move(*device), options);
+    std::optional<PathCosts> costs;
+    if (options.path == CopyPath::kAuto) costs = calibrated(**device, options);
+    engine_.emplace(executor_, clock_, std::move(*device), options, costs);
   }
   [[nodiscard]] StagedCopyEngine& operator*() { return *engine_; }
   void wait() {
@@ -60,6 +64,16 @@ class BenchEngine {
   }
 
  private:
+  /// As the library does it when it opens a GPU.
+  std::optional<PathCosts> calibrated(CudaDevice& device, const GpuCopyOptions& options) {
+    std::optional<PathCosts> costs;
+    std::thread([&] {
+      const Status begun = device.begin_thread();
+      const auto measured = measure_path_costs(device, clock_, options);
+      if (begun && measured) costs = *measured;
+    }).join();
+    return costs;
+  }
   SteadyClock clock_;
   InlineExecutor executor_;
   std::optional<StagedCopyEngine> engine_;
