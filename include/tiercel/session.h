@@ -168,6 +168,9 @@ class TIERCEL_API Load {
   [[nodiscard]] std::span<const BlockRef> wait();
   /// Without waiting: is the answer of wait() final?
   [[nodiscard]] bool done() const;
+  /// Without waiting: the leading blocks that are ready by now, for as long as this Load lives. They grow in number
+  /// until done(). Over the socket all come at once.
+  [[nodiscard]] std::span<const BlockRef> so_far() const;
   /// After done(): why the run ends where it does.
   [[nodiscard]] LoadOutcome outcome() const;
   /// Takes the references out of the load, after wait().

@@ -41,6 +41,11 @@ struct TransferOptions {
   std::size_t max_copies = 256;                           ///< in flight; more are kLimit
   std::size_t threads = 1;                                ///< that copy between tensors in host memory and the arena
   std::string library{};  ///< path of libtiercel_cuda.so; empty: beside this library, then where the system looks
+  /// Measures at the first start on a GPU what each way of copying costs (well under 100 ms). Open the transfer before
+  /// the GPU has work and before graphs are captured.
+  bool calibrate = true;
+  /// Where that is kept for the next start. Empty: $TIERCEL_CACHE_DIR, or tiercel in $XDG_CACHE_HOME or in ~/.cache.
+  std::string cache_folder{};
 };
 
 /// When a copy may begin.
@@ -53,6 +58,10 @@ struct CopyOrder {
   /// A load of which all is queued at once, so that a stream can wait for its end (Transfer::wait_in_stream). Not for
   /// tensors in host memory.
   bool ahead = false;
+  // Of a load: these layers alone, [first_layer, end_layer), of those that this rank holds. An engine whose layers wait
+  // one after another loads a few layers at a time, in order, and each waits for its own copy (wait_in_stream).
+  std::uint32_t first_layer = 0;
+  std::uint32_t end_layer = UINT32_MAX;
 };
 
 /// A copy in flight: a handle to it, cheap to copy. Safe from several threads.
@@ -68,6 +77,8 @@ class TIERCEL_API Copy {
   /// it runs.
   [[nodiscard]] Status status() const;
   [[nodiscard]] std::uint64_t bytes() const noexcept;
+  /// After its end: the blocks that were copied, all or none, but for Transfer::stream().
+  [[nodiscard]] std::size_t blocks() const noexcept;
 
  private:
   friend class Transfer;
@@ -85,12 +96,18 @@ class TIERCEL_API Transfer {
   ~Transfer();  ///< waits for what was submitted
 
   // pages_per_block() ids for each block, in the order of the blocks. kInvalidArgument: another number of them, a page
-  // that the tensors do not have, a block of another size, an event for tensors in host memory; kLimit: max_copies are
-  // in flight; kClosed; or the error of a device that failed before.
+  // that the tensors do not have, a block of another size, an event for tensors in host memory, layers that this rank
+  // does not hold; kLimit: max_copies are in flight; kClosed; or the error of a device that failed before.
 
   /// Blocks into pages. No page twice.
   [[nodiscard]] Result<Copy> load(std::vector<BlockRef> blocks, std::span<const std::uint32_t> pages,
                                   const CopyOrder& order = {});
+  /// The blocks of a load into pages as they come, those from disk beside the reading of the next ones; as many of them
+  /// as there are pages for. Takes the load over. The copy ends when the load has and what it gave is in its pages:
+  /// Copy::blocks() says how many that is. No page twice, and none that something in a stream still uses.
+  /// kInvalidArgument: a number of pages that is no multiple of pages_per_block(), a page that the tensors do not have.
+  [[nodiscard]] Result<Copy> stream(Load load, std::span<const std::uint32_t> pages);
+
   /// Pages into a member's parts of blocks (Session::parts), which are reported after the copy's end.
   [[nodiscard]] Result<Copy> store(std::vector<BlockPart> blocks, std::span<const std::uint32_t> pages,
                                    const CopyOrder& order = {});
@@ -116,6 +133,10 @@ class TIERCEL_API Transfer {
   [[nodiscard]] Status health() const;
   /// "NVIDIA H200, device 0, 64 MiB in 10 stages", for the log.
   [[nodiscard]] std::string describe() const;
+  /// How GPU copies choose between DMA from and to the pages (merged) and through a stage, on several lines: what each
+  /// costs here as it was measured when the transfer was opened, or kept from before by GPU and driver, and by what
+  /// copies have corrected that. Empty for tensors in host memory.
+  [[nodiscard]] std::string choice() const;
 
   /// Refuses further copies and waits for those in flight. Idempotent.
   void close() noexcept;
@@ -124,5 +145,10 @@ class TIERCEL_API Transfer {
   explicit Transfer(std::unique_ptr<detail::TransferCore> core);
   std::unique_ptr<detail::TransferCore> core_;
 };
+
+/// Measures what each way of copying costs on a CUDA device, or finds it measured, so that a Transfer that is opened
+/// later need not: for engines that open theirs while they serve. The table of Transfer::choice(). Call it before
+/// graphs are captured. Options: device, library, cache_folder. Errors as for Transfer::open.
+[[nodiscard]] TIERCEL_API Result<std::string> calibrate_gpu(const TransferOptions& options);
 
 }  // namespace tiercel

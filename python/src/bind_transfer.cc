@@ -8,6 +8,7 @@
 #include "without_gil.h"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -102,6 +103,9 @@ class Pages {
   TokenIds ids_;
 };
 
+/// [first, end); none: all.
+using LayerRange = std::optional<std::pair<std::uint32_t, std::uint32_t>>;
+
 CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_within_s, bool ahead = false) {
   CopyOrder order{.after_event = std::bit_cast<void*>(after_event), .ahead = ahead};
   if (begin_within_s) order.begin_within = to_duration(*begin_within_s, "begin_within_s");
@@ -109,9 +113,10 @@ CopyOrder order_of(std::uintptr_t after_event, std::optional<double> begin_withi
 }
 
 Copy load(const PyTransfer& transfer, const PyLoad& load, nb::handle pages, std::size_t first,
-          std::uintptr_t after_event, std::optional<double> begin_within_s, bool ahead) {
+          std::uintptr_t after_event, std::optional<double> begin_within_s, bool ahead, const LayerRange& layers) {
   const Pages ids(pages);
-  const CopyOrder order = order_of(after_event, begin_within_s, ahead);
+  CopyOrder order = order_of(after_event, begin_within_s, ahead);
+  if (layers) std::tie(order.first_layer, order.end_layer) = *layers;
   const WithoutGil without_gil;
   const auto to = transfer->get();
   const std::vector<std::uint32_t> list = ids.list();
@@ -212,14 +217,18 @@ void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
   transfer
       .def(
           "load", &load, "load"_a, "pages"_a, nb::kw_only(), "first"_a = 0, "after_event"_a = 0,
-          "begin_within_s"_a = nb::none(), "ahead"_a = false,
+          "begin_within_s"_a = nb::none(), "ahead"_a = false, "layers"_a = nb::none(),
           nb::sig("def load(self, load: Load, pages: collections.abc.Iterable[int], *, first: int = 0, after_event: "
-                  "int = 0, begin_within_s: float | None = None, ahead: bool = False) -> Copy"),
+                  "int = 0, begin_within_s: float | None = None, ahead: bool = False, layers: tuple[int, int] | "
+                  "None = None) -> Copy"),
           "Copies blocks of a load, from block `first` on, into pages: pages_per_block ids for each block, as ints or "
           "a buffer of 32-bit or 64-bit integers. A load that is not done is waited for, until its deadline at most."
           "\n\nafter_event: the handle of a CUDA event, recorded before, behind which the pages are touched. "
           "begin_within_s: a GPU copy that has not begun by then ends with TimeoutError. ahead: all of it is queued at "
-          "once, so that a stream can wait for it (wait_in_stream).\n\nInvalidArgumentError: pages that do not fit. "
+          "once, so that a stream can wait for it (wait_in_stream). layers: these alone, from the first up to and "
+          "without "
+          "the second, of those that this rank holds; an engine whose layers wait one after another loads a few at a "
+          "time.\n\nInvalidArgumentError: pages that do not fit, or layers that are not here. "
           "LimitError: max_copies are in flight. ClosedError; IoError: the device failed.")
       .def("store", &store_parts, "reservation_id"_a, "blocks"_a, "pages"_a, nb::kw_only(), "after_event"_a = 0,
            "begin_within_s"_a = nb::none(),
@@ -249,6 +258,18 @@ void bind_transfer_calls(nb::class_<PyTransfer>& transfer) {
 }  // namespace
 
 void bind_transfer(nb::module_& module) {
+  module.def(
+      "calibrate_gpu",
+      [](int device, std::string library, std::string cache_folder) {
+        const WithoutGil without_gil;
+        return value_or_raise(
+            calibrate_gpu({.device = device, .library = std::move(library), .cache_folder = std::move(cache_folder)}));
+      },
+      "device"_a = 0, nb::kw_only(), "library"_a = "", "cache_folder"_a = "",
+      "Measures what each way of copying costs on a CUDA device (well under 100 ms), or finds it measured, so that a "
+      "Transfer that is opened later need not. Call it before graphs are captured. Returns the table of "
+      "Transfer.choice(). cache_folder: where it is kept for the next start; empty: $TIERCEL_CACHE_DIR, or tiercel in "
+      "$XDG_CACHE_HOME or in ~/.cache.\n\nUnsupportedError: no such GPU, or no library for it.");
   bind_tensor(module);
   bind_copy(module);
   nb::class_<PyTransfer> transfer(
@@ -282,6 +303,14 @@ void bind_transfer(nb::module_& module) {
       .def_prop_ro(
           "part_bytes", [](const PyTransfer& self) { return self->get()->part_bytes(); },
           "That this rank moves for a block.")
+      .def(
+          "choice",
+          [](const PyTransfer& self) {
+            const WithoutGil without_gil;
+            return self->get()->choice();
+          },
+          "How GPU copies choose their way over the bus: a table of what each way costs here, measured or kept from "
+          "before, and of how copies have corrected it. Empty for tensors in host memory.")
       .def_prop_ro(
           "registered_bytes", [](const PyTransfer& self) { return self->get()->registered_bytes(); },
           "Of the arena, with the GPU, so far; 0 for tensors in host memory.")

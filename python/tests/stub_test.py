@@ -45,6 +45,8 @@ class Stub(unittest.TestCase):
 
     def test_the_package_says_that_it_is_typed(self):
         self.assertTrue((PACKAGE / "py.typed").exists())
+        self.assertEqual([name for name, value in vars(tiercel._core).items()
+                          if not name.startswith("_") and not inspect.isclass(value) and not hasattr(tiercel, name)], [])
         for name in tiercel.__all__:
             self.assertTrue(hasattr(tiercel, name), name)
 

@@ -76,6 +76,29 @@ class Transfers(unittest.TestCase):
         for layer in range(LAYERS):
             numpy.testing.assert_array_equal(other.layer(layer)[list(other_pages)], engine.layer(layer)[list(pages)])
 
+    def test_without_a_gpu_nothing_is_calibrated(self):
+        with self.assertRaisesRegex(tiercel.UnsupportedError, "/nowhere/libtiercel_cuda.so"):
+            tiercel.calibrate_gpu(0, library="/nowhere/libtiercel_cuda.so")
+        self.assertEqual(self.transfer(Engine()).choice(), "")
+
+    def test_layers_come_one_range_after_another(self):
+        engine, other = Engine(fill=4), Engine(hnd=True)
+        self.store(engine)
+        back = self.transfer(other)
+        load = self.session.load(self.chain, BLOCKS, WAIT_S)
+        pages = [1, 2, 3, 4, 6, 8]
+        copy = back.load(load, pages, layers=(1, 2))
+        self.ended_well(copy)
+        self.assertEqual(copy.bytes, BLOCKS * self.session.block_bytes // LAYERS)
+        numpy.testing.assert_array_equal(other.layer(1)[pages], engine.layer(1)[self.pages])
+        self.assertFalse(other.layer(0).any() or other.layer(2).any(), "other layers were touched")
+        self.ended_well(back.load(load, pages, layers=(0, 1)))
+        self.ended_well(back.load(load, pages, layers=(2, 99)))
+        self.same(engine, self.pages, other, pages)
+        for layers in ((3, 4), (2, 2), (2, 1)):
+            with self.assertRaisesRegex(tiercel.InvalidArgumentError, f"layers {layers[0]} to {layers[1]}"):
+                back.load(load, pages, layers=layers)
+
     def test_pages_come_back_in_another_order_and_layout(self):
         engine, other = Engine(fill=1), Engine(hnd=True)
         self.store(engine)

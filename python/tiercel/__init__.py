@@ -53,6 +53,7 @@ from ._core import (
     Transfer,
     Writer,
     __version__,
+    calibrate_gpu,
     default_socket_path,
     error_name,
     file_digest,

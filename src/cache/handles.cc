@@ -23,6 +23,7 @@ Load::~Load() = default;
 
 std::span<const BlockRef> Load::wait() { return backend_ ? backend_->wait() : std::span<const BlockRef>(); }
 bool Load::done() const { return !backend_ || backend_->done(); }
+std::span<const BlockRef> Load::so_far() const { return backend_ ? backend_->so_far() : std::span<const BlockRef>(); }
 LoadOutcome Load::outcome() const { return backend_ ? backend_->outcome() : LoadOutcome::kClosed; }
 std::vector<BlockRef> Load::take() { return backend_ ? backend_->take() : std::vector<BlockRef>(); }
 

@@ -129,6 +129,11 @@ std::span<const BlockRef> LocalLoad::wait() {
   return shared_->refs;
 }
 
+std::span<const BlockRef> LocalLoad::so_far() {
+  if (finished_) return shared_->refs;
+  return std::span(shared_->refs).first(leading().good);
+}
+
 void LocalLoad::finish() noexcept {
   finished_ = true;
   const Leading now = leading();

@@ -27,6 +27,7 @@ class LocalLoad final : public LoadBackend {
 
   [[nodiscard]] std::span<const BlockRef> wait() override;
   [[nodiscard]] bool done() override;
+  [[nodiscard]] std::span<const BlockRef> so_far() override;
   [[nodiscard]] LoadOutcome outcome() const override { return outcome_; }
   [[nodiscard]] std::vector<BlockRef> take() override;
   /// After done(): the blocks that wait() gives, as the core knows them. For a server, whose client maps them itself.

@@ -15,6 +15,7 @@ class LoadBackend {
   [[nodiscard]] virtual std::span<const BlockRef> wait() = 0;
   /// True: the answer of wait() and outcome() is final from here on.
   [[nodiscard]] virtual bool done() = 0;
+  [[nodiscard]] virtual std::span<const BlockRef> so_far() { return done() ? wait() : std::span<const BlockRef>(); }
   [[nodiscard]] virtual LoadOutcome outcome() const = 0;
   [[nodiscard]] virtual std::vector<BlockRef> take() = 0;
 };

@@ -10,8 +10,10 @@
 #include "base/executor.h"
 #include "base/mutex.h"
 #include "base/try.h"
+#include "cache/layer_ranges.h"
 #include "cache/session_access.h"
 #include "cache/session_backend.h"
+#include "cache/streamed_loads.h"
 #include "model/copy_geometry.h"
 #include "model/run_table.h"
 #include "transfer/gpu_copy_engine.h"
@@ -20,10 +22,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <cstdlib>
 #include <new>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace tiercel {
@@ -35,19 +40,38 @@ const Clock& steady_clock() {
   return kClock;
 }
 
+/// Empty where there is none.
+std::string default_cache_folder() {
+  const auto value = [](const char* name) {
+    const char* text = std::getenv(name);
+    return std::string(text != nullptr ? text : "");
+  };
+  if (auto folder = value("TIERCEL_CACHE_DIR"); !folder.empty()) return folder;
+  if (auto folder = value("XDG_CACHE_HOME"); !folder.empty()) return folder + "/tiercel";
+  if (auto folder = value("HOME"); !folder.empty()) return folder + "/.cache/tiercel";
+  return {};
+}
+
 }  // namespace
 
 class CopyState {
  public:
-  CopyState(std::uint64_t bytes, std::vector<BlockRef> blocks, std::vector<BlockPart> parts)
-      : bytes_(bytes), blocks_(std::move(blocks)), parts_(std::move(parts)) {}
+  CopyState(std::size_t count, std::uint64_t part_bytes, std::vector<BlockRef> blocks, std::vector<BlockPart> parts)
+      : count_(count), part_bytes_(part_bytes), blocks_(std::move(blocks)), parts_(std::move(parts)) {}
 
-  void end(const Status& status) noexcept {
+  void end(const Status& status) noexcept { end(status, status ? count_.load(std::memory_order_relaxed) : 0); }
+  void end(const Status& status, std::size_t copied) noexcept {
     blocks_.clear();
     parts_.clear();
     const MutexLock lock(mutex_);
+    copied_ = copied;
+    if (status) count_.store(copied, std::memory_order_relaxed);
     status_ = status;
     ended_.notify_all();
+  }
+  [[nodiscard]] std::size_t copied() const noexcept {
+    const MutexLock lock(mutex_);
+    return copied_;
   }
   [[nodiscard]] bool done() const noexcept {
     const MutexLock lock(mutex_);
@@ -65,7 +89,7 @@ class CopyState {
     ended_.wait(lock.native(), ended);
     return true;
   }
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return count_.load(std::memory_order_relaxed) * part_bytes_; }
 
   // Written before the copy is submitted, if a stream may wait for it.
   const CopyEngine* engine = nullptr;
@@ -74,12 +98,14 @@ class CopyState {
  private:
   static constexpr std::chrono::nanoseconds kForever = std::chrono::hours(24 * 365);
 
-  const std::uint64_t bytes_;
+  std::atomic<std::size_t> count_;  // of blocks, a stream's at its end those that came
+  const std::uint64_t part_bytes_;
   std::vector<BlockRef> blocks_;  // until end(), which alone touches them then
   std::vector<BlockPart> parts_;
   mutable Mutex mutex_;
   mutable std::condition_variable ended_;
   std::optional<Status> status_ TIERCEL_GUARDED_BY(mutex_);
+  std::size_t copied_ TIERCEL_GUARDED_BY(mutex_) = 0;
 };
 
 /// A copy that was submitted ahead waits at most for those before it.
@@ -90,19 +116,24 @@ class TransferCore {
   [[nodiscard]] static Result<std::unique_ptr<TransferCore>> open(std::shared_ptr<SessionBackend> session,
                                                                   std::span<const EngineTensor> tensors,
                                                                   const RankPart& part, const TransferOptions& options);
-  TransferCore(std::shared_ptr<SessionBackend> session, CopyGeometry geometry, const TransferOptions& options)
+  TransferCore(std::shared_ptr<SessionBackend> session, LayerRanges ranges, const TransferOptions& options)
       : session_(std::move(session)),
-        geometry_(std::make_shared<const CopyGeometry>(std::move(geometry))),
+        ranges_(std::move(ranges)),
+        geometry_(ranges_.whole()),
+        max_copies_(options.max_copies),
         executor_({.name = "tiercel-copy",
                    .threads = options.device == kHostMemory ? options.threads : 1,
                    .queue_capacity = 2 * options.max_copies + 64},
-                  steady_clock()) {}
+                  steady_clock()),
+        streams_([this](auto blocks, auto pages, auto done) { return give(std::move(blocks), pages, std::move(done)); },
+                 geometry_->pages_per_block(), geometry_->part_bytes()) {}
 
   [[nodiscard]] Status start(const TransferOptions& options);
   /// `slots`: the first byte of each block, of block_bytes.
   [[nodiscard]] Result<Copy> submit(CopyDirection direction, std::vector<std::byte*> slots,
                                     std::span<const std::uint32_t> pages, const CopyOrder& order,
                                     std::vector<BlockRef> blocks, std::vector<BlockPart> parts);
+  [[nodiscard]] Result<Copy> stream(Load load, std::span<const std::uint32_t> pages);
   [[nodiscard]] Status check_size(std::size_t place, std::uint64_t bytes) const;
 
   [[nodiscard]] const CopyGeometry& geometry() const noexcept { return *geometry_; }
@@ -112,16 +143,21 @@ class TransferCore {
   void close() noexcept;
 
  private:
+  Status give(std::vector<BlockRef> blocks, std::span<const std::uint32_t> pages, StreamedLoads::Done done);
   /// The session's arena may be another after its service was restarted.
   void reach_arena();
 
   const std::shared_ptr<SessionBackend> session_;
+  LayerRanges ranges_;
   const std::shared_ptr<const CopyGeometry> geometry_;
+  const std::size_t max_copies_;
   Mutex mutex_;  // a leaf
   std::vector<std::shared_ptr<const Mapping>> arenas_ TIERCEL_GUARDED_BY(mutex_);
   ThreadedExecutor executor_;
   std::unique_ptr<CopyEngine> engine_;
   GpuCopyEngine* gpu_ = nullptr;  // the same, where it is one
+  std::atomic<bool> closed_{false};
+  StreamedLoads streams_;  // ends first: it copies by the engine
 };
 
 Result<std::unique_ptr<TransferCore>> TransferCore::open(std::shared_ptr<SessionBackend> session,
@@ -140,8 +176,8 @@ Result<std::unique_ptr<TransferCore>> TransferCore::open(std::shared_ptr<Session
   }
   const SessionOptions& of = session->options();
   TIERCEL_TRY_ASSIGN(const auto tables, make_run_tables(of.layout, of.block_tokens));
-  TIERCEL_TRY_ASSIGN(CopyGeometry geometry, CopyGeometry::make(tables.front(), tensors, part));
-  auto core = std::make_unique<TransferCore>(std::move(session), std::move(geometry), options);
+  TIERCEL_TRY_ASSIGN(LayerRanges ranges, LayerRanges::make(tables.front(), tensors, part));
+  auto core = std::make_unique<TransferCore>(std::move(session), std::move(ranges), options);
   TIERCEL_TRY(core->start(options));
   return core;
 }
@@ -151,10 +187,13 @@ Status TransferCore::start(const TransferOptions& options) {
     engine_ = std::make_unique<HostCopyEngine>(executor_, HostCopyOptions{.max_jobs = options.max_copies});
     return {};
   }
+  const std::string folder = options.cache_folder.empty() ? default_cache_folder() : options.cache_folder;
   TIERCEL_TRY_ASSIGN(auto gpu, open_gpu_copy_engine(executor_, steady_clock(),
                                                     {.device = options.device,
                                                      .max_jobs = options.max_copies,
-                                                     .store_bytes_per_second = options.store_bytes_per_second},
+                                                     .store_bytes_per_second = options.store_bytes_per_second,
+                                                     .calibrate = options.calibrate,
+                                                     .calibration_folder = folder},
                                                     options.library));
   gpu_ = gpu.get();
   engine_ = std::move(gpu);
@@ -189,12 +228,19 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
   if (order.ahead && gpu_ == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "ahead: the tensors lie in host memory, where no stream waits");
   }
-  TIERCEL_TRY_ASSIGN(CopyPlan plan, CopyPlan::make(geometry_, {pages.begin(), pages.end()}, std::move(slots)));
+  const bool some_layers = order.first_layer != 0 || order.end_layer != UINT32_MAX;
+  if (some_layers && direction != CopyDirection::kLoad) {
+    return fail(ErrorCode::kInvalidArgument, "first_layer, end_layer: are for loads; a store is of all layers");
+  }
+  TIERCEL_TRY_ASSIGN(auto geometry, ranges_.of(order.first_layer, order.end_layer));
+  TIERCEL_TRY_ASSIGN(CopyPlan plan,
+                     CopyPlan::make(std::move(geometry), {pages.begin(), pages.end()}, std::move(slots)));
   if (gpu_ != nullptr) {
     TIERCEL_TRY(gpu_->health());
     reach_arena();
   }
-  auto state = std::make_shared<CopyState>(plan.bytes(), std::move(blocks), std::move(parts));
+  auto state =
+      std::make_shared<CopyState>(plan.blocks(), plan.geometry().part_bytes(), std::move(blocks), std::move(parts));
   if (order.ahead) {
     state->ahead = std::make_shared<QueuedAhead>();
     state->engine = engine_.get();
@@ -213,6 +259,52 @@ Result<Copy> TransferCore::submit(CopyDirection direction, std::vector<std::byte
   return fail(ErrorCode::kLimit, "max_copies copies are in flight, or the transfer is closed");
 }
 
+Status TransferCore::give(std::vector<BlockRef> blocks, std::span<const std::uint32_t> pages,
+                          StreamedLoads::Done done) {
+  std::vector<std::byte*> slots;
+  slots.reserve(blocks.size());
+  for (const BlockRef& block : blocks) {
+    TIERCEL_TRY(check_size(slots.size(), block.bytes().size()));
+    slots.push_back(const_cast<std::byte*>(block.bytes().data()));  // a load reads them
+  }
+  TIERCEL_TRY_ASSIGN(CopyPlan plan, CopyPlan::make(geometry_, {pages.begin(), pages.end()}, std::move(slots)));
+  if (gpu_ != nullptr) {
+    TIERCEL_TRY(gpu_->health());
+    reach_arena();
+  }
+  auto held = std::make_shared<std::vector<BlockRef>>(std::move(blocks));
+  CopyJob job{.work = std::move(plan),
+              .direction = CopyDirection::kLoad,
+              .done = [held, done = std::move(done)](const Status& status) {
+                held->clear();
+                done(status);
+              }};
+  if (engine_->submit(std::move(job))) return {};
+  if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
+  if (closed_.load()) return fail(ErrorCode::kClosed, "the transfer was closed");
+  return fail(ErrorCode::kLimit, "max_copies copies are in flight");
+}
+
+Result<Copy> TransferCore::stream(Load load, std::span<const std::uint32_t> pages) {
+  if (pages.size() % geometry_->pages_per_block() != 0) {
+    return fail(ErrorCode::kInvalidArgument, fmt::format("{} pages; it must be a multiple of {}, those of a block",
+                                                         pages.size(), geometry_->pages_per_block()));
+  }
+  for (const std::uint32_t page : pages) {
+    if (page < geometry_->page_count()) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("page {}: the tensors have pages 0 to {}", page, geometry_->page_count() - 1));
+  }
+  if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
+  if (closed_.load()) return fail(ErrorCode::kClosed, "the transfer was closed");
+  if (streams_.open() >= max_copies_) return fail(ErrorCode::kLimit, "max_copies loads are being streamed");
+  auto state = std::make_shared<CopyState>(pages.size() / geometry_->pages_per_block(), geometry_->part_bytes(),
+                                           std::vector<BlockRef>(), std::vector<BlockPart>());
+  streams_.add(std::move(load), {pages.begin(), pages.end()},
+               [state](const Status& status, std::size_t copied) { state->end(status, copied); });
+  return Copy(std::move(state));
+}
+
 Status TransferCore::wait_in_stream(void* stream, const CopyState& copy) {
   if (copy.engine != engine_.get() || copy.ahead == nullptr) {
     return fail(ErrorCode::kInvalidArgument,
@@ -227,7 +319,9 @@ std::string TransferCore::describe() const {
 }
 
 void TransferCore::close() noexcept {
+  closed_.store(true);
   engine_->close();
+  while (streams_.open() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   (void)executor_.wait_until([this] { return engine_->in_flight() == 0; }, UINT64_MAX);
 }
 
@@ -243,6 +337,7 @@ tl::unexpected<Error> moved() { return fail(ErrorCode::kClosed, "the transfer wa
 bool Copy::done() const { return state_->done(); }
 bool Copy::wait(std::chrono::nanoseconds at_most) const { return state_->wait(at_most); }
 Status Copy::status() const { return state_->status(); }
+std::size_t Copy::blocks() const noexcept { return state_->copied(); }
 std::uint64_t Copy::bytes() const noexcept { return state_->bytes(); }
 
 Result<Transfer> Transfer::open(const Session& session, std::span<const EngineTensor> tensors, const RankPart& part,
@@ -278,6 +373,18 @@ Result<Copy> Transfer::load(std::vector<BlockRef> blocks, std::span<const std::u
     return core_->submit(CopyDirection::kLoad, std::move(slots), pages, order, std::move(blocks), {});
   } catch (const std::bad_alloc&) {
     return no_memory();
+  }
+}
+
+Result<Copy> Transfer::stream(Load load, std::span<const std::uint32_t> pages) {
+  if (!core_) return moved();
+  try {
+    return core_->stream(std::move(load), pages);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  } catch (const std::system_error& error) {
+    return fail(ErrorCode::kIo, fmt::format("threads: the system gives no more threads: {}", error.what()),
+                error.code().value());
   }
 }
 
@@ -339,7 +446,21 @@ Status Transfer::health() const {
   return core_->gpu() != nullptr ? core_->gpu()->health() : Status{};
 }
 
+std::string Transfer::choice() const {
+  return core_ && core_->gpu() != nullptr ? core_->gpu()->choice() : std::string();
+}
+
 std::string Transfer::describe() const { return core_ ? core_->describe() : "moved away"; }
+
+Result<std::string> calibrate_gpu(const TransferOptions& options) {
+  ThreadedExecutor executor({.name = "tiercel-copy", .threads = 1, .queue_capacity = 8}, detail::steady_clock());
+  const std::string folder = options.cache_folder.empty() ? detail::default_cache_folder() : options.cache_folder;
+  TIERCEL_TRY_ASSIGN(const auto engine,
+                     open_gpu_copy_engine(executor, detail::steady_clock(),
+                                          {.device = options.device, .calibrate = true, .calibration_folder = folder},
+                                          options.library));
+  return engine->choice();
+}
 
 void Transfer::close() noexcept {
   if (core_) core_->close();
