@@ -1,0 +1,300 @@
+// tiercel-gpu-disk-bench: how fast KV comes from files into a GPU's pages, beside what files and bus give alone.
+//
+//   tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]
+//
+// Makes a cache in DIRECTORY with N GiB (8) of blocks of Qwen3-8B (16 tokens, 2.25 MiB), and removes it again. Then,
+// each with the cache opened anew, so that nothing is in RAM: the load into RAM alone; the load and then the copy; the
+// load streamed into the pages as it comes (Transfer::stream). Beside them in the same run: threads that read the same
+// file and hash what they read (XXH3), and the copy from RAM alone. Medians of the rounds (3). After each streamed load
+// the bytes of three layers of every block are compared.
+#include "base/log.h"
+#include "cuda/bench/stopwatch.h"
+#include "model/block_checksum.h"
+
+#include <tiercel/cache.h>
+#include <tiercel/transfer.h>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <thread>
+
+namespace {
+
+using namespace tiercel;
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kLayers = 36;
+constexpr std::uint64_t kHeads = 8;
+constexpr std::uint64_t kTokens = 16;
+constexpr std::uint64_t kRowBytes = 512;
+constexpr std::uint64_t kPageBytes = kHeads * kTokens * kRowBytes;
+constexpr std::uint64_t kBlockBytes = kLayers * kPageBytes;
+
+constexpr std::uint64_t kExtentBytes = 64_MiB;  // of the tier's files
+constexpr std::uint64_t kBlocksOfExtent = kExtentBytes / kBlockBytes;
+
+std::string made;  // removed at the end, however that comes
+
+[[noreturn]] void give_up(const std::string& what) {
+  std::fprintf(stderr, "tiercel-gpu-disk-bench: %s\n", what.c_str());
+  std::exit(1);
+}
+template <class T>
+T must(Result<T> result) {
+  if (!result) give_up(result.error().message);
+  return std::move(*result);
+}
+
+std::uint64_t word_of(std::uint64_t block, std::uint64_t layer) {
+  return (block * kLayers + layer + 1) * 0x9E3779B97F4A7C15U;
+}
+
+class Bench {
+ public:
+  Bench(std::string directory, std::uint64_t bytes) : directory_(std::move(directory)), blocks_(bytes / kBlockBytes) {
+    config_.disk.directories = {directory_};
+    config_.disk.capacity = (blocks_ + kBlocksOfExtent - 1) / kBlocksOfExtent * kExtentBytes;
+    config_.host.capacity = config_.disk.capacity + 512_MiB;
+    Group group;
+    for (std::uint32_t layer = 0; layer < kLayers; ++layer)
+      group.runs.push_back({.layer = layer, .heads = kHeads, .bytes_per_head_token = kRowBytes});
+    of_ = {.model = {.name = "tiercel-gpu-disk-bench", .kv_dtype = "bf16"}, .block_tokens = kTokens};
+    of_.layout.groups.push_back(std::move(group));
+    tokens_.resize(blocks_ * kTokens);
+    std::iota(tokens_.begin(), tokens_.end(), 0);
+    gpu_ = must(gpu::DeviceMemory::make(blocks_ * kBlockBytes));
+    for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
+      tensors_.push_back({.name = fmt::format("layer {}", layer),
+                          .base = layer_at(layer),
+                          .storage_bytes = blocks_ * kPageBytes,
+                          .axes = {{Axis::kPage, blocks_, static_cast<std::int64_t>(kPageBytes)},
+                                   {Axis::kHead, kHeads, static_cast<std::int64_t>(kTokens * kRowBytes)},
+                                   {Axis::kToken, kTokens, static_cast<std::int64_t>(kRowBytes)},
+                                   {Axis::kInner, kRowBytes, 1}},
+                          .first_layer = layer});
+    }
+    pages_.resize(blocks_);
+    for (std::uint64_t i = 0; i < blocks_; ++i) pages_[i] = static_cast<std::uint32_t>((i * 7919 + 3) % blocks_);
+  }
+  [[nodiscard]] std::uint64_t bytes() const { return blocks_ * kBlockBytes; }
+
+  void fill() {
+    Opened open = opened();
+    constexpr std::size_t kAtOnce = 64;
+    for (std::size_t first = 0; first < blocks_; first += kAtOnce) {
+      Reservation room = open.session.reserve(open.chain, first, kAtOnce);
+      for (std::size_t i = 0; i < room.size(); ++i) {
+        if (room.outcome(i) != Reserved::kYes) give_up("a block found no room");
+        const auto to = room.writer(i).bytes();
+        for (std::uint64_t layer = 0; layer < kLayers; ++layer) {
+          auto* words = reinterpret_cast<std::uint64_t*>(to.data() + layer * kPageBytes);
+          std::fill_n(words, kPageBytes / 8, word_of(first + i, layer));
+        }
+      }
+      if (must(room.commit_all()).blocks != room.size()) give_up("a block was not taken");
+    }
+    for (int i = 0; open.session.match(open.chain).blocks_in(TierId::kDisk) < blocks_; ++i) {
+      if (i == 30'000) give_up("the blocks are not on disk after 300 s");
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+
+  double load_alone() {
+    Opened open = opened();
+    return gpu::seconds_of([&] { check_count(loaded(open).wait().size()); });
+  }
+  /// The load, and the copy after it.
+  std::pair<double, double> load_then_copy() {
+    Opened open = opened();
+    Transfer transfer = ready(open);
+    std::vector<BlockRef> blocks;
+    const double load = gpu::seconds_of([&] { blocks = loaded(open).take(); });
+    check_count(blocks.size());
+    const double copy = gpu::seconds_of([&] { end(must(transfer.load(std::move(blocks), pages_))); });
+    return {load, copy};
+  }
+  double streamed() {
+    Opened open = opened();
+    Transfer transfer = ready(open);
+    gpu::bench_must(cudaMemset(gpu_.get(), 0, blocks_ * kBlockBytes));
+    gpu::bench_must(cudaDeviceSynchronize());
+    const double seconds = gpu::seconds_of([&] {
+      const Copy copy = must(transfer.stream(loaded(open), pages_));
+      end(copy);
+      check_count(copy.blocks());
+    });
+    for (const std::uint32_t layer : {0U, 17U, 35U}) compare(layer);
+    return seconds;
+  }
+  /// Best of some numbers of threads.
+  [[nodiscard]] std::pair<double, std::size_t> read_and_hash() const {
+    std::pair<double, std::size_t> best{1e9, 0};
+    for (const std::size_t threads : {4U, 8U, 12U, 16U}) {
+      const double seconds = gpu::seconds_of([&] {
+        std::vector<std::jthread> readers;
+        for (std::size_t i = 0; i < threads; ++i) readers.emplace_back([this, i, threads] { read_part(i, threads); });
+      });
+      if (seconds < best.first) best = {seconds, threads};
+    }
+    return best;
+  }
+
+ private:
+  struct Opened {
+    Cache cache;
+    Session session;
+    BlockChain chain;
+  };
+  [[nodiscard]] std::byte* layer_at(std::uint64_t layer) const { return gpu_.data() + layer * blocks_ * kPageBytes; }
+  Opened opened() {
+    Cache cache = must(Cache::open(config_));
+    Session session = must(cache.open_session(of_));
+    BlockChain chain = hash_blocks(session.space(), tokens_);
+    for (int i = 0; filled_ && session.match(chain).blocks() < blocks_; ++i) {
+      if (i == 30'000) give_up("the blocks are not found after 30 s");
+      std::this_thread::sleep_for(1ms);
+    }
+    filled_ = true;
+    return {std::move(cache), std::move(session), std::move(chain)};
+  }
+  Load loaded(Opened& open) { return open.session.load(open.chain, blocks_, 120s); }
+  /// With all of the arena registered.
+  Transfer ready(const Opened& open) {
+    Transfer transfer = must(Transfer::open(open.session, tensors_, {}, {.device = 0}));
+    for (int i = 0; transfer.registered_bytes() < config_.host.capacity; ++i) {
+      if (i == 60'000) give_up("the arena is not registered after 60 s");
+      std::this_thread::sleep_for(1ms);
+    }
+    return transfer;
+  }
+  static void end(const Copy& copy) {
+    if (!copy.wait(120s)) give_up("the copy has not ended after 120 s");
+    if (const Status status = copy.status(); !status) give_up(status.error().message);
+  }
+  void check_count(std::size_t count) const {
+    if (count != blocks_) give_up(fmt::format("{} of {} blocks came", count, blocks_));
+  }
+  void compare(std::uint32_t layer) const {
+    std::vector<std::byte> pages(blocks_ * kPageBytes);
+    gpu::bench_must(cudaMemcpy(pages.data(), layer_at(layer), pages.size(), cudaMemcpyDeviceToHost));
+    std::vector<std::uint64_t> expected(kPageBytes / 8);
+    for (std::uint64_t i = 0; i < blocks_; ++i) {
+      std::ranges::fill(expected, word_of(i, layer));
+      if (std::memcmp(pages.data() + pages_[i] * kPageBytes, expected.data(), kPageBytes) != 0)
+        give_up(fmt::format("block {} has other bytes in layer {} than were stored", i, layer));
+    }
+  }
+  void read_part(std::size_t number, std::size_t threads) const {
+    const std::string file = directory_ + "/tiercel.kv";
+    int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+    if (fd < 0) fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) give_up(file + ": cannot be opened");
+    auto* room = static_cast<std::byte*>(std::aligned_alloc(4096, kBlockBytes));
+    std::uint64_t sum = 0;
+    const BlockHash none;
+    // As many bytes as the blocks have, of the extents that hold them; what is before those are headers.
+    struct stat status{};
+    (void)fstat(fd, &status);
+    const auto begin = (static_cast<std::uint64_t>(status.st_size) - config_.disk.capacity) / 4096 * 4096;
+    for (std::uint64_t i = number; i < blocks_; i += threads) {
+      if (pread(fd, room, kBlockBytes, static_cast<off_t>(begin + i * kBlockBytes)) !=
+          static_cast<ssize_t>(kBlockBytes))
+        give_up(file + ": short read");
+      sum += block_checksum(BlockIdentity{.fingerprint = none, .hash = none}, std::span(room, kBlockBytes));
+    }
+    static std::atomic<std::uint64_t> kept{0};
+    kept += sum;
+    std::free(room);
+    close(fd);
+  }
+
+  const std::string directory_;
+  const std::uint64_t blocks_;
+  Config config_;
+  SessionOptions of_;
+  std::vector<TokenId> tokens_;
+  gpu::DeviceMemory gpu_;
+  std::vector<EngineTensor> tensors_;
+  std::vector<std::uint32_t> pages_;
+  bool filled_ = false;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string directory;
+  std::uint64_t gib = 8;
+  int rounds = 3;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const long number = i + 1 < argc ? std::strtol(argv[i + 1], nullptr, 10) : 0;
+    if (word == "--gib" && number > 0) {
+      gib = static_cast<std::uint64_t>(number);
+      ++i;
+    } else if (word == "--rounds" && number > 0) {
+      rounds = static_cast<int>(number);
+      ++i;
+    } else if (directory.empty() && !word.starts_with("-")) {
+      directory = word;
+    } else {
+      give_up(fmt::format("what is {}? tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]", word));
+    }
+  }
+  if (directory.empty()) give_up("tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]");
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) give_up("no GPU to measure");
+  directory += fmt::format("/tiercel-gpu-disk-bench-{}", getpid());
+  std::error_code error;
+  std::filesystem::create_directory(directory, error);
+  if (error) give_up(fmt::format("{}: {}", directory, error.message()));
+  made = directory;
+  (void)std::atexit([] { std::filesystem::remove_all(made); });
+  set_log_level(LogLevel::kWarn);
+  {
+    Bench bench(directory, gib << 30U);
+    bench.fill();
+    std::vector<double> plain;
+    std::vector<double> alone;
+    std::vector<double> load;
+    std::vector<double> copy;
+    std::vector<double> stream;
+    std::size_t threads = 0;
+    for (int round = 0; round < rounds; ++round) {
+      const auto [seconds, by] = bench.read_and_hash();
+      plain.push_back(seconds);
+      threads = by;
+      alone.push_back(bench.load_alone());
+      const auto [first, then] = bench.load_then_copy();
+      load.push_back(first);
+      copy.push_back(then);
+      stream.push_back(bench.streamed());
+    }
+    const auto speed = [&](std::vector<double> seconds) {
+      return static_cast<double>(bench.bytes()) / gpu::median(std::move(seconds)) / 1e9;
+    };
+    std::vector<double> both;
+    for (std::size_t i = 0; i < load.size(); ++i) both.push_back(load[i] + copy[i]);
+    const double slower = std::min(speed(alone), speed(copy));
+    fmt::print("{}: {:.2f} GB in blocks of {} bytes\n", directory, static_cast<double>(bench.bytes()) / 1e9,
+               kBlockBytes);
+    fmt::print("  plain read + XXH3 of the same file  {:7.2f} GB/s ({} threads)\n", speed(plain), threads);
+    fmt::print("  load into RAM alone                 {:7.2f} GB/s ({:.1f} % of plain)\n", speed(alone),
+               speed(alone) / speed(plain) * 100);
+    fmt::print("  copy from RAM to the GPU alone      {:7.2f} GB/s\n", speed(copy));
+    fmt::print("  load, then copy                     {:7.2f} GB/s\n", speed(both));
+    fmt::print(
+        "  load streamed to the GPU            {:7.2f} GB/s ({:.1f} % of the slower of both alone, {:.1f} % of "
+        "plain)\n",
+        speed(stream), speed(stream) / slower * 100, speed(stream) / speed(plain) * 100);
+  }
+  return 0;
+}
