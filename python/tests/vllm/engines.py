@@ -150,7 +150,7 @@ class Auditor:
             for order in stores._orders[known:]:
                 self._names[order.store_id] = [source.chain[place] for place in order.positions]
 
-        def begin_step_and_note(orders):
+        def begin_step_and_note(orders, **how):
             self.before_orders(orders)
             for order in orders.stores:
                 self._began[order.store_id] = [self.bytes_of(block) for block in order.blocks]
@@ -158,7 +158,7 @@ class Auditor:
                     self.stored.setdefault(name, set()).add(content)
             if worker._transfer is not None and not isinstance(worker._transfer, HeldTransfer):
                 worker._transfer = HeldTransfer(worker._transfer, self)
-            begin_step(orders)
+            begin_step(orders, **how)
 
         def end_store_and_check(store):
             end_store(store)

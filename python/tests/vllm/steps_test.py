@@ -3,7 +3,9 @@
 only where nothing else would stand still with it."""
 
 import unittest
+import unittest.mock
 
+import tiercel
 from engines import BLOCK, Engine, Service, check, tokens, until
 
 
@@ -74,6 +76,66 @@ class Steps(unittest.TestCase):
         self.assertEqual(list(self.engine.drain().values()), [local])
         self.assertEqual(([order.in_step > 0 for order in self.orders], self.begun), ([True], [False]))
         self.check(3)
+
+    def waits_by_layers(self):
+        """Small loads are copied layer by layer from now on: (layer that waits, layers that it waits for), of every wait."""
+        self.enterContext(unittest.mock.patch("tiercel.vllm.layers._LEAST_BYTES", 0))
+        worker, asked, waited = self.engine.worker, [], []
+        layers, load = worker._layers, worker._transfer.load
+        before, wait = layers.before, worker._wait
+        brings = {}
+
+        def load_and_note(*arguments, **more):
+            copy = load(*arguments, **more)
+            brings[id(copy)] = (copy, more.get("layers"))
+            return copy
+
+        def before_and_note(name, ask):
+            asked.append(int(name.split(".")[2]))
+            before(name, ask)
+
+        def wait_and_note(copy, *stream):
+            waited.append((asked[-1] if asked else None, brings[id(copy)][1]))
+            wait(copy, *stream)
+        for place, name, noting in ((worker._transfer, "load", load_and_note), (layers, "before", before_and_note), (worker, "_wait", wait_and_note)):
+            self.enterContext(unittest.mock.patch.object(place, name, noting))
+        return asked, waited
+
+    def test_each_layer_waits_for_what_it_reads(self):
+        prompts = [tokens(80, 5 * BLOCK + 17), tokens(81, 2 * BLOCK + 3)]
+        self.stored(*prompts)
+        names = [self.engine.submit(prompt) for prompt in prompts]
+        ended = self.engine.drain()
+        whole = [ended[external(name)] for name in names]
+        self.assertEqual([cached for _, cached in whole], [5 * BLOCK, 2 * BLOCK])
+        self.engine.forget()
+        asked, waited = self.waits_by_layers()
+        names = [self.engine.submit(prompt) for prompt in prompts]
+        asked.clear()
+        self.engine.step()
+        layers = len(self.engine.worker._geometry.tensors)
+        self.assertEqual(asked, list(range(layers)))
+        self.assertEqual([layer for layer, _ in waited], [first for _, (first, _) in waited], "a layer waits for those from it on")
+        self.assertEqual([layer for first in (0, 1) for _, (begin, end) in waited[first::2] for layer in range(begin, end)], 2 * list(range(layers)))
+        ended = self.engine.drain()
+        self.assertEqual([ended[external(name)] for name in names], whole)
+        self.check(14)
+
+    def test_copies_that_find_no_place_at_first_are_all_made(self):
+        prompt = tokens(82, 4 * BLOCK + 1)
+        (local,) = self.stored(prompt)
+        _, waited = self.waits_by_layers()
+        load, refused = self.engine.worker._transfer.load, []
+
+        def load_or_refuse(*arguments, **more):
+            if len(waited) == 0 and len(refused) < 5 and more["layers"][0] > 0:
+                refused.append(more["layers"])
+                raise tiercel.LimitError("planted: too many copies")
+            return load(*arguments, **more)
+        self.enterContext(unittest.mock.patch.object(self.engine.worker._transfer, "load", load_or_refuse))
+        self.assertEqual(self.engine.run(prompt), local)
+        self.assertEqual((len(refused), len(waited)), (5, len(self.engine.worker._layers._groups)))
+        self.check(4)
 
     def test_prompts_at_once_share_a_step(self):
         prompts = [tokens(10 + i, (2 + i) * BLOCK + 5) for i in range(3)] + [tokens(10, 2 * BLOCK + 5) + tokens(20, BLOCK)]

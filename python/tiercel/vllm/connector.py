@@ -16,6 +16,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 from . import engine, shared, stats
 from .events import Events
 from .geometry import RankGeometry, UnsupportedLayoutError, plan_layout
+from .layers import calls_hooks
 from .messages import Handshake, Orders, Report
 from .opening import Opening, read_weights
 from .scheduler import Scheduler
@@ -78,6 +79,8 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         self._worker = Worker(self._geometry, device.index if device.type == "cuda" else None,
                               _CudaStream(device) if device.type == "cuda" else _NoStream())
         self._has_stream = device.type == "cuda"
+        if self._has_stream:
+            _calibrate(device.index)
 
     def get_handshake_metadata(self) -> Handshake | None:
         return Handshake(self._geometry, self._has_stream, shared.process()) if self._geometry is not None else None
@@ -85,16 +88,19 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         orders = self._connector_metadata
         if self._worker is not None and isinstance(orders, Orders):
-            self._worker.begin_step(orders)
+            self._worker.begin_step(orders, by_layers=calls_hooks(forward_context))
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Nothing: requests whose blocks are being loaded are not in the step."""
+        if self._worker is not None:
+            self._worker.before_layer(layer_name)
 
     def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any) -> None:
         """Nothing: whole blocks are stored with the next step."""
 
     def wait_for_save(self) -> None:
-        """Nothing: the scheduler's side holds the blocks."""
+        """Not for stores: the scheduler's side holds the blocks."""
+        if self._worker is not None:
+            self._worker.after_layers()
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         received = self._worker.end_step() if self._worker is not None else None
@@ -202,6 +208,14 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
     def build_prom_metrics(cls, vllm_config: VllmConfig, metric_types: dict[Any, Any], labelnames: list[str],
                            per_engine_labelvalues: dict[int, list[object]]) -> stats.TiercelPromMetrics:
         return stats.TiercelPromMetrics(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
+
+def _calibrate(device: int) -> None:
+    """Now, before graphs are captured: the copies themselves begin beside the first steps."""
+    try:
+        log.debug("TiercelConnector: what copies cost on device %d:\n%s", device, tiercel.calibrate_gpu(device))
+    except tiercel.Error as error:
+        log.warning("TiercelConnector: device %d is not calibrated: %s", device, error)
 
 
 class _NoStream:

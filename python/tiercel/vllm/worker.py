@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import tiercel
 
 from . import shared
 from .geometry import RankGeometry, engine_tensors, pages_of
+from .layers import LayerRange, LayerWaits
 from .messages import LoadOrder, Orders, Report, SessionPlan, StoreOrder
 
 _LOAD_S = 5.0  # for blocks that are in the arena and held
@@ -33,10 +34,18 @@ log = logging.getLogger("tiercel")
 
 
 @dataclass
+class _StepCopies:
+    """Of a load that a step waits for: the layers of each copy, and those copies that have been submitted."""
+
+    ranges: list[LayerRange | None]
+    copies: list[tiercel.Copy] = field(default_factory=list)
+
+
+@dataclass
 class _Load:
     order: LoadOrder
     load: tiercel.Load | None = None
-    copy: tiercel.Copy | None = None
+    copies: list[tiercel.Copy] = field(default_factory=list)
     usable: int = 0  # blocks that the load gave, of the order's
     failed: bool = False  # nothing was or is being copied
 
@@ -62,7 +71,8 @@ class Worker:
     def __init__(self, geometry: RankGeometry, device: int | None, stream: Stream) -> None:
         self._geometry, self._device, self._stream = geometry, device, stream
         self._thread = 0  # of the last step
-        self._started: dict[int, tiercel.Copy] = {}  # by LoadOrder.in_step, until the orders come
+        self._started: dict[int, _StepCopies] = {}  # by LoadOrder.in_step, until the orders come
+        self._layers = LayerWaits({tensor.name: tensor.layer for tensor in geometry.tensors})
         self._client: tiercel.Client | None = None  # its own; the scheduler's side closes a shared one
         self._shared: shared.Shared | None = None
         self._registered, self._registered_at = 0, 0.0
@@ -77,7 +87,8 @@ class Worker:
         self._report = Report()
         self.loaded_bytes = self.stored_bytes = self.failed_loads = self.failed_stores = 0
 
-    def begin_step(self, orders: Orders) -> None:
+    def begin_step(self, orders: Orders, *, by_layers: bool = False) -> None:
+        """by_layers: before_layer() is called before each layer of this step."""
         if orders.plan is not None:
             self._open(orders.plan)
         if orders.step:
@@ -88,14 +99,22 @@ class Worker:
         give_up_at = time.monotonic() + _SUBMIT_S
         self._stores += [_Store(order, give_up_at) for order in orders.stores]
         for load in self._loads:
-            if load.copy is None and not load.failed:
+            if not load.copies and not load.failed:
                 if load.order.in_step:
-                    self._load_in_step(load, event, stream)
+                    self._load_in_step(load, event, stream, by_layers)
                 else:
                     self._begin_load(load, event)
         for store in self._stores:
             if store.copy is None:
                 self._begin_store(store, event)
+
+    def before_layer(self, name: str) -> None:
+        """A layer is about to read its pages."""
+        self._layers.before(name, self._wait)
+
+    def after_layers(self) -> None:
+        """All layers of the step have been submitted."""
+        self._layers.after_step()
 
     def end_step(self) -> set[str]:
         """Requests whose loads have ended."""
@@ -186,7 +205,7 @@ class Worker:
             load.failed = True
             return
         try:
-            load.copy = self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event)
+            load.copies = [self._transfer.load(load.load, self._pages(order.blocks[: load.usable]), first=order.first, after_event=event)]
         except tiercel.LimitError:
             pass  # as many copies as may be are in flight: at the next step
         except tiercel.Error as error:
@@ -198,38 +217,58 @@ class Worker:
         the stream of the steps before. Where it cannot begin, it does with its step."""
         if self._thread != threading.get_ident() or self._shared is None or self._transfer is None:
             return
-        load = self._shared.loads[order.in_step]
+        started = self._started[order.in_step] = self._step_copies(order)
         try:
-            self._started[order.in_step] = self._transfer.load(load, self._pages(order.blocks), first=order.first,
-                                                               after_event=self._stream.event(), ahead=self._device is not None)
+            self._submit(order, self._shared.loads[order.in_step], started, self._stream.event())
         except tiercel.Error as error:
             log.debug("TiercelConnector: rank %d: a load begins with its step: %s", self._geometry.rank, error)
 
-    def _load_in_step(self, load: _Load, event: int, stream: int) -> None:
+    def _step_copies(self, order: LoadOrder) -> _StepCopies:
+        assert self._transfer is not None
+        return _StepCopies(self._layers.ranges(len(order.blocks) * self._transfer.part_bytes))
+
+    def _submit(self, order: LoadOrder, load: tiercel.Load, to: _StepCopies, event: int) -> None:
+        """The copies that are missing yet. LimitError: call it again."""
+        assert self._transfer is not None
+        pages = self._pages(order.blocks)
+        for layers in to.ranges[len(to.copies):]:
+            to.copies.append(self._transfer.load(load, pages, first=order.first, after_event=event, ahead=self._device is not None, layers=layers))
+
+    def _load_in_step(self, load: _Load, event: int, stream: int, by_layers: bool) -> None:
         """Makes the step that is about to be submitted wait for this load. It cannot be short: its blocks are held here. What
         fails now is the device, and with it the engine."""
         order = load.order
         assert self._shared is not None and self._transfer is not None
         load.load = self._shared.loads.pop(order.in_step)
         load.usable = len(order.blocks)
-        load.copy = self._started.pop(order.in_step, None)
+        started = self._started.pop(order.in_step, None) or self._step_copies(order)
+        load.copies = started.copies
         until = time.monotonic() + _COPY_S
-        while load.copy is None:
+        while True:
             try:
-                load.copy = self._transfer.load(load.load, self._pages(order.blocks), first=order.first, after_event=event,
-                                                ahead=self._device is not None)
+                self._submit(order, load.load, started, event)
+                break
             except tiercel.LimitError:  # as many copies as may be are in flight
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.0005)
+        if by_layers and len(load.copies) > 1:
+            self._layers.expect(load.copies)
+            return
+        for copy in load.copies:
+            self._wait(copy, stream)
+
+    def _wait(self, copy: tiercel.Copy, stream: int | None = None) -> None:
+        """What is submitted to the stream (by default the one that is current) from now on comes behind this copy."""
+        assert self._transfer is not None
         if self._device is not None:
             try:
-                self._transfer.wait_in_stream(stream, load.copy)
+                self._transfer.wait_in_stream(self._stream.follow() if stream is None else stream, copy)
                 return
             except tiercel.Error as error:
                 self._say("rank %d: the step waits on the CPU: %s", self._geometry.rank, error)
-        if not load.copy.wait(_COPY_S) or load.copy.error is not None:
-            raise RuntimeError(f"TiercelConnector: a step's load failed: {load.copy.error or f'it did not end within {_COPY_S:.0f} s'}")
+        if not copy.wait(_COPY_S) or copy.error is not None:
+            raise RuntimeError(f"TiercelConnector: a step's load failed: {copy.error or f'it did not end within {_COPY_S:.0f} s'}")
 
     def _look_at_registration(self) -> None:
         """A step waits for loads only once the GPU reaches the arena: until then copies are slow."""
@@ -244,16 +283,17 @@ class Worker:
 
     def _has_ended(self, load: _Load) -> bool:
         usable = 0
-        if load.copy is not None:
-            if not load.copy.done:
+        if load.copies:
+            if not all(copy.done for copy in load.copies):
                 return False
-            if load.copy.error is None:
+            error = next((copy.error for copy in load.copies if copy.error is not None), None)
+            if error is None:
                 usable = load.usable
-                self.loaded_bytes += load.copy.bytes
+                self.loaded_bytes += sum(copy.bytes for copy in load.copies)
             elif load.order.in_step:  # the step has read what was in its pages
-                raise RuntimeError(f"TiercelConnector: the GPU failed under a step: {load.copy.error}")
+                raise RuntimeError(f"TiercelConnector: the GPU failed under a step: {error}")
             else:
-                self._say("rank %d: a load failed: %s", self._geometry.rank, load.copy.error)
+                self._say("rank %d: a load failed: %s", self._geometry.rank, error)
         elif not load.failed:
             return False
         bad = load.order.blocks[usable:]
