@@ -58,8 +58,8 @@ Status check_operations(struct io_uring& ring) {
   return {};
 }
 
-/// A copy by the CPU would otherwise run inside of the submission, one after another; from so many bytes on it is worth a
-/// thread of the kernel.
+/// A copy by the CPU would otherwise run inside of the submission, one after another; from so many bytes on it is worth
+/// a thread of the kernel.
 constexpr std::uint64_t kApartBytes = 64U << 10U;
 
 std::uint64_t bytes_of(const IoOperation& operation) {
