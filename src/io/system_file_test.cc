@@ -1,6 +1,7 @@
 // What only the system's own files show: the engine that is chosen, locks between processes, a disk that is full.
 #include "base/log.h"
 #include "io/file.h"
+#include "io/system_file.h"
 #include "io/testing/io_kinds.h"
 
 #include <gmock/gmock.h>
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -216,6 +218,36 @@ TEST_F(SystemFileTest, BuffersThatAreRegisteredInPartOrNotAtAllAreMovedTheSame) 
     EXPECT_TRUE(file.run(job)) << first;
     EXPECT_THAT(memory.range(first * kPage, 4 * kPage), testing::Each(std::byte{7})) << first;
   }
+}
+
+TEST_F(SystemFileTest, LongReadsThatTheKernelCopiesApartBringTheSameBytes) {
+  SystemFileSystem files;
+  if (!files.reason().empty()) GTEST_SKIP() << "this machine has no io_uring";
+  const std::string in_memory = "/dev/shm/tiercel-system-file-test-" + std::to_string(getpid());
+  for (const std::string& path : {place_.path("file"), in_memory}) {
+    const OpenOptions options{.create = true, .direct = path == in_memory, .depth = 4};
+    if (auto plain = SystemFile::open(path, options)) {
+      EXPECT_TRUE(plain->is_copied()) << path;
+    } else {
+      ASSERT_EQ(path, in_memory) << plain.error().message;
+      continue;  // a machine without such a place
+    }
+    auto opened = files.open(path, options);
+    ASSERT_TRUE(opened) << opened.error().message;
+    constexpr std::uint64_t kBytes = 1U << 20U;
+    PageMemory memory(2 * kBytes / 4096);
+    const SteadyClock clock;
+    File file(std::move(*opened), clock);
+    for (std::uint64_t i = 0; i < kBytes; ++i) *memory.at(i) = static_cast<std::byte>(i * 7 + i / 4096);
+    IoJob job{.kind = IoKind::kWrite, .offset = 4096, .segment_count = 1};
+    job.segments[0] = {memory.at(0), kBytes};
+    ASSERT_TRUE(file.run(job));
+    job.kind = IoKind::kRead;
+    job.segments[0] = {memory.at(kBytes), kBytes};
+    ASSERT_TRUE(file.run(job));
+    EXPECT_EQ(std::memcmp(memory.at(0), memory.at(kBytes), kBytes), 0) << path;
+  }
+  std::filesystem::remove(in_memory);
 }
 
 }  // namespace
