@@ -41,7 +41,7 @@ struct TransferOptions {
   std::size_t max_copies = 256;                           ///< in flight; more are kLimit
   std::size_t threads = 1;                                ///< that copy between tensors in host memory and the arena
   std::string library{};  ///< path of libtiercel_cuda.so; empty: beside this library, then where the system looks
-  /// Measures at the first start on a GPU what each way of copying costs (well under 100 ms). Open the transfer before
+  /// Measures at the first start on a GPU what each way of copying costs (about 0.1 s). Open the transfer before
   /// the GPU has work and before graphs are captured.
   bool calibrate = true;
   /// Where that is kept for the next start. Empty: $TIERCEL_CACHE_DIR, or tiercel in $XDG_CACHE_HOME or in ~/.cache.
@@ -138,7 +138,8 @@ class TIERCEL_API Transfer {
   /// copies have corrected that. Empty for tensors in host memory.
   [[nodiscard]] std::string choice() const;
 
-  /// Refuses further copies and waits for those in flight. Idempotent.
+  /// Refuses further copies and waits for those in flight; a load that is still coming (stream()) ends with kClosed.
+  /// Idempotent.
   void close() noexcept;
 
  private:

@@ -266,7 +266,7 @@ void bind_transfer(nb::module_& module) {
             calibrate_gpu({.device = device, .library = std::move(library), .cache_folder = std::move(cache_folder)}));
       },
       "device"_a = 0, nb::kw_only(), "library"_a = "", "cache_folder"_a = "",
-      "Measures what each way of copying costs on a CUDA device (well under 100 ms), or finds it measured, so that a "
+      "Measures what each way of copying costs on a CUDA device (about 0.1 s), or finds it measured, so that a "
       "Transfer that is opened later need not. Call it before graphs are captured. Returns the table of "
       "Transfer.choice(). cache_folder: where it is kept for the next start; empty: $TIERCEL_CACHE_DIR, or tiercel in "
       "$XDG_CACHE_HOME or in ~/.cache.\n\nUnsupportedError: no such GPU, or no library for it.");

@@ -63,6 +63,14 @@ class Hooks(unittest.TestCase):
             self.step(list(LAYERS)[:4])
         self.step()
 
+    def test_so_is_one_in_whose_place_a_later_layer_of_its_group_asks(self):
+        self.step()
+        self.waits.expect(["a", "b", "c", "d"])
+        with self.assertRaisesRegex(RuntimeError, r"1 layers .*layers\.4\."):
+            self.step([name for name in LAYERS if LAYERS[name] != 4])
+        self.assertEqual(self.waited, ["a", "b", "c", "d"])
+        self.step()
+
     def test_other_layers_wait_for_nothing(self):
         self.step()
         self.waits.expect(["a", "b", "c", "d"])

@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <thread>
 
@@ -60,11 +61,18 @@ class StreamedLoadsTest : public testing::Test {
   StreamedLoadsTest() {
     for (std::size_t i = 0; i < memory_.size(); ++i) memory_[i] = static_cast<std::byte>(i / kBlockBytes);
   }
-  ~StreamedLoadsTest() override { let_go(); }
+  ~StreamedLoadsTest() override {
+    let_go();
+    for (const auto& coming : comings_) coming->final.store(true);
+  }
 
   /// Copies by a list of what came; each stays in flight while held_.
   Status copy(const std::vector<BlockRef>& blocks, std::span<const std::uint32_t> pages, StreamedLoads::Done done) {
     const std::lock_guard lock(mutex_);
+    if (throws_ > 0) {
+      --throws_;
+      throw std::bad_alloc();
+    }
     if (refused_ > 0) {
       --refused_;
       return fail(ErrorCode::kLimit, "planted: no place");
@@ -89,14 +97,15 @@ class StreamedLoadsTest : public testing::Test {
   }
   std::shared_ptr<Coming> start(std::size_t pages = 2 * kBlocks) {
     auto coming = std::make_shared<Coming>();
+    comings_.push_back(coming);
     std::vector<std::uint32_t> ids(pages);
     std::iota(ids.begin(), ids.end(), 100U);
-    streams_.add(Load(std::make_unique<PlannedLoad>(coming, memory_, kBlockBytes)), std::move(ids),
-                 [this, coming](const Status& status, std::size_t copied) {
-                   EXPECT_TRUE(coming->dropped.load()) << "the load is held no longer than the copy";
-                   const std::lock_guard lock(mutex_);
-                   ended_.emplace_back(status, copied);
-                 });
+    added_ = streams_->add(Load(std::make_unique<PlannedLoad>(coming, memory_, kBlockBytes)), std::move(ids),
+                           [this, coming](const Status& status, std::size_t copied) {
+                             EXPECT_TRUE(coming->dropped.load()) << "the load is held no longer than the copy";
+                             const std::lock_guard lock(mutex_);
+                             ended_.emplace_back(status, copied);
+                           });
     return coming;
   }
   template <class F>
@@ -119,10 +128,13 @@ class StreamedLoadsTest : public testing::Test {
   std::vector<std::pair<Status, std::size_t>> ended_;
   std::optional<Error> error_;
   int refused_ = 0;
+  int throws_ = 0;
   bool held_ = false;
-  StreamedLoads streams_{
+  Status added_;
+  std::vector<std::shared_ptr<Coming>> comings_;
+  std::unique_ptr<StreamedLoads> streams_ = std::make_unique<StreamedLoads>(
       [this](const auto& blocks, auto pages, auto done) { return copy(blocks, pages, std::move(done)); }, 2,
-      kBlockBytes};
+      kBlockBytes);
 };
 
 TEST_F(StreamedLoadsTest, blocks_are_copied_as_they_come_once_and_in_order) {
@@ -176,6 +188,58 @@ TEST_F(StreamedLoadsTest, a_copy_without_a_place_is_tried_again) {
   EXPECT_EQ(refused_, 0);
 }
 
+TEST_F(StreamedLoadsTest, a_copy_for_which_there_is_no_memory_is_tried_again) {
+  throws_ = 3;
+  const auto coming = start();
+  coming->ready = kBlocks;
+  coming->final = true;
+  ASSERT_TRUE(comes([&] { return ended_.size() == 1; }));
+  EXPECT_TRUE(ended_[0].first);
+  EXPECT_EQ(ended_[0].second, kBlocks);
+  EXPECT_EQ(came_.size(), kBlocks);
+}
+
+TEST_F(StreamedLoadsTest, closed_it_waits_for_copies_and_for_no_load) {
+  held_ = true;
+  const auto never = start();
+  const auto ready = start();
+  ready->ready = 3;
+  ASSERT_TRUE(comes([&] { return came_.size() == 3; }));
+  std::thread closing([&] { streams_->close(); });
+  ASSERT_TRUE(comes([&] { return ended_.size() == 1; })) << "the load that has not begun to come";
+  EXPECT_TRUE(never->dropped.load());
+  ready->ready = kBlocks;
+  std::this_thread::sleep_for(5ms);
+  EXPECT_EQ(streams_->open(), 1U) << "its copy runs";
+  let_go();
+  closing.join();
+  ASSERT_EQ(ended_.size(), 2U);
+  EXPECT_EQ(came_.size(), 3U);
+  for (const auto& [status, copied] : ended_) {
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::kClosed);
+    EXPECT_EQ(copied, 0U);
+  }
+  (void)start();
+  ASSERT_FALSE(added_);
+  EXPECT_EQ(added_.error().code, ErrorCode::kClosed);
+}
+
+TEST_F(StreamedLoadsTest, destroyed_it_ends_what_is_open) {
+  held_ = true;
+  const auto coming = start();
+  coming->ready = 2;
+  ASSERT_TRUE(comes([&] { return came_.size() == 2; }));
+  std::thread later([this] {
+    std::this_thread::sleep_for(20ms);
+    let_go();
+  });
+  streams_.reset();
+  later.join();
+  ASSERT_EQ(ended_.size(), 1U);
+  EXPECT_FALSE(ended_[0].first);
+}
+
 TEST_F(StreamedLoadsTest, after_an_error_nothing_more_is_copied_and_none_counts) {
   error_ = Error{.code = ErrorCode::kIo, .message = "planted"};
   const auto coming = start();
@@ -188,13 +252,13 @@ TEST_F(StreamedLoadsTest, after_an_error_nothing_more_is_copied_and_none_counts)
   EXPECT_EQ(came_.size(), 2U);
 }
 
-TEST_F(StreamedLoadsTest, a_slow_load_holds_up_no_other_and_destruction_waits_for_all) {
+TEST_F(StreamedLoadsTest, a_slow_load_holds_up_no_other) {
   const auto slow = start();
   const auto fast = start();
   fast->ready = kBlocks;
   fast->final = true;
   ASSERT_TRUE(comes([&] { return ended_.size() == 1; }));
-  EXPECT_EQ(streams_.open(), 1U);
+  EXPECT_EQ(streams_->open(), 1U);
   std::thread later([slow] {
     std::this_thread::sleep_for(30ms);
     slow->ready = 1;

@@ -156,8 +156,7 @@ class TransferCore {
   ThreadedExecutor executor_;
   std::unique_ptr<CopyEngine> engine_;
   GpuCopyEngine* gpu_ = nullptr;  // the same, where it is one
-  std::atomic<bool> closed_{false};
-  StreamedLoads streams_;  // ends first: it copies by the engine
+  StreamedLoads streams_;         // ends first: it copies by the engine
 };
 
 Result<std::unique_ptr<TransferCore>> TransferCore::open(std::shared_ptr<SessionBackend> session,
@@ -281,7 +280,6 @@ Status TransferCore::give(std::vector<BlockRef> blocks, std::span<const std::uin
               }};
   if (engine_->submit(std::move(job))) return {};
   if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
-  if (closed_.load()) return fail(ErrorCode::kClosed, "the transfer was closed");
   return fail(ErrorCode::kLimit, "max_copies copies are in flight");
 }
 
@@ -296,12 +294,11 @@ Result<Copy> TransferCore::stream(Load load, std::span<const std::uint32_t> page
                 fmt::format("page {}: the tensors have pages 0 to {}", page, geometry_->page_count() - 1));
   }
   if (gpu_ != nullptr) TIERCEL_TRY(gpu_->health());
-  if (closed_.load()) return fail(ErrorCode::kClosed, "the transfer was closed");
   if (streams_.open() >= max_copies_) return fail(ErrorCode::kLimit, "max_copies loads are being streamed");
   auto state = std::make_shared<CopyState>(pages.size() / geometry_->pages_per_block(), geometry_->part_bytes(),
                                            std::vector<BlockRef>(), std::vector<BlockPart>());
-  streams_.add(std::move(load), {pages.begin(), pages.end()},
-               [state](const Status& status, std::size_t copied) { state->end(status, copied); });
+  TIERCEL_TRY(streams_.add(std::move(load), {pages.begin(), pages.end()},
+                           [state](const Status& status, std::size_t copied) { state->end(status, copied); }));
   return Copy(std::move(state));
 }
 
@@ -319,9 +316,8 @@ std::string TransferCore::describe() const {
 }
 
 void TransferCore::close() noexcept {
-  closed_.store(true);
+  streams_.close();
   engine_->close();
-  while (streams_.open() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   (void)executor_.wait_until([this] { return engine_->in_flight() == 0; }, UINT64_MAX);
 }
 
@@ -330,6 +326,10 @@ void TransferCore::close() noexcept {
 namespace {
 
 tl::unexpected<Error> no_memory() { return fail(ErrorCode::kOutOfMemory, "no memory for the copy's bookkeeping"); }
+tl::unexpected<Error> no_thread(const std::system_error& error) {
+  return fail(ErrorCode::kIo, fmt::format("threads: the system gives no more threads: {}", error.what()),
+              error.code().value());
+}
 tl::unexpected<Error> moved() { return fail(ErrorCode::kClosed, "the transfer was moved away"); }
 
 }  // namespace
@@ -350,8 +350,7 @@ Result<Transfer> Transfer::open(const Session& session, std::span<const EngineTe
   } catch (const std::bad_alloc&) {
     return no_memory();
   } catch (const std::system_error& error) {
-    return fail(ErrorCode::kIo, fmt::format("threads: the system gives no more threads: {}", error.what()),
-                error.code().value());
+    return no_thread(error);
   }
 }
 
@@ -383,8 +382,7 @@ Result<Copy> Transfer::stream(Load load, std::span<const std::uint32_t> pages) {
   } catch (const std::bad_alloc&) {
     return no_memory();
   } catch (const std::system_error& error) {
-    return fail(ErrorCode::kIo, fmt::format("threads: the system gives no more threads: {}", error.what()),
-                error.code().value());
+    return no_thread(error);
   }
 }
 
@@ -452,7 +450,7 @@ std::string Transfer::choice() const {
 
 std::string Transfer::describe() const { return core_ ? core_->describe() : "moved away"; }
 
-Result<std::string> calibrate_gpu(const TransferOptions& options) {
+Result<std::string> calibrate_gpu(const TransferOptions& options) try {
   ThreadedExecutor executor({.name = "tiercel-copy", .threads = 1, .queue_capacity = 8}, detail::steady_clock());
   const std::string folder = options.cache_folder.empty() ? detail::default_cache_folder() : options.cache_folder;
   TIERCEL_TRY_ASSIGN(const auto engine,
@@ -460,6 +458,10 @@ Result<std::string> calibrate_gpu(const TransferOptions& options) {
                                           {.device = options.device, .calibrate = true, .calibration_folder = folder},
                                           options.library));
   return engine->choice();
+} catch (const std::bad_alloc&) {
+  return no_memory();
+} catch (const std::system_error& error) {
+  return no_thread(error);
 }
 
 void Transfer::close() noexcept {

@@ -16,6 +16,7 @@
 #include <fstream>
 #include <memory>
 #include <new>
+#include <random>
 #include <sstream>
 #include <system_error>
 
@@ -92,8 +93,9 @@ std::byte* stages_as_pages(CopyDevice& device, CopyDirection direction, const Gp
 
 class Measuring {
  public:
-  Measuring(CopyDevice& device, const Clock& clock, const GpuCopyOptions& options, CopyPath path, int times)
-      : clock_(clock), times_(times), feeder_(device, at_full_speed(options, path)) {}
+  Measuring(CopyDevice& device, const Clock& clock, const GpuCopyOptions& options, CopyPath path, int times,
+            std::uint64_t until_ns)
+      : clock_(clock), times_(times), until_ns_(until_ns), feeder_(device, at_full_speed(options, path)) {}
 
   /// The shortest of a few times, of `count` blocks at places apart.
   Result<std::uint64_t> shortest_ns(CopyDirection direction, const std::shared_ptr<const CopyGeometry>& geometry,
@@ -108,6 +110,7 @@ class Measuring {
       }
       TIERCEL_TRY_ASSIGN(CopyPlan plan, CopyPlan::make(geometry, std::move(pages), std::move(places)));
       const std::uint64_t begin_ns = clock_.now_ns();
+      if (begin_ns >= until_ns_) return fail(ErrorCode::kTimeout, "the GPU is too busy to be calibrated now");
       std::vector<FinishedJob> finished;
       feeder_.take({.work = std::move(plan), .direction = direction}, std::nullopt);
       while (feeder_.active()) feeder_.pass(clock_.now_ns(), finished);
@@ -127,6 +130,7 @@ class Measuring {
   }
   const Clock& clock_;
   const int times_;
+  const std::uint64_t until_ns_;
   Feeder feeder_;
 };
 
@@ -154,13 +158,14 @@ std::filesystem::path file_of(const std::string& folder, const std::string& key)
 Result<PathCosts> measure_path_costs(CopyDevice& device, const Clock& clock, const GpuCopyOptions& options,
                                      const CalibrationSize& size) {
   TIERCEL_TRY_ASSIGN(const Slots slots, Slots::make(device));
+  const std::uint64_t until_ns = deadline_after(clock.now_ns(), size.at_most_ns);
   PathCosts costs;
   for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
     const CopyDirection other = direction == CopyDirection::kStore ? CopyDirection::kLoad : CopyDirection::kStore;
     std::byte* pages = stages_as_pages(device, other, options);
     if (pages == nullptr) return fail(ErrorCode::kUnsupported, "stages of less than 16 MiB: nothing to calibrate with");
     for (const CopyPath path : {CopyPath::kMerged, CopyPath::kStaged}) {
-      Measuring measuring(device, clock, options, path, size.times);
+      Measuring measuring(device, clock, options, path, size.times, until_ns);
       for (std::size_t run = 0; run < kCalibratedRuns.size(); ++run) {
         TIERCEL_TRY_ASSIGN(const auto geometry, geometry_of(pages, kCalibratedRuns[run]));
         TIERCEL_TRY_ASSIGN(const std::uint64_t one_ns, measuring.shortest_ns(direction, geometry, slots, 1));
@@ -192,7 +197,7 @@ std::optional<PathCosts> read_path_costs(const std::string& folder, const std::s
 
 Status write_path_costs(const std::string& folder, const std::string& key, const PathCosts& costs) {
   const std::filesystem::path path = file_of(folder, key);
-  const std::string partial = fmt::format("{}.{}", path.string(), getpid());
+  const std::string partial = fmt::format("{}.{}.{:08x}", path.string(), getpid(), std::random_device()());
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   std::ofstream file(partial, std::ios::trunc);

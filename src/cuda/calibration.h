@@ -19,11 +19,12 @@
 namespace tiercel::gpu {
 
 struct CalibrationSize {
-  std::uint32_t blocks = 64;  ///< of the longer plans
-  int times = 3;              ///< measured, after one that warms up
+  std::uint32_t blocks = 64;                 ///< of the longer plans
+  int times = 3;                             ///< measured, after one that warms up
+  std::uint64_t at_most_ns = 2'000'000'000;  ///< for all; then no further plan is begun
 };
 
-/// kUnsupported: stages of less than 16 MiB a direction. Else the device's error.
+/// kUnsupported: stages of less than 16 MiB a direction; kTimeout: the GPU is too busy. Else the device's error.
 [[nodiscard]] Result<PathCosts> measure_path_costs(CopyDevice& device, const Clock& clock,
                                                    const GpuCopyOptions& options, const CalibrationSize& size = {});
 

@@ -68,6 +68,14 @@ TEST(CalibrationTest, an_error_of_the_device_is_passed_on) {
     EXPECT_EQ(fake.pending(), 0U);
     EXPECT_TRUE(fake.pinned().empty());
   }
+  const SteppingClock slow_clock;
+  FakeDevice slow(kLargeStages, 1);
+  const auto late =
+      measure_path_costs(slow, slow_clock, kLargeStages, {.blocks = 20, .times = 1, .at_most_ns = 50'000});
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, ErrorCode::kTimeout);
+  EXPECT_EQ(slow.tickets(), 0);
+  EXPECT_TRUE(slow.pinned().empty());
   FakeDevice poor(kLargeStages, 1);
   poor.limit_pinning(1U << 20U);
   const SteppingClock clock;

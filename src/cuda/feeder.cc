@@ -81,10 +81,11 @@ Status Feeder::choose_path(RunningJob& job, TensorPlace place) {
   return {};
 }
 
-void Feeder::take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place) {
+void Feeder::take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place, bool reached) {
   auto running = std::make_unique<RunningJob>();
   running->job = std::move(job);
   running->gate = gate;
+  running->teaches = reached;
   if (!error_) {
     if (Status status = choose_path(*running, place); !status) error_ = std::move(status).error();
   }

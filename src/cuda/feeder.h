@@ -30,7 +30,8 @@ class Feeder {
   ~Feeder();
 
   /// `gate`: of the job's event, if it has one. A job whose tensors no kernel can reach is merged.
-  void take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place = TensorPlace::kGpu);
+  /// `reached`: by DMA; what goes through the CPU says nothing about the paths.
+  void take(CopyJob&& job, std::optional<Ticket> gate, TensorPlace place = TensorPlace::kGpu, bool reached = true);
   /// As if the device had said so.
   void fail_with(Error error) { error_ = std::move(error); }
   void pass(std::uint64_t now_ns, std::vector<FinishedJob>& finished);

@@ -284,6 +284,21 @@ TEST_F(FeederTest, what_plans_take_alone_corrects_the_choice) {
   EXPECT_EQ(device.tickets(), 0);
 }
 
+TEST_F(FeederTest, what_moves_nothing_or_goes_through_the_cpu_teaches_nothing) {
+  PlanWorld<HostMemory> world(7, arena_.data(), arena_.size());
+  const GpuCopyOptions options =
+      with_stages({.stage_bytes = 16384, .stages = 2, .chunk_bytes = 4096}, {.store_bytes_per_second = 0});
+  FakeDevice device(options, 7);
+  Feeder feeder(device, options, same_costs(1000));
+  std::vector<FinishedJob> finished;
+  feeder.take({.work = world.plan(0, 0), .direction = CopyDirection::kLoad}, std::nullopt);
+  settle(feeder, finished, now_ns_);
+  feeder.take({.work = world.plan(0, world.blocks()), .direction = CopyDirection::kLoad}, std::nullopt,
+              TensorPlace::kGpu, false);
+  settle(feeder, finished, now_ns_);
+  EXPECT_NE(feeder.choice().text().find("corrected by 0 plans"), std::string::npos);
+}
+
 TEST_F(FeederTest, a_store_with_a_pace_or_behind_an_event_teaches_nothing) {
   PlanWorld<HostMemory> world(7, arena_.data(), arena_.size());
   const GpuCopyOptions paced = with_stages({.stage_bytes = 16384, .stages = 2, .chunk_bytes = 4096});

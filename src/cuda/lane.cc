@@ -151,7 +151,8 @@ Status Lane::begin(RunningJob& job, std::uint64_t now_ns) {
   job.begun = true;
   job.begun_ns = now_ns;
   // The pace is part of what a paced store takes.
-  job.alone = !others && (direction_ == CopyDirection::kLoad || options_.store_bytes_per_second == 0);
+  job.alone = !others && job.teaches && job.job.bytes() > 0 &&
+              (direction_ == CopyDirection::kLoad || options_.store_bytes_per_second == 0);
   if (job.alone && job.gate) {
     TIERCEL_TRY_ASSIGN(job.alone, device_.reached(*job.gate));
   }

@@ -10,8 +10,10 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <new>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 
 namespace {
@@ -22,11 +24,20 @@ using tiercel::gpu::PathCosts;
 tiercel::Result<PathCosts> measured(tiercel::gpu::CudaDevice& device, const tiercel::Clock& clock,
                                     const tiercel::GpuCopyOptions& options) {
   tiercel::Result<PathCosts> costs = PathCosts{};
-  std::thread([&] {
-    const tiercel::Status begun = device.begin_thread();
-    costs = begun ? tiercel::gpu::measure_path_costs(device, clock, options)
-                  : tl::unexpected<tiercel::Error>(begun.error());
-  }).join();
+  const auto measure = [&] {
+    try {
+      const tiercel::Status begun = device.begin_thread();
+      costs = begun ? tiercel::gpu::measure_path_costs(device, clock, options)
+                    : tl::unexpected<tiercel::Error>(begun.error());
+    } catch (const std::bad_alloc&) {
+      costs = tiercel::fail(tiercel::ErrorCode::kOutOfMemory, "no memory");
+    }
+  };
+  try {
+    std::thread(measure).join();
+  } catch (const std::system_error& error) {
+    return tiercel::fail(tiercel::ErrorCode::kIo, error.what());
+  }
   return costs;
 }
 

@@ -27,6 +27,7 @@ struct RunningJob {
   std::optional<StageCutter> cutter;
   PathEstimate estimate;       ///< of a plan
   std::uint64_t begun_ns = 0;  ///< once it has begun
+  bool teaches = true;         ///< its slots are reached by DMA
   bool alone = false;          ///< it has the bus for itself and waits for nothing, so far
   bool gate_waited = false;    ///< the kernel queue has been told to wait for the gate
   bool begun = false;

@@ -212,11 +212,13 @@ bool StagedCopyEngine::reachable(const CopyJob& job) {
 }
 
 void StagedCopyEngine::feed(std::vector<Intake>& jobs, bool stopping) {
-  const auto take = [&](Intake& intake) { feeder_.take(std::move(intake.job), intake.gate, intake.place); };
+  const auto take = [&](Intake& intake, bool reached) {
+    feeder_.take(std::move(intake.job), intake.gate, intake.place, reached);
+  };
   for (Intake& intake : jobs) {
     const bool goes = reachable(intake.job);  // if not, its pieces come next
     if (intake.job.direction == CopyDirection::kLoad || (goes && held_.empty())) {
-      take(intake);
+      take(intake, goes);
     } else {
       held_.push_back(std::move(intake));
     }
@@ -229,13 +231,13 @@ void StagedCopyEngine::feed(std::vector<Intake>& jobs, bool stopping) {
       ++held;
       continue;
     }
-    take(*held);  // the feeder ends it
+    take(*held, false);  // the feeder ends it
     held = held_.erase(held);
   }
   const bool all = stopping || feeder_.error();
   if (!all && now_ns < look_again_ns_) return;
   while (!held_.empty() && (all || reachable(held_.front().job))) {
-    take(held_.front());
+    take(held_.front(), !all);
     held_.pop_front();
   }
   look_again_ns_ = now_ns + kLookAgainNs;

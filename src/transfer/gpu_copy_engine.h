@@ -56,7 +56,7 @@ struct GpuCopyOptions {
   std::uint64_t register_piece_bytes = 8U << 20U;  ///< of memory, at once (register_memory); a power of two
   std::uint32_t register_threads = 4;              ///< that provide pages for it beside each other
   CopyPath path = CopyPath::kAuto;
-  /// Measures when it is opened what each path costs here (well under 100 ms), so that kAuto can choose by it.
+  /// Measures when it is opened what each path costs here (about 0.1 s), so that kAuto can choose by it.
   bool calibrate = false;
   /// Keeps that for the next start, by GPU and driver; empty: it is not kept. Read while the engine is opened.
   std::string_view calibration_folder{};

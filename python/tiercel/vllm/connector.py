@@ -214,7 +214,7 @@ def _calibrate(device: int) -> None:
     """Now, before graphs are captured: the copies themselves begin beside the first steps."""
     try:
         log.debug("TiercelConnector: what copies cost on device %d:\n%s", device, tiercel.calibrate_gpu(device))
-    except tiercel.Error as error:
+    except Exception as error:  # copies are right without it
         log.warning("TiercelConnector: device %d is not calibrated: %s", device, error)
 
 

@@ -40,6 +40,7 @@ class LayerWaits:
         self._seen: set[str] = set()
         self._is_trusted = False
         self._pending: dict[int, list[tiercel.Copy]] = {}  # by group, what its first layer waits for
+        self._expects = False  # in this step
 
     def ranges(self, load_bytes: int) -> list[LayerRange | None]:
         """The copies that a load of so many bytes is made of; None: all layers."""
@@ -47,20 +48,28 @@ class LayerWaits:
 
     def expect(self, copies: list[tiercel.Copy]) -> None:
         """`copies`: one for each of ranges(), where those were several."""
+        self._expects = True
         for group, copy in enumerate(copies):
             self._pending.setdefault(group, []).append(copy)
 
     def before(self, name: str, wait: Callable[[tiercel.Copy], None]) -> None:
         """A layer is about to run."""
-        if not self._is_trusted:
-            self._seen.add(name)
-        elif self._pending:
-            for copy in self._pending.pop(self._of.get(name, -1), ()):
-                wait(copy)
+        if self._is_trusted and not self._expects:
+            return
+        self._seen.add(name)
+        for copy in self._pending.pop(self._of.get(name, -1), ()):
+            wait(copy)
 
     def after_step(self) -> None:
-        if self._pending:
+        """All layers of the step have been submitted."""
+        if self._is_trusted and not self._expects:
+            return
+        seen, self._seen = self._seen, set()
+        missing = self._of.keys() - seen
+        if self._expects and missing:
+            self._expects = False
             self._pending.clear()
-            raise RuntimeError("TiercelConnector: the engine ran layers without asking for their KV; set load_mode to \"async\"")
-        self._is_trusted = self._is_trusted or self._seen >= self._of.keys()
-        self._seen.clear()
+            raise RuntimeError(f"TiercelConnector: the engine ran {len(missing)} layers without asking for their KV ({min(missing)}); "
+                               'set load_mode to "async"')
+        self._expects = False
+        self._is_trusted = self._is_trusted or not missing

@@ -74,7 +74,10 @@ class Tenants:
             is_due = not self._asking and self._clock() > self._asked_at + _OLD_S
             self._asking |= is_due
         if is_due:
-            threading.Thread(target=self._ask, name="tiercel-tenants", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, name="tiercel-tenants", daemon=True).start()
+            except RuntimeError as error:  # the system gives no thread
+                self._answered(error)
         return salt if salt in self._names and salt != "default" else ""
 
     def _ask(self) -> None:
@@ -83,10 +86,14 @@ class Tenants:
             if names != self._names:
                 log.info("TiercelConnector: tenants that a cache_salt may name: %s", ", ".join(sorted(names)) or "none")
             self._names = names
-        except (OSError, http.client.HTTPException, ValueError) as error:  # what was known holds on
-            if str(error) != self._said:
-                self._said = str(error)
-                log.info("TiercelConnector: the service does not tell its tenants, %s: %s", "those known stay" if self._names else
-                         "so that each cache_salt is a key", error)
+            self._answered()
+        except Exception as error:  # whatever it is: what was known holds on
+            self._answered(error)
+
+    def _answered(self, error: Exception | None = None) -> None:
         with self._lock:
             self._asking, self._asked_at = False, self._clock()
+        if error is not None and str(error) != self._said:
+            self._said = str(error)
+            log.info("TiercelConnector: the service does not tell its tenants, %s: %s", "those known stay" if self._names else
+                     "so that each cache_salt is a key", error)
