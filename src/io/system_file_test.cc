@@ -1,7 +1,7 @@
 // What only the system's own files show: the engine that is chosen, locks between processes, a disk that is full.
+#include "io/system_file.h"
 #include "base/log.h"
 #include "io/file.h"
-#include "io/system_file.h"
 #include "io/testing/io_kinds.h"
 
 #include <gmock/gmock.h>
