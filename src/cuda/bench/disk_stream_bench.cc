@@ -42,6 +42,8 @@ constexpr std::uint64_t kBlockBytes = kLayers * kPageBytes;
 constexpr std::uint64_t kExtentBytes = 64_MiB;  // of the tier's files
 constexpr std::uint64_t kBlocksOfExtent = kExtentBytes / kBlockBytes;
 
+constexpr const char* kUsage = "usage: tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]";
+
 std::string made;  // removed at the end, however that comes
 
 [[noreturn]] void give_up(const std::string& what) {
@@ -233,23 +235,25 @@ class Bench {
 int main(int argc, char** argv) {
   std::string directory;
   std::uint64_t gib = 8;
-  int rounds = 3;
+  std::uint64_t rounds = 3;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
-    const long number = i + 1 < argc ? std::strtol(argv[i + 1], nullptr, 10) : 0;
-    if (word == "--gib" && number > 0) {
-      gib = static_cast<std::uint64_t>(number);
-      ++i;
-    } else if (word == "--rounds" && number > 0) {
-      rounds = static_cast<int>(number);
+    const std::string value = i + 1 < argc ? argv[i + 1] : "";
+    char* end = nullptr;
+    const long number = std::strtol(value.c_str(), &end, 10);
+    if (word == "--gib" || word == "--rounds") {
+      if (value.empty() || *end != '\0' || number < 1 || number > 4096) {
+        give_up(fmt::format("{} {}: it must be a whole number from 1 to 4096", word, value));
+      }
+      (word == "--gib" ? gib : rounds) = static_cast<std::uint64_t>(number);
       ++i;
     } else if (directory.empty() && !word.starts_with("-")) {
       directory = word;
     } else {
-      give_up(fmt::format("what is {}? tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]", word));
+      give_up(fmt::format("what is {}? {}", word, kUsage));
     }
   }
-  if (directory.empty()) give_up("tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]");
+  if (directory.empty()) give_up(fmt::format("in which directory? {}", kUsage));
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) give_up("no GPU to measure");
   directory += fmt::format("/tiercel-gpu-disk-bench-{}", getpid());
@@ -268,7 +272,7 @@ int main(int argc, char** argv) {
     std::vector<double> copy;
     std::vector<double> stream;
     std::size_t threads = 0;
-    for (int round = 0; round < rounds; ++round) {
+    for (std::uint64_t round = 0; round < rounds; ++round) {
       const auto [seconds, by] = bench.read_and_hash();
       plain.push_back(seconds);
       threads = by;
