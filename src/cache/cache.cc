@@ -63,7 +63,7 @@ class Runtime {
  private:
   static std::size_t threads_of(const Config& config) {
     if (config.workers.threads != 0) return config.workers.threads;
-    return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 4);
+    return std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 8);
   }
 
   ThreadedExecutor executor_;

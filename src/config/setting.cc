@@ -195,7 +195,7 @@ constexpr std::array kSettings = {
     row<&Config::workers, &WorkersConfig::threads>(
         {.key = "workers.threads",
          .kind = ValueKind::kCount,
-         .range = {.low = 1, .high = 1'024, .zero = "as many as there are processors, at most 4"},
+         .range = {.low = 1, .high = 1'024, .zero = "as many as there are processors, at most 8"},
          .meaning = "worker threads of the cache"}),
     row<&Config::http, &HttpConfig::listen>(
         {.key = "http.listen",

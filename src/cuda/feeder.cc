@@ -14,7 +14,7 @@ constexpr std::size_t kKnownGeometries = 16;
 Feeder::Feeder(CopyDevice& device, const GpuCopyOptions& options, std::optional<PathCosts> costs)
     : device_(device),
       options_(options),
-      choice_(options.merge_bytes, costs),
+      choice_(options, costs),
       scheduler_({.depth = options.depth,
                   .store_bytes_per_second = options.store_bytes_per_second,
                   .link_bytes_per_second = options.link_bytes_per_second,

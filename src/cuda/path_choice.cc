@@ -12,10 +12,10 @@ namespace {
 
 constexpr std::array kDirections = {CopyDirection::kStore, CopyDirection::kLoad};
 constexpr std::array kPaths = {CopyPath::kMerged, CopyPath::kStaged};
-/// By how much merging must be shorter. Where both are nearly alike, what else they cost counts: short copies keep the
-/// engine's thread and the launches of others busy, and few per cent turn the choice to and fro; long ones may even be
-/// worse, for a stage takes three times the bytes of the memory's bandwidth.
-constexpr double better_by(std::uint64_t run_bytes) { return run_bytes < (256U << 10U) ? 0.92 : 1.02; }
+/// How long merging may take, of staging, where a step waits and nothing else runs. Where both are nearly alike, what
+/// else they cost counts: short copies keep the engine's thread and the launches of others busy, and few per cent turn
+/// the choice to and fro.
+constexpr double shorter_by(std::uint64_t run_bytes) { return run_bytes < (256U << 10U) ? 0.92 : 1.02; }
 constexpr double kWeight = 1.0 / 8;       // of a new measurement
 constexpr double kForgetting = 1.0 / 64;  // of the path that is not taken, each time the other one is
 constexpr double kMostCorrection = 4;     // and its inverse
@@ -70,7 +70,16 @@ PathEstimate PathChoice::choose(CopyDirection direction, std::uint64_t bytes, st
     estimate.predicted_ns = costs_->predict_ns(direction, estimate.path, bytes, run_bytes);
     return estimate.predicted_ns * correction(direction, estimate.path, estimate.run, load);
   };
-  return corrected(merged) < corrected(staged) * better_by(run_bytes) ? merged : staged;
+  return merges(direction, bytes, run_bytes, load, corrected(merged), corrected(staged)) ? merged : staged;
+}
+
+bool PathChoice::merges(CopyDirection direction, std::uint64_t bytes, std::uint64_t run_bytes, GpuLoad load,
+                        double merged_ns, double staged_ns) const noexcept {
+  if (load == GpuLoad::kIdle || run_bytes < kQuietRun) return merged_ns < staged_ns * shorter_by(run_bytes);
+  if (merged_ns < staged_ns * kQuietMost) return true;
+  if (direction == CopyDirection::kLoad || pace_ == 0) return false;
+  const double paced_ns = static_cast<double>(bytes) / static_cast<double>(pace_) * 1e9;
+  return merged_ns * kAbovePace < paced_ns;
 }
 
 void PathChoice::record(CopyDirection direction, const PathEstimate& estimate, std::uint64_t measured_ns) noexcept {
@@ -89,7 +98,7 @@ void PathChoice::record(CopyDirection direction, const PathEstimate& estimate, s
 std::uint64_t PathChoice::merges_from() const noexcept {
   if (!costs_) return merge_bytes_;
   for (std::uint64_t run = 512; run <= kCalibratedRuns.back(); run *= 2) {
-    if (choose(CopyDirection::kLoad, kLargePlan, run, GpuLoad::kIdle).path == CopyPath::kMerged) return run;
+    if (choose(CopyDirection::kLoad, kLargePlan, run, GpuLoad::kBusy).path == CopyPath::kMerged) return run;
   }
   return UINT64_MAX;
 }

@@ -1,5 +1,6 @@
-// Goal: a plan takes the path that is shorter by what was measured; what plans take corrects it, for a busy and an idle
-// GPU apart, and no single measurement turns it round; a file that is not whole and plausible gives nothing.
+// Goal: a plan that a step waits for takes the path that is shorter by what was measured, and beside a model the one
+// that leaves it alone, unless it costs too much; what plans take corrects it, for a busy and an idle GPU apart, and no
+// single measurement turns it round; a file that is not whole and plausible gives nothing.
 #include "cuda/path_choice.h"
 
 #include <gtest/gtest.h>
@@ -21,25 +22,68 @@ PathCosts plausible_costs() {
   return costs;
 }
 
+GpuCopyOptions without_pace(std::uint64_t merge_bytes = 0) {
+  return {.store_bytes_per_second = 0, .merge_bytes = merge_bytes};
+}
+
 CopyPath path_of(const PathChoice& choice, std::uint64_t bytes, std::uint64_t run, GpuLoad load = GpuLoad::kBusy) {
   return choice.choose(CopyDirection::kLoad, bytes, run, load).path;
 }
 
 TEST(PathChoiceTest, without_costs_the_mean_run_decides) {
-  const PathChoice choice(kMiB);
+  const PathChoice choice(without_pace(kMiB));
   EXPECT_EQ(path_of(choice, 64 * kMiB, kMiB), CopyPath::kMerged);
   EXPECT_EQ(path_of(choice, 64 * kMiB, kMiB - 1), CopyPath::kStaged);
   EXPECT_EQ(choice.merges_from(), kMiB);
 }
 
 TEST(PathChoiceTest, takes_the_shorter_path) {
-  const PathChoice choice(0, plausible_costs());
-  EXPECT_EQ(path_of(choice, 64 * kMiB, 16U << 10U), CopyPath::kStaged);
-  EXPECT_EQ(path_of(choice, 64 * kMiB, 512), CopyPath::kStaged);
-  EXPECT_EQ(path_of(choice, 64 * kMiB, kMiB), CopyPath::kMerged);
-  EXPECT_EQ(path_of(choice, 64 * kMiB, 64 * kMiB), CopyPath::kMerged);
-  EXPECT_EQ(choice.merges_from(), 512U << 10U) << "nearly alike: long runs go without a stage";
-  EXPECT_EQ(path_of(choice, 256U << 10U, 256U << 10U), CopyPath::kMerged) << "a small plan: its fixed cost counts";
+  const PathChoice choice(without_pace(), plausible_costs());
+  EXPECT_EQ(path_of(choice, 64 * kMiB, 16U << 10U, GpuLoad::kIdle), CopyPath::kStaged);
+  EXPECT_EQ(path_of(choice, 64 * kMiB, 512, GpuLoad::kIdle), CopyPath::kStaged);
+  EXPECT_EQ(path_of(choice, 64 * kMiB, 256U << 10U, GpuLoad::kIdle), CopyPath::kStaged);
+  EXPECT_EQ(path_of(choice, 64 * kMiB, 512U << 10U, GpuLoad::kIdle), CopyPath::kMerged) << "nearly alike, and long";
+  EXPECT_EQ(path_of(choice, 64 * kMiB, kMiB, GpuLoad::kIdle), CopyPath::kMerged);
+  EXPECT_EQ(path_of(choice, 64 * kMiB, 64 * kMiB, GpuLoad::kIdle), CopyPath::kMerged);
+  EXPECT_EQ(path_of(choice, 256U << 10U, 256U << 10U, GpuLoad::kIdle), CopyPath::kMerged)
+      << "a small plan: its fixed cost counts";
+}
+
+/// Merged: `times` as long as staged, at any run of 64 KiB and more.
+PathCosts merging_takes(double times) {
+  PathCosts costs;
+  for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
+    for (std::size_t run = 0; run < kCalibratedRuns.size(); ++run) {
+      costs.at(direction, CopyPath::kStaged, run) = {0, 20'000};
+      costs.at(direction, CopyPath::kMerged, run) = {0, static_cast<std::uint64_t>(20'000 * times)};
+    }
+  }
+  return costs;
+}
+
+TEST(PathChoiceTest, beside_a_model_plans_of_long_runs_go_without_a_stage_unless_that_is_much_longer) {
+  const PathChoice nearly(without_pace(), merging_takes(1.09));
+  for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
+    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun, GpuLoad::kBusy).path, CopyPath::kMerged);
+    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun, GpuLoad::kIdle).path, CopyPath::kStaged);
+    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun - 1, GpuLoad::kBusy).path, CopyPath::kStaged);
+  }
+  EXPECT_EQ(nearly.merges_from(), kQuietRun);
+  const PathChoice longer(without_pace(), merging_takes(1.11));
+  EXPECT_EQ(path_of(longer, 64 * kMiB, kQuietRun), CopyPath::kStaged);
+}
+
+TEST(PathChoiceTest, stores_at_a_pace_go_without_a_stage_where_that_keeps_the_pace) {
+  // Staged 50 GB/s, merged 20; a pace of 13 is well below it, one of 14 is not.
+  const auto store = [](std::uint64_t pace, std::uint64_t run) {
+    const PathChoice choice({.store_bytes_per_second = pace}, merging_takes(2.5));
+    EXPECT_EQ(choice.choose(CopyDirection::kLoad, 64 * kMiB, run, GpuLoad::kBusy).path, CopyPath::kStaged);
+    return choice.choose(CopyDirection::kStore, 64 * kMiB, run, GpuLoad::kBusy).path;
+  };
+  EXPECT_EQ(store(13'000'000'000, kQuietRun), CopyPath::kMerged);
+  EXPECT_EQ(store(14'000'000'000, kQuietRun), CopyPath::kStaged);
+  EXPECT_EQ(store(0, kQuietRun), CopyPath::kStaged);
+  EXPECT_EQ(store(1'000'000'000, kQuietRun - 1), CopyPath::kStaged) << "too many copies";
 }
 
 TEST(PathChoiceTest, predictions_lie_between_those_of_the_calibrated_runs) {
@@ -55,7 +99,7 @@ TEST(PathChoiceTest, predictions_lie_between_those_of_the_calibrated_runs) {
 }
 
 TEST(PathChoiceTest, what_plans_take_turns_the_choice_for_that_load_alone) {
-  PathChoice choice(0, plausible_costs());
+  PathChoice choice(without_pace(), plausible_costs());
   const auto slow = [&] {
     const PathEstimate estimate = choice.choose(CopyDirection::kLoad, 64 * kMiB, kMiB, GpuLoad::kBusy);
     EXPECT_EQ(estimate.path, CopyPath::kMerged);

@@ -1,12 +1,14 @@
 // tiercel-gpu-disk-bench: how fast KV comes from files into a GPU's pages, beside what files and bus give alone.
 //
-//   tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]
+//   tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N] [--workers N] [--depth N] [--threads]
 //
 // Makes a cache in DIRECTORY with N GiB (8) of blocks of Qwen3-8B (16 tokens, 2.25 MiB), and removes it again. Then,
 // each with the cache opened anew, so that nothing is in RAM: the load into RAM alone; the load and then the copy; the
 // load streamed into the pages as it comes (Transfer::stream). Beside them in the same run: threads that read the same
-// file and hash what they read (XXH3), and the copy from RAM alone. Medians of the rounds (3). After each streamed load
-// the bytes of three layers of every block are compared.
+// file and hash what they read (XXH3), into memory of their own that is used again and into memory as large as the
+// file, as a load does, and the copy from RAM alone. Medians of the rounds (3). After each streamed load the bytes of
+// three layers of every block are compared. --workers and --depth: workers.threads and disk.depth; --threads: disk.io =
+// threads.
 #include "base/log.h"
 #include "cuda/bench/stopwatch.h"
 #include "model/block_checksum.h"
@@ -16,12 +18,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -42,7 +47,17 @@ constexpr std::uint64_t kBlockBytes = kLayers * kPageBytes;
 constexpr std::uint64_t kExtentBytes = 64_MiB;  // of the tier's files
 constexpr std::uint64_t kBlocksOfExtent = kExtentBytes / kBlockBytes;
 
-constexpr const char* kUsage = "usage: tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N]";
+constexpr const char* kUsage =
+    "usage: tiercel-gpu-disk-bench DIRECTORY [--gib N] [--rounds N] [--workers N] [--depth N] [--threads]";
+
+struct Arguments {
+  std::string directory;
+  std::uint64_t gib = 8;
+  std::uint64_t rounds = 3;
+  std::uint64_t workers = 0;
+  std::uint64_t depth = DiskConfig{}.depth;
+  bool threads = false;
+};
 
 std::string made;  // removed at the end, however that comes
 
@@ -62,8 +77,12 @@ std::uint64_t word_of(std::uint64_t block, std::uint64_t layer) {
 
 class Bench {
  public:
-  Bench(std::string directory, std::uint64_t bytes) : directory_(std::move(directory)), blocks_(bytes / kBlockBytes) {
+  explicit Bench(const Arguments& arguments)
+      : directory_(arguments.directory), blocks_((arguments.gib << 30U) / kBlockBytes) {
     config_.disk.directories = {directory_};
+    config_.disk.depth = static_cast<std::uint32_t>(arguments.depth);
+    if (arguments.threads) config_.disk.io = DiskIo::kThreads;
+    config_.workers.threads = static_cast<std::uint32_t>(arguments.workers);
     config_.disk.capacity = (blocks_ + kBlocksOfExtent - 1) / kBlocksOfExtent * kExtentBytes;
     config_.host.capacity = config_.disk.capacity + 512_MiB;
     Group group;
@@ -137,13 +156,15 @@ class Bench {
     for (const std::uint32_t layer : {0U, 17U, 35U}) compare(layer);
     return seconds;
   }
-  /// Best of some numbers of threads.
-  [[nodiscard]] std::pair<double, std::size_t> read_and_hash() const {
+  /// Best of some numbers of threads. `kept`: room for all of it; else each thread has room for one block.
+  [[nodiscard]] std::pair<double, std::size_t> read_and_hash(std::byte* kept) const {
     std::pair<double, std::size_t> best{1e9, 0};
     for (const std::size_t threads : {4U, 8U, 12U, 16U}) {
       const double seconds = gpu::seconds_of([&] {
         std::vector<std::jthread> readers;
-        for (std::size_t i = 0; i < threads; ++i) readers.emplace_back([this, i, threads] { read_part(i, threads); });
+        for (std::size_t i = 0; i < threads; ++i) {
+          readers.emplace_back([this, i, threads, kept] { read_part(i, threads, kept); });
+        }
       });
       if (seconds < best.first) best = {seconds, threads};
     }
@@ -195,12 +216,12 @@ class Bench {
         give_up(fmt::format("block {} has other bytes in layer {} than were stored", i, layer));
     }
   }
-  void read_part(std::size_t number, std::size_t threads) const {
+  void read_part(std::size_t number, std::size_t threads, std::byte* kept) const {
     const std::string file = directory_ + "/tiercel.kv";
     int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
     if (fd < 0) fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) give_up(file + ": cannot be opened");
-    auto* room = static_cast<std::byte*>(std::aligned_alloc(4096, kBlockBytes));
+    auto* own = kept == nullptr ? static_cast<std::byte*>(std::aligned_alloc(4096, kBlockBytes)) : nullptr;
     std::uint64_t sum = 0;
     const BlockHash none;
     // As many bytes as the blocks have, of the extents that hold them; what is before those are headers.
@@ -208,14 +229,15 @@ class Bench {
     (void)fstat(fd, &status);
     const auto begin = (static_cast<std::uint64_t>(status.st_size) - config_.disk.capacity) / 4096 * 4096;
     for (std::uint64_t i = number; i < blocks_; i += threads) {
+      std::byte* room = kept == nullptr ? own : kept + i * kBlockBytes;
       if (pread(fd, room, kBlockBytes, static_cast<off_t>(begin + i * kBlockBytes)) !=
           static_cast<ssize_t>(kBlockBytes))
         give_up(file + ": short read");
       sum += block_checksum(BlockIdentity{.fingerprint = none, .hash = none}, std::span(room, kBlockBytes));
     }
-    static std::atomic<std::uint64_t> kept{0};
-    kept += sum;
-    std::free(room);
+    static std::atomic<std::uint64_t> sums{0};
+    sums += sum;
+    std::free(own);
     close(fd);
   }
 
@@ -230,75 +252,98 @@ class Bench {
   bool filled_ = false;
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  std::string directory;
-  std::uint64_t gib = 8;
-  std::uint64_t rounds = 3;
+Arguments read_arguments(int argc, char** argv) {
+  Arguments taken;
+  const std::pair<std::string_view, std::uint64_t*> numbers[] = {
+      {"--gib", &taken.gib}, {"--rounds", &taken.rounds}, {"--workers", &taken.workers}, {"--depth", &taken.depth}};
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
-    const std::string value = i + 1 < argc ? argv[i + 1] : "";
-    char* end = nullptr;
-    const long number = std::strtol(value.c_str(), &end, 10);
-    if (word == "--gib" || word == "--rounds") {
-      if (value.empty() || *end != '\0' || number < 1 || number > 4096) {
-        give_up(fmt::format("{} {}: it must be a whole number from 1 to 4096", word, value));
+    const auto* named = std::ranges::find(numbers, word, &std::pair<std::string_view, std::uint64_t*>::first);
+    if (named != std::end(numbers)) {
+      const std::string value = i + 1 < argc ? argv[i + 1] : "";
+      char* end = nullptr;
+      const long number = std::strtol(value.c_str(), &end, 10);
+      if (value.empty() || *end != '\0' || number < 1 || number > 1024) {
+        give_up(fmt::format("{} {}: it must be a whole number from 1 to 1024", word, value));
       }
-      (word == "--gib" ? gib : rounds) = static_cast<std::uint64_t>(number);
+      *named->second = static_cast<std::uint64_t>(number);
       ++i;
-    } else if (directory.empty() && !word.starts_with("-")) {
-      directory = word;
+    } else if (word == "--threads") {
+      taken.threads = true;
+    } else if (taken.directory.empty() && !word.starts_with("-")) {
+      taken.directory = word;
     } else {
       give_up(fmt::format("what is {}? {}", word, kUsage));
     }
   }
-  if (directory.empty()) give_up(fmt::format("in which directory? {}", kUsage));
+  if (taken.directory.empty()) give_up(fmt::format("in which directory? {}", kUsage));
+  return taken;
+}
+
+/// Memory as large as the blocks, there already.
+std::shared_ptr<std::byte> touched_memory(std::uint64_t bytes) {
+  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) give_up("no memory to read into");
+  (void)madvise(mapped, bytes, MADV_HUGEPAGE);
+  (void)madvise(mapped, bytes, MADV_POPULATE_WRITE);
+  return {static_cast<std::byte*>(mapped), [bytes](std::byte* memory) { munmap(memory, bytes); }};
+}
+
+void measure(const Arguments& arguments) {
+  Bench bench(arguments);
+  bench.fill();
+  std::vector<double> plain;
+  std::vector<double> kept;
+  std::vector<double> alone;
+  std::vector<double> load;
+  std::vector<double> copy;
+  std::vector<double> stream;
+  std::size_t threads = 0;
+  for (std::uint64_t round = 0; round < arguments.rounds; ++round) {
+    const auto [seconds, by] = bench.read_and_hash(nullptr);
+    plain.push_back(seconds);
+    threads = by;
+    kept.push_back(bench.read_and_hash(touched_memory(bench.bytes()).get()).first);
+    alone.push_back(bench.load_alone());
+    const auto [first, then] = bench.load_then_copy();
+    load.push_back(first);
+    copy.push_back(then);
+    stream.push_back(bench.streamed());
+  }
+  const auto speed = [&](std::vector<double> seconds) {
+    return static_cast<double>(bench.bytes()) / gpu::median(std::move(seconds)) / 1e9;
+  };
+  std::vector<double> both;
+  for (std::size_t i = 0; i < load.size(); ++i) both.push_back(load[i] + copy[i]);
+  const double slower = std::min(speed(load), speed(copy));
+  fmt::print("{}: {:.2f} GB in blocks of {} bytes\n", arguments.directory, static_cast<double>(bench.bytes()) / 1e9,
+             kBlockBytes);
+  fmt::print("  plain read + XXH3 of the same file  {:7.2f} GB/s ({} threads, a block of memory each)\n", speed(plain),
+             threads);
+  fmt::print("  the same into memory for all of it  {:7.2f} GB/s\n", speed(kept));
+  fmt::print("  load into RAM that nobody touched   {:7.2f} GB/s\n", speed(alone));
+  fmt::print("  load into RAM                       {:7.2f} GB/s ({:.1f} % of plain)\n", speed(load),
+             speed(load) / speed(plain) * 100);
+  fmt::print("  copy from RAM to the GPU alone      {:7.2f} GB/s\n", speed(copy));
+  fmt::print("  load, then copy                     {:7.2f} GB/s\n", speed(both));
+  fmt::print(
+      "  load streamed to the GPU            {:7.2f} GB/s ({:.1f} % of the slower of both alone, {:.1f} % of plain)\n",
+      speed(stream), speed(stream) / slower * 100, speed(stream) / speed(plain) * 100);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments = read_arguments(argc, argv);
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) give_up("no GPU to measure");
-  directory += fmt::format("/tiercel-gpu-disk-bench-{}", getpid());
+  arguments.directory += fmt::format("/tiercel-gpu-disk-bench-{}", getpid());
   std::error_code error;
-  std::filesystem::create_directory(directory, error);
-  if (error) give_up(fmt::format("{}: {}", directory, error.message()));
-  made = directory;
+  std::filesystem::create_directory(arguments.directory, error);
+  if (error) give_up(fmt::format("{}: {}", arguments.directory, error.message()));
+  made = arguments.directory;
   (void)std::atexit([] { std::filesystem::remove_all(made); });
   set_log_level(LogLevel::kWarn);
-  {
-    Bench bench(directory, gib << 30U);
-    bench.fill();
-    std::vector<double> plain;
-    std::vector<double> alone;
-    std::vector<double> load;
-    std::vector<double> copy;
-    std::vector<double> stream;
-    std::size_t threads = 0;
-    for (std::uint64_t round = 0; round < rounds; ++round) {
-      const auto [seconds, by] = bench.read_and_hash();
-      plain.push_back(seconds);
-      threads = by;
-      alone.push_back(bench.load_alone());
-      const auto [first, then] = bench.load_then_copy();
-      load.push_back(first);
-      copy.push_back(then);
-      stream.push_back(bench.streamed());
-    }
-    const auto speed = [&](std::vector<double> seconds) {
-      return static_cast<double>(bench.bytes()) / gpu::median(std::move(seconds)) / 1e9;
-    };
-    std::vector<double> both;
-    for (std::size_t i = 0; i < load.size(); ++i) both.push_back(load[i] + copy[i]);
-    const double slower = std::min(speed(alone), speed(copy));
-    fmt::print("{}: {:.2f} GB in blocks of {} bytes\n", directory, static_cast<double>(bench.bytes()) / 1e9,
-               kBlockBytes);
-    fmt::print("  plain read + XXH3 of the same file  {:7.2f} GB/s ({} threads)\n", speed(plain), threads);
-    fmt::print("  load into RAM alone                 {:7.2f} GB/s ({:.1f} % of plain)\n", speed(alone),
-               speed(alone) / speed(plain) * 100);
-    fmt::print("  copy from RAM to the GPU alone      {:7.2f} GB/s\n", speed(copy));
-    fmt::print("  load, then copy                     {:7.2f} GB/s\n", speed(both));
-    fmt::print(
-        "  load streamed to the GPU            {:7.2f} GB/s ({:.1f} % of the slower of both alone, {:.1f} % of "
-        "plain)\n",
-        speed(stream), speed(stream) / slower * 100, speed(stream) / speed(plain) * 100);
-  }
+  measure(arguments);
   return 0;
 }

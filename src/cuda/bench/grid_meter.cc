@@ -118,15 +118,16 @@ GpuGridMeter::Run GpuGridMeter::contiguous_run(const GridCell& cell) {
   };
 }
 
-GpuGridMeter::Run GpuGridMeter::engine_run(BenchEngine& engine, const GridCell& cell, const PagedPool& pool) {
-  return [&engine, &cell, &pool] {
+GpuGridMeter::Run GpuGridMeter::engine_run(BenchEngine& engine, const GridCell& cell, const PagedPool& pool,
+                                           bool waited_for) {
+  return [&engine, &cell, &pool, waited_for] {
     std::vector<std::pair<CopyDirection, CopyPlan>> plans;
     std::size_t first = 0;
     for (const CopyDirection direction : directions_of(cell.direction)) {
       plans.emplace_back(direction, pool.plan(first, cell.each()));
       first += cell.each();
     }
-    return engine.run(std::move(plans));
+    return engine.run(std::move(plans), waited_for);
   };
 }
 
@@ -143,9 +144,10 @@ GpuGridMeter::Run GpuGridMeter::list_run(GridWay way, Lists& lists) {
   };
 }
 
-GpuGridMeter::Run GpuGridMeter::run_of(GridWay way, const GridCell& cell, const PagedPool& pool, Lists& lists) {
+GpuGridMeter::Run GpuGridMeter::run_of(GridWay way, const GridCell& cell, const PagedPool& pool, Lists& lists,
+                                       bool beside) {
   if (way == GridWay::kContiguous) return contiguous_run(cell);
-  if (way == GridWay::kAuto) return engine_run(automatic_, cell, pool);
+  if (way == GridWay::kAuto) return engine_run(automatic_, cell, pool, !beside);
   if (way == GridWay::kStaged) return engine_run(staged_, cell, pool);
   if (way == GridWay::kMerged) return engine_run(merged_, cell, pool);
   return list_run(way, lists);
@@ -176,7 +178,10 @@ std::vector<GridRow> GpuGridMeter::measure(const GridCell& cell) {
   const PagedPool& pool = *pool_;
   Lists lists(cell, pool);
   std::vector<Way> ways;
-  for (const GridWay way : grid_ways(cell)) ways.push_back({.way = way, .run = run_of(way, cell, pool, lists)});
+  for (const GridWay way : grid_ways(cell)) {
+    ways.push_back(
+        {.way = way, .run = run_of(way, cell, pool, lists, false), .beside = run_of(way, cell, pool, lists, true)});
+  }
   sample(ways, repetitions_of(cell.bytes()));
   std::vector<GridRow> rows;
   const double bound = median(ways.front().seconds);
@@ -228,7 +233,7 @@ void GpuGridMeter::beside_model(ModelKind kind, const GridCell& cell, std::vecto
   const ReplayTimes alone = busy->replay(kReplaySeconds).value();
   for (std::size_t i = 0; i < ways.size(); ++i) {
     if (!is_beside(ways[i].way) || median(ways[i].seconds) > kWaySeconds) continue;
-    const Traffic traffic{.bytes = cell.bytes(), .once = [&] { (void)ways[i].run(); }};
+    const Traffic traffic{.bytes = cell.bytes(), .once = [&] { (void)ways[i].beside(); }};
     const std::uint64_t staged_before = staged_jobs();
     Beside beside(traffic);
     ReplayTimes times = busy->replay(kReplaySeconds).value();
@@ -248,7 +253,7 @@ void GpuGridMeter::beside_model(ModelKind kind, const GridCell& cell, std::vecto
 void GpuGridMeter::beside_foreign(const GridCell& cell, std::vector<Way>& ways, std::vector<GridRow>& rows) {
   for (std::size_t i = 0; i < ways.size(); ++i) {
     if (!is_beside(ways[i].way) || median(ways[i].seconds) > kWaySeconds) continue;
-    const Traffic traffic{.bytes = cell.bytes(), .once = [&] { (void)ways[i].run(); }};
+    const Traffic traffic{.bytes = cell.bytes(), .once = [&] { (void)ways[i].beside(); }};
     Beside beside(traffic);
     const auto small = [&](SmallCopies direction) {
       return small_copies(foreign_stream_, foreign_gpu_.data(), foreign_host_.data(), kForeignSeconds, direction);

@@ -31,15 +31,17 @@ class GpuGridMeter final : public GridMeter {
   using Run = std::function<std::pair<double, double>()>;
   struct Way {
     GridWay way = GridWay::kContiguous;
-    Run run;
+    Run run;     // the GPU idle, but for a step that waits for its loads
+    Run beside;  // something else of the GPU at work
     std::vector<double> seconds;
     std::vector<double> submits;
     double spent = 0;
   };
   struct Lists;
 
-  [[nodiscard]] Run run_of(GridWay way, const GridCell& cell, const PagedPool& pool, Lists& lists);
-  [[nodiscard]] Run engine_run(BenchEngine& engine, const GridCell& cell, const PagedPool& pool);
+  [[nodiscard]] Run run_of(GridWay way, const GridCell& cell, const PagedPool& pool, Lists& lists, bool beside);
+  [[nodiscard]] Run engine_run(BenchEngine& engine, const GridCell& cell, const PagedPool& pool,
+                               bool waited_for = false);
   [[nodiscard]] Run contiguous_run(const GridCell& cell);
   [[nodiscard]] Run list_run(GridWay way, Lists& lists);
   [[nodiscard]] std::pair<double, double> timed(const std::function<void()>& queue) const;

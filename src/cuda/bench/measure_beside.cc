@@ -34,10 +34,20 @@ class Traffics {
     GpuCopyOptions sleeping = full;
     sleeping.poll_ns = 5000;
     add_engine("tiercel load, thread sleeps 5 us", sleeping, false, true);
+    GpuCopyOptions merged = full;
+    merged.path = CopyPath::kMerged;
+    add_engine("tiercel store, merged, 12 GB/s", {.path = CopyPath::kMerged}, true, false, straight_);
+    add_engine("tiercel store, merged", merged, true, false, straight_);
+    add_engine("tiercel load, merged", merged, false, true, straight_);
     const std::uint64_t bytes = straight_.plan(0, kBlocks).bytes();
     traffics_.push_back({"one contiguous copy out", bytes, [this, bytes] {
                            bench_must(cudaMemcpyAsync(memory_.arena.data(), memory_.gpu.data(), bytes,
                                                       cudaMemcpyDeviceToHost, stream_.get()));
+                           bench_must(cudaStreamSynchronize(stream_.get()));
+                         }});
+    traffics_.push_back({"one contiguous copy in", bytes, [this, bytes] {
+                           bench_must(cudaMemcpyAsync(memory_.gpu.data(), memory_.arena.data(), bytes,
+                                                      cudaMemcpyHostToDevice, stream_.get()));
                            bench_must(cudaStreamSynchronize(stream_.get()));
                          }});
     for (const Direction direction : {Direction::kStore, Direction::kLoad}) {
@@ -58,12 +68,16 @@ class Traffics {
 
  private:
   void add_engine(const std::string& name, const GpuCopyOptions& options, bool store, bool load) {
+    add_engine(name, options, store, load, pool_);
+  }
+  void add_engine(const std::string& name, const GpuCopyOptions& options, bool store, bool load,
+                  const PagedPool& pool) {
     auto engine = std::make_shared<BenchEngine>(options);
-    const std::uint64_t bytes = pool_.plan(0, kBlocks).bytes() * (store && load ? 2 : 1);
-    traffics_.push_back({name, bytes, [this, engine, store, load] {
+    const std::uint64_t bytes = pool.plan(0, kBlocks).bytes() * (store && load ? 2 : 1);
+    traffics_.push_back({name, bytes, [&pool, engine, store, load] {
                            std::vector<std::pair<Direction, CopyPlan>> plans;
-                           if (store) plans.emplace_back(Direction::kStore, pool_.plan(0, kBlocks));
-                           if (load) plans.emplace_back(Direction::kLoad, pool_.plan(kBlocks, kBlocks));
+                           if (store) plans.emplace_back(Direction::kStore, pool.plan(0, kBlocks));
+                           if (load) plans.emplace_back(Direction::kLoad, pool.plan(kBlocks, kBlocks));
                            (void)engine->run(std::move(plans));
                          }});
   }
@@ -122,12 +136,21 @@ void measure_foreign_copies(const PoolMemory& memory, const BenchOutput& output)
   const auto measure = [&](const std::string& name) {
     const auto out = small_copies(stream, gpu.data(), host.data(), kSeconds, SmallCopies::kOut);
     const auto in = small_copies(stream, gpu.data(), host.data(), kSeconds, SmallCopies::kIn);
-    output.line(fmt::format("  {:<34} out {:7.1f} / {:7.1f} us   in {:7.1f} / {:7.1f} us", name, median(out) * 1e6,
-                            percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
-    output.row(fmt::format("foreign,{},{:.2f},{:.2f},{:.2f},{:.2f}", name, median(out) * 1e6,
-                           percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6));
+    std::vector<double> launches;
+    for (const auto begin = std::chrono::steady_clock::now();
+         std::chrono::steady_clock::now() < begin + std::chrono::duration<double>(kSeconds);) {
+      launches.push_back(seconds_of([&] { bench_must(launch_nothing(stream.get())); }));
+      if (launches.size() % 64 == 0) bench_must(cudaStreamSynchronize(stream.get()));
+    }
+    output.line(fmt::format("  {:<34} out {:7.1f} / {:7.1f} us   in {:7.1f} / {:7.1f} us   launch {:6.1f} / {:6.1f} us",
+                            name, median(out) * 1e6, percentile(out, 0.99) * 1e6, median(in) * 1e6,
+                            percentile(in, 0.99) * 1e6, median(launches) * 1e6, percentile(launches, 0.99) * 1e6));
+    output.row(fmt::format("foreign,{},{:.2f},{:.2f},{:.2f},{:.2f},{:.2f},{:.2f}", name, median(out) * 1e6,
+                           percentile(out, 0.99) * 1e6, median(in) * 1e6, percentile(in, 0.99) * 1e6,
+                           median(launches) * 1e6, percentile(launches, 0.99) * 1e6));
   };
-  output.line("\na foreign 4 KiB copy on a stream of its own (p50 / p99), beside");
+  output.line(
+      "\na foreign 4 KiB copy on a stream of its own, and the call that launches a kernel there (p50 / p99), beside");
   measure("nothing");
   for (const Traffic& traffic : traffics.all()) {
     Beside beside(traffic);

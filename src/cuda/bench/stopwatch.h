@@ -50,10 +50,16 @@ class BenchEngine {
     while (engine_->in_flight() != 0) {
     }
   }
-  /// Seconds from before the first submit until the last completion, and of the submits alone.
-  std::pair<double, double> run(std::vector<std::pair<CopyDirection, CopyPlan>> plans) {
+  /// Seconds from before the first submit until the last completion, and of the submits alone. `waited_for`: loads go
+  /// as those that a step waits for, while nothing else runs.
+  std::pair<double, double> run(std::vector<std::pair<CopyDirection, CopyPlan>> plans, bool waited_for = false) {
     std::vector<CopyJob> jobs;
-    for (auto& [direction, plan] : plans) jobs.push_back({.work = std::move(plan), .direction = direction});
+    for (auto& [direction, plan] : plans) {
+      const bool ahead = waited_for && direction == CopyDirection::kLoad;
+      jobs.push_back({.work = std::move(plan),
+                      .direction = direction,
+                      .ahead = ahead ? std::make_shared<QueuedAhead>() : nullptr});
+    }
     const auto begin = std::chrono::steady_clock::now();
     for (CopyJob& job : jobs) TIERCEL_CHECK(engine_->submit(std::move(job)), "the engine is busy");
     const auto submitted = std::chrono::steady_clock::now();
