@@ -75,11 +75,10 @@ PathEstimate PathChoice::choose(CopyDirection direction, std::uint64_t bytes, st
 
 bool PathChoice::merges(CopyDirection direction, std::uint64_t bytes, std::uint64_t run_bytes, GpuLoad load,
                         double merged_ns, double staged_ns) const noexcept {
-  if (load == GpuLoad::kIdle || run_bytes < kQuietRun) return merged_ns < staged_ns * shorter_by(run_bytes);
-  if (merged_ns < staged_ns * kQuietMost) return true;
-  if (direction == CopyDirection::kLoad || pace_ == 0) return false;
-  const double paced_ns = static_cast<double>(bytes) / static_cast<double>(pace_) * 1e9;
-  return merged_ns * kAbovePace < paced_ns;
+  if (merged_ns < staged_ns * shorter_by(run_bytes)) return true;
+  if (load == GpuLoad::kIdle || run_bytes < kQuietRun) return false;
+  if (direction == CopyDirection::kLoad) return merged_ns < staged_ns * kQuietMost;
+  return pace_ > 0 && merged_ns * kAbovePace < static_cast<double>(bytes) / static_cast<double>(pace_) * 1e9;
 }
 
 void PathChoice::record(CopyDirection direction, const PathEstimate& estimate, std::uint64_t measured_ns) noexcept {

@@ -61,13 +61,13 @@ PathCosts merging_takes(double times) {
   return costs;
 }
 
-TEST(PathChoiceTest, beside_a_model_plans_of_long_runs_go_without_a_stage_unless_that_is_much_longer) {
+TEST(PathChoiceTest, beside_a_model_loads_of_long_runs_go_without_a_stage_unless_that_is_much_longer) {
   const PathChoice nearly(without_pace(), merging_takes(1.09));
-  for (const CopyDirection direction : {CopyDirection::kStore, CopyDirection::kLoad}) {
-    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun, GpuLoad::kBusy).path, CopyPath::kMerged);
-    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun, GpuLoad::kIdle).path, CopyPath::kStaged);
-    EXPECT_EQ(nearly.choose(direction, 64 * kMiB, kQuietRun - 1, GpuLoad::kBusy).path, CopyPath::kStaged);
-  }
+  EXPECT_EQ(path_of(nearly, 64 * kMiB, kQuietRun), CopyPath::kMerged);
+  EXPECT_EQ(path_of(nearly, 64 * kMiB, kQuietRun, GpuLoad::kIdle), CopyPath::kStaged) << "a step waits for it";
+  EXPECT_EQ(path_of(nearly, 64 * kMiB, kQuietRun - 1), CopyPath::kStaged) << "too many copies";
+  EXPECT_EQ(nearly.choose(CopyDirection::kStore, 64 * kMiB, kQuietRun, GpuLoad::kBusy).path, CopyPath::kStaged)
+      << "without a pace: as fast as it goes";
   EXPECT_EQ(nearly.merges_from(), kQuietRun);
   const PathChoice longer(without_pace(), merging_takes(1.11));
   EXPECT_EQ(path_of(longer, 64 * kMiB, kQuietRun), CopyPath::kStaged);
