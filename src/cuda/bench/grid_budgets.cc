@@ -57,6 +57,22 @@ std::optional<Measured> slower_than_allowed(const MeasuredCell& cell) {
   return Measured{*slower, *memory + 1.5, fmt::format("{:.1f} %, allowed {:.1f}", *slower, *memory + 1.5)};
 }
 
+/// What decode loses beyond what one contiguous copy of the same bytes costs it, against the stage's part of the
+/// memory's bandwidth: for where that copy alone is over the budget above.
+std::optional<Measured> slower_than_contiguous(const MeasuredCell& cell) {
+  const auto bare = [&](Figure figure) { return cell.get(GridWay::kContiguous, figure); };
+  const auto slower = own(cell, Figure::kDecodeSlowerP50);
+  const auto memory = own(cell, Figure::kDecodeMemory);
+  const auto rate = own(cell, Figure::kDecodeGbPerS);
+  const auto bare_slower = bare(Figure::kDecodeSlowerP50);
+  const auto bare_memory = bare(Figure::kDecodeMemory);
+  const auto bare_rate = bare(Figure::kDecodeGbPerS);
+  if (cell.key.direction == GridDirection::kBoth || !slower || !memory || !rate) return std::nullopt;
+  if (!bare_slower || !bare_memory || !bare_rate || *bare_rate <= 0) return std::nullopt;
+  const double most = *memory - *bare_memory * *rate / *bare_rate + 1.5;
+  return Measured{*slower - *bare_slower, most, fmt::format("{:.1f} %, allowed {:.1f}", *slower - *bare_slower, most)};
+}
+
 /// Replays that did not begin, beyond those that are missing because each took longer.
 std::optional<double> blocked(const MeasuredCell& cell, Figure slower_p50, Figure lost) {
   const auto slower = own(cell, slower_p50);
@@ -118,6 +134,7 @@ std::vector<BudgetOutcome> grid_budgets(const std::vector<MeasuredCell>& cells) 
         return at_most(c.behind_percent(), 3, " % behind");
       });
   add(outcomes, "decode slowed at full speed <= share of the memory + 1.5 % (p50)", slower_than_allowed);
+  add(outcomes, "  beyond one contiguous copy <= the stage's share + 1.5 %", slower_than_contiguous);
   add(outcomes, "replays lost to blocked launches <= 1 %", most_blocked);
   add(outcomes, "a foreign 4 KiB copy <= 150 us (p99)", foreign);
   return outcomes;
