@@ -6,10 +6,10 @@
 // and corrects later predictions. Without costs the mean run decides (GpuCopyOptions::merge_bytes).
 //
 // Beside a model the shorter path is not the better one: a stage is read and written in the GPU's memory once more. At
-// 50 GB/s staged loads slow decode by 7.0 % on an H200, merged ones by 3.9 %, which is what one contiguous copy does too;
-// stores at 12 GB/s 0.90 and 0.22 %. So on a busy GPU runs of kQuietRun and more are merged: of loads unless that takes
-// kQuietMost times as long, of stores that keep to a pace where it is well faster than the pace. Stores without a pace
-// are for who wants them fast.
+// 50 GB/s staged loads slow decode by 7.0 % on an H200, merged ones by 3.9 %, which is what one contiguous copy does
+// too; stores at 12 GB/s 0.90 and 0.22 %. So on a busy GPU runs of kQuietRun and more are merged: of loads unless that
+// takes kQuietMost times as long, of stores that keep to a pace where it is well faster than the pace. Stores without a
+// pace are for who wants them fast.
 #pragma once
 
 #include "transfer/copy_plan.h"
