@@ -106,6 +106,7 @@ void whole_session(Session& session) {
   (void)session.match(chain);
   {
     Load load = session.load(chain, 4, std::chrono::seconds(1));
+    (void)load.so_far();
     TIERCEL_CHECK(load.wait().size() == 4, "it is loaded");
   }
   {

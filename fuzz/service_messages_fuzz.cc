@@ -174,6 +174,7 @@ class Program {
         return send(peer, wire::CreateLoad(builder(), of, number(), number() * 1'000'000));
       }
       case 6:
+        if (below(2U) == 0) return send(peer, wire::CreateSoFar(builder(), last_id_ - below(3U)));
         return send(peer, wire::CreateCancelLoad(builder(), last_id_ - below(3U)));
       case 7:
       case 8:

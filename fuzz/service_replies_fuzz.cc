@@ -205,6 +205,7 @@ void use(RemoteSession& session, std::uint8_t order) {
         auto load = session.load(ref, 4, std::chrono::milliseconds(100));
         if (!load || (order & 0x40U) != 0) break;  // dropped: its reply is undone
         std::uint8_t sum = 0;
+        if ((order & 0x20U) != 0) (void)load->so_far();
         for (const BlockRef& block : load->wait()) {
           if (!block.bytes().empty()) sum ^= static_cast<std::uint8_t>(block.bytes().back());
         }

@@ -169,7 +169,7 @@ class TIERCEL_API Load {
   /// Without waiting: is the answer of wait() final?
   [[nodiscard]] bool done() const;
   /// Without waiting: the leading blocks that are ready by now, for as long as this Load lives. They grow in number
-  /// until done(). Over the socket all come at once.
+  /// until done(). Over the socket they come in parts, the first of which is asked for by the first call.
   [[nodiscard]] std::span<const BlockRef> so_far() const;
   /// After done(): why the run ends where it does.
   [[nodiscard]] LoadOutcome outcome() const;

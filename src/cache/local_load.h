@@ -32,6 +32,10 @@ class LocalLoad final : public LoadBackend {
   [[nodiscard]] std::vector<BlockRef> take() override;
   /// After done(): the blocks that wait() gives, as the core knows them. For a server, whose client maps them itself.
   [[nodiscard]] std::span<const HeldBlock> held() const noexcept { return std::span(shared_->held).first(known_good_); }
+  /// Likewise of so_far(), before done().
+  [[nodiscard]] std::span<const HeldBlock> held_so_far() const {
+    return std::span(shared_->held).first(leading().good);
+  }
 
  private:
   enum class Check : std::uint8_t { kPending, kGood, kBad };

@@ -17,7 +17,6 @@ tl::unexpected<Error> broken(std::string what) { return fail(ErrorCode::kInvalid
 
 constexpr std::size_t kLongestTenant = 4096;
 constexpr std::size_t kRememberedTenant = 256;
-constexpr std::size_t kMostUnsent = std::size_t{8} << 20U;  // more answers wait until the client has read some
 
 std::chrono::nanoseconds nanoseconds(std::uint64_t ns) {
   constexpr auto kFar = static_cast<std::uint64_t>(std::chrono::nanoseconds::max().count());
@@ -96,11 +95,14 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
     case Body::Load:
       return load(id, *request.body_as_Load(), out);
     case Body::CancelLoad:
-      if (loads_.erase(request.body_as_CancelLoad()->load()) > 0) {  // its reply is waited for all the same
-        reply(request.body_as_CancelLoad()->load(),
-              wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kClosed)), out);
+      if (const auto found = loads_.find(request.body_as_CancelLoad()->load()); found != loads_.end()) {
+        reply_loaded(found->second.asked, LoadOutcome::kClosed, {}, out);
+        reply_loaded(found->first, LoadOutcome::kClosed, {}, out);  // it is waited for all the same
+        loads_.erase(found);
       }
       return {};
+    case Body::SoFar:
+      return so_far(id, request.body_as_SoFar()->load(), out);
     case Body::Reserve:
       return reserve(id, *request.body_as_Reserve(), out);
     case Body::Commit:
@@ -223,59 +225,33 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
   const Space space = space_of(message.chain()->tenant());
   auto blocks = take_blocks(clamped(message.blocks(), hashes.size()));
   if (loads_.size() >= limits_.loads || !blocks) {
-    reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kBusy)), out);
+    reply_loaded(id, LoadOutcome::kBusy, {}, out);
     return {};
   }
   auto backend = session_->load({space, hashes}, clamped(message.blocks(), SIZE_MAX), nanoseconds(message.deadline()));
   if (!backend) {
-    reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(LoadOutcome::kClosed)), out);
+    reply_loaded(id, LoadOutcome::kClosed, {}, out);
     return {};
   }
   std::unique_ptr<detail::LocalLoad> load(
       static_cast<detail::LocalLoad*>(backend.release()));  // LocalSession makes no other
-  if (load->done()) {
-    answer_load(id, *load, started, out);
-    return {};
+  OpenLoad open{.load = std::move(load),
+                .deadline_ns = deadline_after(started, message.deadline()),
+                .started_ns = started,
+                .blocks = std::move(*blocks)};
+  if (open.load->done()) {
+    answer_load(id, open, out);
+  } else {
+    loads_.emplace(id, std::move(open));
   }
-  const std::uint64_t deadline = deadline_after(started, message.deadline());
-  loads_.emplace(
-      id,
-      OpenLoad{.load = std::move(load), .deadline_ns = deadline, .started_ns = started, .blocks = std::move(*blocks)});
   return {};
 }
 
-void Member::finish_loads(wire::OutBuffer& out) {
-  for (auto at = loads_.begin(); at != loads_.end() && out.pending().size() <= kMostUnsent;) {
-    if (!at->second.load->done()) {
-      ++at;
-      continue;
-    }
-    answer_load(at->first, *at->second.load, at->second.started_ns, out);
-    at = loads_.erase(at);
-  }
-}
-
-std::uint64_t Member::next_deadline_ns() const noexcept {
-  std::uint64_t next = UINT64_MAX;
-  for (const auto& [_, load] : loads_) next = std::min(next, load.deadline_ns);
-  return next;
-}
-
-void Member::answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out) {
-  std::vector<wire::Place> places;
-  const auto held = load.held();
-  places.reserve(held.size());
-  LoadOutcome outcome = load.outcome();
-  for (const HeldBlock& block : held) {
-    if (!grants_.add(block.slot)) {  // beside the load's own pin, which ends with the load
-      outcome = LoadOutcome::kBusy;
-      break;
-    }
-    places.push_back(place_of(block.slot, block.length));
-    figures_->loaded_bytes.fetch_add(block.length, std::memory_order_relaxed);
-  }
-  figures_->load_ns.fetch_add(core_->clock().now_ns() - started_ns, std::memory_order_relaxed);
-  const auto written = builder_.CreateVectorOfStructs(places);
+/// Id 0: nobody asks.
+void Member::reply_loaded(std::uint64_t id, LoadOutcome outcome, std::span<const wire::Place> places,
+                          wire::OutBuffer& out) {
+  if (id == 0) return;
+  const auto written = builder_.CreateVectorOfStructs(places.data(), places.size());
   reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(outcome), written), out);
 }
 

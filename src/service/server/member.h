@@ -21,6 +21,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -106,6 +107,8 @@ class Member {
     std::uint64_t deadline_ns = 0;
     std::uint64_t started_ns = 0;
     OpenBlocks blocks{};
+    std::uint64_t asked = 0;  ///< id of the SoFar that waits; 0: none
+    std::size_t given = 0;    ///< blocks that SoFar was answered with
   };
   struct OpenReservation {
     std::shared_ptr<detail::LocalReservation> reservation;
@@ -133,7 +136,11 @@ class Member {
   [[nodiscard]] Status release(const wire::Release& message);
   [[nodiscard]] Status hold(const wire::Hold& message);
   [[nodiscard]] Status claim(std::uint64_t slot_bytes);
-  void answer_load(std::uint64_t id, detail::LocalLoad& load, std::uint64_t started_ns, wire::OutBuffer& out);
+  [[nodiscard]] Status so_far(std::uint64_t id, std::uint64_t load, wire::OutBuffer& out);
+  void answer_so_far(OpenLoad& open, bool final, wire::OutBuffer& out);
+  void answer_load(std::uint64_t id, OpenLoad& open, wire::OutBuffer& out);
+  /// Of the leading ones, as far as they can be granted.
+  [[nodiscard]] std::vector<wire::Place> granted(std::span<const HeldBlock> blocks);
   void answer_drop(std::uint64_t id, std::function<Result<Dropped>()> work, wire::OutBuffer& out);
 
   [[nodiscard]] Result<std::span<const BlockHash>> hashes_of(const wire::Chain& chain);
@@ -141,6 +148,7 @@ class Member {
   template <class Body>
   void reply(std::uint64_t id, flatbuffers::Offset<Body> body, wire::OutBuffer& out);
   void reply_error(std::uint64_t id, const Error& error, wire::OutBuffer& out);
+  void reply_loaded(std::uint64_t id, LoadOutcome outcome, std::span<const wire::Place> places, wire::OutBuffer& out);
   [[nodiscard]] wire::Place place_of(SlotId slot, std::uint32_t length) const noexcept;
 
   const std::shared_ptr<detail::CacheCore> core_;

@@ -16,8 +16,9 @@ namespace tiercel::wire {
 
 inline constexpr std::uint32_t kMagic = 0x4C435254;  // "TRCL"
 /// The newest version that this build speaks, and the oldest: the one before it, once there is one.
-inline constexpr std::uint16_t kVersion = 1;
+inline constexpr std::uint16_t kVersion = 2;
 inline constexpr std::uint16_t kOldestVersion = 1;
+inline constexpr std::uint16_t kSoFarVersion = 2;  ///< from which a service answers SoFar
 
 struct Hello {
   std::uint32_t magic = kMagic;
