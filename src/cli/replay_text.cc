@@ -61,6 +61,13 @@ nlohmann::json cell_json(const ReplayReport& report, const ReplayCell& cell) {
                         {"cpu_seconds", run.cpu_seconds}};
     const auto closure = closure_of(report, cell, run.policy);
     if (closure) line["closure"] = *closure;
+    if (run.slices.slices > 0) {
+      line["ns_per_block_use"] = run.cpu_seconds * 1e9 / static_cast<double>(report.block_uses);
+      line["slices"] = {{"count", run.slices.slices},
+                        {"longest_us", static_cast<double>(run.slices.longest_ns) * 1e-3},
+                        {"p9999_us", static_cast<double>(run.slices.p9999_ns) * 1e-3},
+                        {"over_50_us", run.slices.over_50_us}};
+    }
     json["policies"].push_back(std::move(line));
   }
   return json;

@@ -12,6 +12,7 @@ namespace tiercel {
 namespace {
 
 constexpr std::uint64_t kSample = 64;
+constexpr std::uint64_t kLookedAt = 2;  // blocks of a use, in capacities: its end is often what should go
 constexpr std::uint64_t kShortestRefit = 20;
 constexpr std::uint64_t kLongestRefit = 300;
 constexpr std::uint64_t kHalveAfter = 10'000;  // uses
@@ -21,6 +22,13 @@ constexpr float kPaceSteps = 8;    // an octave
 constexpr float kPaceLowest = -6;  // log2 of seconds
 constexpr float kFirstPaceEnd_s = 0.5;
 constexpr float kPaceGrowth = 2.5;
+
+// Work of a step, in units of WorkBudget.
+constexpr std::uint64_t kHoldWork = 4;
+constexpr std::uint64_t kNameWork = 1;
+constexpr std::uint64_t kSampleWork = 64;
+constexpr std::uint64_t kEvictWork = 4;
+constexpr std::uint64_t kCountWork = 1;
 
 std::uint32_t output_class(std::uint32_t tokens) {
   return std::min<std::uint32_t>(static_cast<std::uint32_t>(std::bit_width(tokens / 16)) - (tokens >= 16 ? 1 : 0),
@@ -78,81 +86,122 @@ double HitDensityPolicy::worth(Index node) const noexcept {
 
 bool HitDensityPolicy::holds(std::uint64_t block) const { return numbers_.find(block, name_of()) != kNone; }
 
-void HitDensityPolicy::use(const Use& use) {
+void HitDensityPolicy::begin(const Use& use) {
+  TIERCEL_CHECK(!is_in_use(), "one use at a time");
   now_tick_ = static_cast<std::uint32_t>(use.now_ns >> kTickShift);
   ++uses_;
-  if (!use.blocks.empty()) {
-    hold_path(use.blocks);
-    name_cells(use.output_tokens);
-    evict_until_capacity();
-  }
-  refit_when_due();
-}
-
-/// Of its known blocks the last decides whether this use continues the one before: else it is a prefix shared by many.
-void HitDensityPolicy::hold_path(std::span<const std::uint64_t> blocks) {
+  if (uses_ % kHalveAfter == 0) model_.age_counts();
+  total_ = use.blocks.size();
+  const auto looked_at = use.blocks.first(std::min<std::uint64_t>(total_, kLookedAt * options_.capacity));
+  names_.assign(looked_at.begin(), looked_at.end());
   path_.clear();
+  path_records_.clear();
+  named_ = 0;
   known_ = 0;
   continues_ = false;
   inherited_pace_ = 0;
-  Index parent = kNone;
-  for (; path_.size() < blocks.size(); path_.push_back(parent)) {  // what is held is a prefix
-    const Index node = numbers_.find(blocks[path_.size()], name_of());
-    if (node == kNone) break;
-    parent = node;
-    const Node& last = nodes_[node];
-    known_ = path_.size() + 1;
-    if (known_ == blocks.size() || numbers_.find(blocks[known_], name_of()) == kNone) {
-      continues_ = last.children_ever < kManyChildren && 2 * known_ >= records_[last.record].full_blocks;
+  output_class_ = output_class(use.output_tokens);
+  stage_ = names_.empty() ? Stage::kEvict : Stage::kHold;
+}
+
+bool HitDensityPolicy::work(WorkBudget& work) {
+  while (work.any_left()) {
+    switch (stage_) {
+      case Stage::kHold:
+        hold_next(work);
+        break;
+      case Stage::kName:
+        name_cell();
+        work.spend(kNameWork);
+        break;
+      case Stage::kEvict:
+        evict_next(work);
+        break;
+      case Stage::kNone:
+        if (!is_counting_ && !model_.is_refitting()) return false;
+        refit_next(work);
+        break;
     }
-    learn_reuse(nodes_[node]);
-    inherited_pace_ = last.pace;
   }
-  while (path_.size() < blocks.size()) {
-    const std::uint64_t name = blocks[path_.size()];
-    const GhostRuns::Index run = ghosts_.find(name);
-    if (run != GhostRuns::kNone) {
-      const bool leading = known_ == path_.size();
-      const std::size_t shared = revive_run(run, blocks.subspan(path_.size()), parent);
-      if (leading) known_ += shared;
-      continue;
+  return stage_ != Stage::kNone || is_counting_ || model_.is_refitting();
+}
+
+void HitDensityPolicy::use(const Use& use) {
+  begin(use);
+  WorkBudget all(WorkBudget::kUnlimited);
+  (void)work(all);
+}
+
+/// Of its known blocks the last decides whether this use continues the one before: else it is a prefix shared by many.
+void HitDensityPolicy::hold_next(WorkBudget& work) {
+  work.spend(kHoldWork);
+  const std::uint64_t name = names_[path_.size()];
+  const Index parent = path_.empty() ? kNone : path_.back();
+  if (revival_.shared > 0) {
+    if (revival_.done == 0 || ghosts_.find(name) == GhostRuns::kNone) {
+      const Index node = hold_new(name, parent);
+      nodes_[node].children_ever = revival_.inside & 3U;
+      nodes_[node].pace = revival_.run.pace;
+      path_.push_back(node);
+      if (++revival_.done == revival_.shared) end_run();
+    } else {  // of another run, so a mark that agrees by chance
+      end_run();
     }
+  } else if (const Index node = numbers_.find(name, name_of()); node != kNone) {  // what is held is a prefix
+    hold_known(node);
+  } else if (const GhostRuns::Index run = ghosts_.find(name); run != GhostRuns::kNone) {
+    begin_run(run);
+  } else {
     if (parent != kNone && nodes_[parent].children_ever < kManyChildren) ++nodes_[parent].children_ever;
-    parent = hold_new(name, parent);
-    path_.push_back(parent);
+    path_.push_back(hold_new(name, parent));
+  }
+  if (path_.size() == names_.size()) {
+    fresh_class_ = fresh_class(total_ - known_);
+    stage_ = Stage::kName;
   }
 }
 
-/// Holds those blocks of a run that the sequence shares, as if they had never gone; the rest of the run is forgotten.
-std::size_t HitDensityPolicy::revive_run(GhostRuns::Index index, std::span<const std::uint64_t> blocks, Index& parent) {
+void HitDensityPolicy::hold_known(Index index) {
+  Node& node = nodes_[index];
+  known_ = path_.size() + 1;
+  continues_ = node.children_ever < kManyChildren && 2 * known_ >= records_[node.record].full_blocks;
+  learn_reuse(node);
+  inherited_pace_ = node.pace;
+  path_.push_back(index);
+}
+
+/// Those blocks of a run that the sequence shares are held as if they had never gone; the rest is forgotten.
+void HitDensityPolicy::begin_run(GhostRuns::Index index) {
   using Place = ReuseFeatures::Place;
-  const GhostRuns::Run run = ghosts_.run(index);
-  const Record record = records_[run.record];
-  std::uint32_t shared = ghosts_.shared(index, blocks);
-  for (std::uint32_t i = 1; i < shared; ++i) {  // of another run, so a mark that agrees by chance
-    if (ghosts_.find(blocks[i]) != GhostRuns::kNone) shared = i;
-  }
+  const GhostRuns::Run& run = ghosts_.run(index);
+  const Place place = model_.features_of(records_[run.record].cell).place;
+  revival_ = {.run = run,
+              .shared = ghosts_.shared(index, std::span(names_).subspan(path_.size())),
+              .inside = static_cast<std::uint8_t>(place == Place::kWideFork ? 3
+                                                  : place == Place::kFork   ? 2
+                                                                            : 1),
+              .leading = known_ == path_.size()};
+  revival_.run.pace = next_pace(run.pace, age_s(records_[run.record]));
+  ghosts_.remove(index);
+}
+
+void HitDensityPolicy::end_run() {
+  const auto& run = revival_.run;
+  const std::uint32_t shared = revival_.done;
   const std::uint32_t rest = run.blocks - shared;
+  const Record record = records_[run.record];
   const double gap_s = age_s(record);
   model_.on_reuse(record.cell, gap_s, shared);
   if (rest > 0) model_.on_forgotten(record.cell, gap_s, rest);
   leave_record(run.record, run.blocks);
-  ghosts_.remove(index);
-  const Place place = model_.features_of(record.cell).place;
-  const std::uint8_t inside = place == Place::kWideFork ? 3 : place == Place::kFork ? 2 : 1;
-  const std::uint8_t last = rest > 0 ? inside : run.children_of_last;
-  const std::uint8_t pace = next_pace(run.pace, gap_s);
-  if (known_ == path_.size()) {
-    continues_ = last < kManyChildren && 2 * (known_ + shared) >= record.full_blocks;
-    inherited_pace_ = pace;
+  const std::uint8_t last = rest > 0 ? revival_.inside : run.children_of_last;
+  nodes_[path_.back()].children_ever = last & 3U;
+  if (revival_.leading) {
+    known_ = path_.size();
+    continues_ = last < kManyChildren && 2 * known_ >= record.full_blocks;
+    inherited_pace_ = run.pace;
   }
-  for (std::uint32_t i = 0; i < shared; ++i) {
-    parent = hold_new(blocks[i], parent);
-    nodes_[parent].children_ever = (i + 1 == shared ? last : inside) & 3U;
-    nodes_[parent].pace = pace;
-    path_.push_back(parent);
-  }
-  return shared;
+  revival_.shared = 0;
 }
 
 HitDensityPolicy::Index HitDensityPolicy::hold_new(std::uint64_t name, Index parent) {
@@ -172,31 +221,28 @@ void HitDensityPolicy::learn_reuse(Node& node) {
   leave_record(node.record, 1);
 }
 
-void HitDensityPolicy::name_cells(std::uint32_t output_tokens) {
+void HitDensityPolicy::name_cell() {
   using Place = ReuseFeatures::Place;
-  path_records_.clear();
-  ReuseFeatures features{.output = output_class(output_tokens), .fresh = fresh_class(path_.size() - known_)};
-  for (std::size_t i = 0; i < path_.size(); ++i) {
-    Node& node = nodes_[path_[i]];
-    if (i >= known_ && continues_) node.pace = inherited_pace_;
-    features.place = i + 1 == path_.size()                 ? Place::kLast
-                     : node.children_ever >= kManyChildren ? Place::kWideFork
-                     : node.children_ever == 2             ? Place::kFork
-                     : i >= known_                         ? Place::kNew
-                                                           : Place::kReused;
-    features.pace = kPaceClasses[node.pace];
-    const ReuseCell cell = model_.cell_of(features);
-    auto found = std::find_if(path_records_.rbegin(), path_records_.rend(),
-                              [cell](const auto& record) { return record.first == cell; });
-    if (found == path_records_.rend()) {
-      path_records_.emplace_back(
-          cell,
-          take_record({.tick = now_tick_, .full_blocks = static_cast<std::uint32_t>(path_.size() - 1), .cell = cell}));
-      found = path_records_.rbegin();
-    }
-    node.record = found->second;
-    ++records_[node.record].blocks;
+  const std::size_t at = named_++;
+  Node& node = nodes_[path_[at]];
+  if (at >= known_ && continues_) node.pace = inherited_pace_;
+  const Place place = at + 1 == total_                      ? Place::kLast
+                      : node.children_ever >= kManyChildren ? Place::kWideFork
+                      : node.children_ever == 2             ? Place::kFork
+                      : at >= known_                        ? Place::kNew
+                                                            : Place::kReused;
+  const ReuseCell cell =
+      model_.cell_of({.place = place, .output = output_class_, .fresh = fresh_class_, .pace = kPaceClasses[node.pace]});
+  auto found = std::find_if(path_records_.rbegin(), path_records_.rend(),
+                            [cell](const auto& record) { return record.first == cell; });
+  if (found == path_records_.rend()) {
+    path_records_.emplace_back(
+        cell, take_record({.tick = now_tick_, .full_blocks = static_cast<std::uint32_t>(total_ - 1), .cell = cell}));
+    found = path_records_.rbegin();
   }
+  node.record = found->second;
+  ++records_[node.record].blocks;
+  if (named_ == path_.size()) stage_ = Stage::kEvict;
 }
 
 void HitDensityPolicy::leave_record(Index index, std::uint32_t blocks) {
@@ -253,19 +299,25 @@ void HitDensityPolicy::remove_leaf(Index node) {
   nodes_[node].place = 0;
 }
 
-void HitDensityPolicy::evict_until_capacity() {
-  while (held_ > options_.capacity) {
-    Index victim = worst_of_a_sample();
-    double value = worth(victim);
-    for (;;) {
-      const Index parent = evict(victim);
-      if (held_ <= options_.capacity || parent == kNone || nodes_[parent].is_leaf == 0) break;
-      const double parent_value = worth(parent);
-      if (parent_value > value) break;
-      victim = parent;
-      value = parent_value;
-    }
+/// The worst of a sample goes, then its parents while theirs is no higher.
+void HitDensityPolicy::evict_next(WorkBudget& work) {
+  if (held_ <= options_.capacity) {
+    victim_ = kNone;
+    end_use();
+    return;
   }
+  if (victim_ == kNone) {
+    victim_ = worst_of_a_sample();
+    victim_worth_ = worth(victim_);
+    work.spend(kSampleWork);
+    return;
+  }
+  work.spend(kEvictWork);
+  victim_ = evict(victim_);
+  if (victim_ == kNone) return;
+  const double parent_worth = nodes_[victim_].is_leaf != 0 ? worth(victim_) : victim_worth_ + 1;
+  if (parent_worth > victim_worth_) victim_ = kNone;
+  victim_worth_ = parent_worth;
 }
 
 HitDensityPolicy::Index HitDensityPolicy::worst_of_a_sample() {
@@ -330,14 +382,26 @@ void HitDensityPolicy::forget(GhostRuns::Index index) {
   ghosts_.remove(index);
 }
 
-void HitDensityPolicy::refit_when_due() {
-  if (uses_ % kHalveAfter == 0) model_.age_counts();
-  if (uses_ < next_refit_) return;
+void HitDensityPolicy::end_use() {
+  stage_ = Stage::kNone;
+  if (uses_ < next_refit_ || is_counting_ || model_.is_refitting()) return;
   next_refit_ = uses_ + std::clamp(uses_ / 50, kShortestRefit, kLongestRefit);
-  for (const Record& record : records_) {
+  counted_ = 0;
+  is_counting_ = true;
+}
+
+void HitDensityPolicy::refit_next(WorkBudget& work) {
+  if (!is_counting_) {
+    model_.refit(work);
+    return;
+  }
+  for (; work.any_left() && counted_ < records_.size(); ++counted_, work.spend(kCountWork)) {
+    const Record& record = records_[counted_];
     if (record.blocks > 0) model_.add_waiting(record.cell, age_s(record), record.blocks);
   }
-  model_.refit();
+  if (counted_ < records_.size()) return;
+  is_counting_ = false;
+  model_.begin_refit();
 }
 
 std::uint64_t HitDensityPolicy::bytes() const noexcept {

@@ -7,16 +7,21 @@
 // that went are remembered as ghosts, so that their reuse is learnt too. A use admits all its blocks; what is too much
 // goes at once, the new tail perhaps first: admission needs no rule of its own.
 //
+// All work goes in slices: begin() takes a use, work() goes on with it and then with the refit of the model, for as
+// long as its budget lasts, and leaves the policy where the next call goes on. Until a use is done its blocks are held
+// beside those that will go for them, but of a use longer than twice the capacity only so many blocks are looked at:
+// what stands behind them could never be held.
+//
 // Deterministic: time comes as an argument, randomness by constructor; no IO, no locks; one thread at a time. Memory:
 // 24 bytes of node, 8 of hash table, 4 of leaf list and at most 16 of record a held block; 48 and at most 16 of record
-// a ghost, which is a run of blocks (GhostRuns); the tables of the model besides. A use longer than the capacity is
-// held in full until its end, and the pool stays as large.
+// a ghost, which is a run of blocks (GhostRuns); the tables of the model besides.
 #pragma once
 
 #include "base/random.h"
 #include "policy/block_numbers.h"
 #include "policy/ghost_runs.h"
 #include "policy/reuse_model.h"
+#include "policy/work_budget.h"
 
 #include <cstdint>
 #include <span>
@@ -39,7 +44,14 @@ class HitDensityPolicy {
 
   explicit HitDensityPolicy(const Options& options);
 
-  /// A sequence was used: its blocks are held, then what is worth least goes until `capacity` are left.
+  /// A sequence was used: work() holds its blocks, then what is worth least goes until `capacity` are left. The use
+  /// before it must be done; the blocks are copied.
+  void begin(const Use& use);
+  /// Is a use still under way?
+  [[nodiscard]] bool is_in_use() const noexcept { return stage_ != Stage::kNone; }
+  /// Goes on with what there is to do; false: there is nothing. At most WorkBudget::kLargestStep beyond the budget.
+  bool work(WorkBudget& work);
+  /// begin(), and all work at once.
   void use(const Use& use);
   [[nodiscard]] bool holds(std::uint64_t block) const;
   [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
@@ -83,11 +95,13 @@ class HitDensityPolicy {
   [[nodiscard]] double age_s(const Record& record) const noexcept;
   [[nodiscard]] double worth(Index node) const noexcept;
 
-  void hold_path(std::span<const std::uint64_t> blocks);
-  [[nodiscard]] std::size_t revive_run(GhostRuns::Index run, std::span<const std::uint64_t> blocks, Index& parent);
+  void hold_next(WorkBudget& work);
+  void hold_known(Index node);
+  void begin_run(GhostRuns::Index run);
+  void end_run();
   [[nodiscard]] Index hold_new(std::uint64_t name, Index parent);
   void learn_reuse(Node& node);
-  void name_cells(std::uint32_t output_tokens);
+  void name_cell();
   void leave_record(Index record, std::uint32_t blocks);
   [[nodiscard]] Index take_record(const Record& record);
 
@@ -95,13 +109,14 @@ class HitDensityPolicy {
   void add_child(Index parent);
   void add_leaf(Index node);
   void remove_leaf(Index node);
-  void evict_until_capacity();
+  void evict_next(WorkBudget& work);
   [[nodiscard]] Index worst_of_a_sample();
   [[nodiscard]] Index evict(Index leaf);
   [[nodiscard]] bool was_end_of_its_use(const Node& node) const;
   void remember(Index node);
   void forget(GhostRuns::Index run);
-  void refit_when_due();
+  void end_use();
+  void refit_next(WorkBudget& work);
 
   Options options_;
   Random random_;
@@ -117,12 +132,32 @@ class HitDensityPolicy {
   std::uint32_t now_tick_ = 0;
   std::uint64_t uses_ = 0;
   std::uint64_t next_refit_ = 0;
-  // Of the use in hand; the vectors are kept for their memory.
+  // Of the use under way; the vectors are kept for their memory.
+  enum class Stage : std::uint8_t { kNone, kHold, kName, kEvict };
+  Stage stage_ = Stage::kNone;
+  std::vector<std::uint64_t> names_;
   std::vector<Index> path_;
   std::vector<std::pair<ReuseCell, Index>> path_records_;
+  std::size_t total_ = 0;            // its blocks, with those that are too many
+  std::size_t named_ = 0;            // blocks of path_ that have their cells
   std::size_t known_ = 0;            // its leading blocks that were held or ghosts
   bool continues_ = false;           // it goes on from the use that used the last of these last
   std::uint8_t inherited_pace_ = 0;  // what its new blocks have then
+  std::uint32_t output_class_ = 0;
+  std::uint32_t fresh_class_ = 0;
+  /// A run of ghosts that the use has met: its blocks come back one by one.
+  struct Revival {
+    GhostRuns::Run run;
+    std::uint32_t shared = 0;  // blocks that come back; 0: there is no run
+    std::uint32_t done = 0;
+    std::uint8_t inside = 0;  // children of the run's blocks but the last
+    bool leading = false;     // all blocks before it are known
+  };
+  Revival revival_;
+  Index victim_ = kNone;  // goes next, being the parent of what just went
+  double victim_worth_ = 0;
+  std::size_t counted_ = 0;  // records that the refit has counted as waiting
+  bool is_counting_ = false;
   // The run that begins behind the block which went last: the block before it may join.
   GhostRuns::Index growing_ = GhostRuns::kNone;
   Index growing_parent_ = kNone;

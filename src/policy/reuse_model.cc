@@ -33,21 +33,33 @@ std::array<float, ReuseModel::kBins> bin_lengths() {
 const std::array<float, ReuseModel::kBins> kBinLengths = bin_lengths();
 
 // Weights of what is believed without data.
-constexpr float kPriorEvents = 0.5F;
-constexpr float kPriorExposure = 10;  // 0.05 a bin: about 1 / age
-constexpr float kPlaceWeight = 100;
-constexpr float kFactorWeight = 30;
+constexpr double kPriorEvents = 0.5;
+constexpr double kPriorExposure = 10;  // 0.05 a bin: about 1 / age
+constexpr double kPlaceWeight = 100;
+constexpr float kFactorShrink = 30;
 constexpr float kSmallestFactor = 0.02F;
 constexpr float kLargestFactor = 20;
-constexpr int kFactorRounds = 3;
+constexpr std::size_t kFactorRounds = 3;
+
+// Work of a step, in units of WorkBudget.
+constexpr std::uint64_t kSumWork = 8;
+constexpr std::uint64_t kPlacesWork = 16;
+constexpr std::uint64_t kExpectWork = 2;
+constexpr std::uint64_t kFactorWork = 1;
+constexpr std::uint64_t kFactorEndWork = 8;
+constexpr std::uint64_t kIndexWork = 20;
 
 }  // namespace
 
 ReuseModel::ReuseModel() : numbers_(kCells, kUnseen) {
-  unseen_hazard_.fill(kPriorEvents / kPriorExposure);
-  place_hazard_.fill(unseen_hazard_);
+  // Address space for all at once: a vector that moves would be too long a slice.
+  features_.reserve(kCells);
+  cells_.reserve(kCells);
+  waiting_.reserve(kCells);
+  worth_.reserve(kCells);
+  for (Bins& hazard : place_hazard_) hazard.fill(static_cast<float>(kPriorEvents / kPriorExposure));
   for (Factors& factors : factors_) {
-    for (auto& groups : factors) groups.fill(1);
+    for (Groups& groups : factors) groups.fill(1);
   }
 }
 
@@ -56,11 +68,8 @@ ReuseCell ReuseModel::cell_of(const ReuseFeatures& features) {
   if (cell == kUnseen) {
     cell = static_cast<ReuseCell>(features_.size());
     features_.push_back(features);
-    events_.emplace_back();
-    closed_.emplace_back();
+    cells_.emplace_back();
     waiting_.emplace_back();
-    exposure_.emplace_back();
-    hazard_.emplace_back();
     worth_.emplace_back();
     index_cell(cell);
   }
@@ -70,60 +79,128 @@ ReuseCell ReuseModel::cell_of(const ReuseFeatures& features) {
 void ReuseModel::add_exposure(Exposure& exposure, double age_s, double blocks) {
   const double bins = bins_of(age_s);
   const auto bin = std::min(static_cast<std::size_t>(bins), kBins - 1);
-  exposure.ended[bin] += static_cast<float>(blocks);
-  exposure.part[bin] += static_cast<float>(std::min(bins - static_cast<double>(bin), 1.0) * blocks);
+  exposure.ended[bin] += blocks;
+  exposure.part[bin] += std::min(bins - static_cast<double>(bin), 1.0) * blocks;
 }
 
 void ReuseModel::on_reuse(ReuseCell cell, double age_s, double blocks) {
-  add_exposure(closed_[cell], age_s, blocks);
-  events_[cell][std::min(static_cast<std::size_t>(bins_of(age_s)), kBins - 1)] += static_cast<float>(blocks);
+  on_forgotten(cell, age_s, blocks);
+  cells_[cell].events[std::min(static_cast<std::size_t>(bins_of(age_s)), kBins - 1)] += blocks;
 }
 
-void ReuseModel::age_counts() {
-  const auto halve = [](Bins& bins) {
-    for (float& value : bins) value *= 0.5F;
-  };
-  for (std::size_t cell = 0; cell < cells(); ++cell) {
-    halve(events_[cell]);
-    halve(closed_[cell].ended);
-    halve(closed_[cell].part);
+void ReuseModel::on_forgotten(ReuseCell cell, double age_s, double blocks) {
+  halve_as_due(cells_[cell]);
+  add_exposure(cells_[cell].closed, age_s, blocks);
+}
+
+/// A cell's counts are halved when they are next needed: all at once would be too long a slice.
+void ReuseModel::halve_as_due(Cell& cell) const {
+  if (cell.halvings == halvings_) return;
+  const double scale = std::ldexp(1.0, -static_cast<int>(std::min(halvings_ - cell.halvings, 1000U)));
+  cell.halvings = halvings_;
+  for (Counts* counts : {&cell.events, &cell.closed.ended, &cell.closed.part}) {
+    for (double& count : *counts) count *= scale;
   }
 }
 
-void ReuseModel::sum_exposures() {
-  for (std::size_t cell = 0; cell < cells(); ++cell) {
-    float beyond = 0;
-    for (std::size_t bin = kBins; bin-- > 0;) {
-      exposure_[cell][bin] = beyond + closed_[cell].part[bin] + waiting_[cell].part[bin];
-      beyond += closed_[cell].ended[bin] + waiting_[cell].ended[bin];
+void ReuseModel::begin_refit() {
+  stage_ = Stage::kSum;
+  at_ = 0;
+  count_ = cells();
+  turn_ = 0;
+  place_events_ = {};
+  place_exposure_ = {};
+  for (Factors& factors : next_factors_) {
+    for (Groups& groups : factors) groups.fill(1);
+  }
+}
+
+/// False, and back at the first cell, when all have had their turn.
+bool ReuseModel::next_cell() {
+  if (++at_ < count_) return true;
+  at_ = 0;
+  return false;
+}
+
+void ReuseModel::refit(WorkBudget& work) {
+  if (count_ == 0) stage_ = Stage::kNone;
+  while (stage_ != Stage::kNone && work.any_left()) {
+    switch (stage_) {
+      case Stage::kNone:
+        break;
+      case Stage::kSum:
+        sum_cell(at_);
+        work.spend(kSumWork);
+        if (next_cell()) break;
+        fit_places();
+        work.spend(kPlacesWork);
+        stage_ = Stage::kExpect;
+        break;
+      case Stage::kExpect:
+        expect_cell(at_);
+        work.spend(kExpectWork);
+        if (!next_cell()) stage_ = Stage::kFactors;
+        break;
+      case Stage::kFactors:
+        add_to_factor(at_);
+        work.spend(kFactorWork);
+        if (next_cell()) break;
+        finish_factor();
+        work.spend(kFactorEndWork);
+        if (++turn_ < kFactorRounds * kFactorFeatures) break;
+        place_hazard_ = next_place_hazard_;
+        factors_ = next_factors_;
+        count_ = cells();
+        stage_ = Stage::kIndex;
+        break;
+      case Stage::kIndex:
+        index_cell(at_);
+        work.spend(kIndexWork);
+        if (!next_cell()) stage_ = Stage::kNone;
+        break;
     }
-    waiting_[cell] = {};
   }
+}
+
+void ReuseModel::sum_cell(std::size_t number) {
+  Cell& cell = cells_[number];
+  halve_as_due(cell);
+  const auto place = static_cast<std::size_t>(features_[number].place);
+  Exposure& waiting = waiting_[number];
+  cell.observed = {};
+  double beyond = 0;
+  for (std::size_t bin = kBins; bin-- > 0;) {
+    const double exposure = beyond + cell.closed.part[bin] + waiting.part[bin];
+    beyond += cell.closed.ended[bin] + waiting.ended[bin];
+    cell.exposure[bin] = static_cast<float>(exposure);
+    cell.observed[bin / kGroupBins] += static_cast<float>(cell.events[bin]);
+    place_exposure_[place][bin] += exposure;
+    place_events_[place][bin] += cell.events[bin];
+  }
+  waiting = {};
 }
 
 void ReuseModel::fit_places() {
-  std::array<Bins, ReuseFeatures::kPlaces> events{};
-  std::array<Bins, ReuseFeatures::kPlaces> exposure{};
-  for (std::size_t cell = 0; cell < cells(); ++cell) {
-    const auto place = static_cast<std::size_t>(features_[cell].place);
-    for (std::size_t bin = 0; bin < kBins; ++bin) {
-      events[place][bin] += events_[cell][bin];
-      exposure[place][bin] += exposure_[cell][bin];
-    }
-  }
   for (std::size_t bin = 0; bin < kBins; ++bin) {
-    float all_events = kPriorEvents;
-    float all_exposure = kPriorExposure;
-    for (std::size_t place = 0; place < events.size(); ++place) {
-      all_events += events[place][bin];
-      all_exposure += exposure[place][bin];
+    double events = kPriorEvents;
+    double exposure = kPriorExposure;
+    for (std::size_t place = 0; place < ReuseFeatures::kPlaces; ++place) {
+      events += place_events_[place][bin];
+      exposure += place_exposure_[place][bin];
     }
-    unseen_hazard_[bin] = all_events / all_exposure;
-    for (std::size_t place = 0; place < events.size(); ++place) {
-      place_hazard_[place][bin] =
-          (events[place][bin] + kPlaceWeight * unseen_hazard_[bin]) / (exposure[place][bin] + kPlaceWeight);
+    for (std::size_t place = 0; place < ReuseFeatures::kPlaces; ++place) {
+      next_place_hazard_[place][bin] =
+          static_cast<float>((place_events_[place][bin] + kPlaceWeight * events / exposure) /
+                             (place_exposure_[place][bin] + kPlaceWeight));
     }
   }
+}
+
+void ReuseModel::expect_cell(std::size_t number) {
+  Cell& cell = cells_[number];
+  const Bins& hazard = next_place_hazard_[static_cast<std::size_t>(features_[number].place)];
+  cell.expected = {};
+  for (std::size_t bin = 0; bin < kBins; ++bin) cell.expected[bin / kGroupBins] += cell.exposure[bin] * hazard[bin];
 }
 
 std::uint32_t ReuseModel::value_of(std::size_t cell, std::size_t feature) const noexcept {
@@ -132,80 +209,70 @@ std::uint32_t ReuseModel::value_of(std::size_t cell, std::size_t feature) const 
 }
 
 /// Proportional fitting: each factor is what was observed over what all else would expect, in turn.
-void ReuseModel::fit_factors() {
-  std::vector<std::array<float, kGroups>> expected(cells());  // with place alone
-  std::vector<std::array<float, kGroups>> observed(cells());
-  for (std::size_t cell = 0; cell < cells(); ++cell) {
-    const Bins& hazard = place_hazard_[static_cast<std::size_t>(features_[cell].place)];
-    for (std::size_t bin = 0; bin < kBins; ++bin) {
-      expected[cell][bin / kGroupBins] += exposure_[cell][bin] * hazard[bin];
-      observed[cell][bin / kGroupBins] += events_[cell][bin];
-    }
-  }
-  for (Factors& factors : factors_) {
-    for (auto& groups : factors) groups.fill(1);
-  }
-  for (int round = 0; round < kFactorRounds; ++round) {
-    for (std::size_t feature = 0; feature < factors_.size(); ++feature) {
-      Factors seen{};
-      Factors foreseen{};
-      for (std::size_t cell = 0; cell < cells(); ++cell) {
-        const std::uint32_t value = value_of(cell, feature);
-        const std::size_t second = (feature + 1) % 3;
-        const std::size_t third = (feature + 2) % 3;
-        const auto& second_factors = factors_[second][value_of(cell, second)];
-        const auto& third_factors = factors_[third][value_of(cell, third)];
-        for (std::size_t group = 0; group < kGroups; ++group) {
-          seen[value][group] += observed[cell][group];
-          foreseen[value][group] += expected[cell][group] * second_factors[group] * third_factors[group];
-        }
-      }
-      for (std::size_t value = 0; value < seen.size(); ++value) {
-        for (std::size_t group = 0; group < kGroups; ++group) {
-          factors_[feature][value][group] =
-              std::clamp((seen[value][group] + kFactorWeight) / (foreseen[value][group] + kFactorWeight),
-                         kSmallestFactor, kLargestFactor);
-        }
-      }
-    }
+void ReuseModel::add_to_factor(std::size_t number) {
+  const std::size_t feature = turn_ % kFactorFeatures;
+  const std::size_t second = (feature + 1) % kFactorFeatures;
+  const std::size_t third = (feature + 2) % kFactorFeatures;
+  const Groups& second_factors = next_factors_[second][value_of(number, second)];
+  const Groups& third_factors = next_factors_[third][value_of(number, third)];
+  const std::uint32_t value = value_of(number, feature);
+  for (std::size_t group = 0; group < kGroups; ++group) {
+    seen_[value][group] += cells_[number].observed[group];
+    foreseen_[value][group] += cells_[number].expected[group] * second_factors[group] * third_factors[group];
   }
 }
 
-/// worth[b] = max over e >= b of P(reuse in bins b to e) / E[time until reuse or the end of e], from the start of b.
+void ReuseModel::finish_factor() {
+  Factors& factors = next_factors_[turn_ % kFactorFeatures];
+  for (std::size_t value = 0; value < factors.size(); ++value) {
+    for (std::size_t group = 0; group < kGroups; ++group) {
+      factors[value][group] =
+          std::clamp((seen_[value][group] + kFactorShrink) / (foreseen_[value][group] + kFactorShrink), kSmallestFactor,
+                     kLargestFactor);
+    }
+  }
+  seen_ = {};
+  foreseen_ = {};
+}
+
 void ReuseModel::index_cell(std::size_t cell) {
   const ReuseFeatures& features = features_[cell];
-  Bins reuse{};  // of those at risk at the bin's start
-  Bins time{};   // resident in the bin, for each of those
+  Bins hazard = place_hazard_[static_cast<std::size_t>(features.place)];
   for (std::size_t bin = 0; bin < kBins; ++bin) {
     const std::size_t group = bin / kGroupBins;
-    const float hazard = place_hazard_[static_cast<std::size_t>(features.place)][bin] *
-                         factors_[0][features.output][group] * factors_[1][features.fresh][group] *
-                         factors_[2][features.pace][group];
-    hazard_[cell][bin] = hazard;
-    reuse[bin] = -std::expm1(-hazard);
-    time[bin] = (hazard > 1e-6F ? reuse[bin] / hazard : 1) * kBinLengths[bin];
+    hazard[bin] *=
+        factors_[0][features.output][group] * factors_[1][features.fresh][group] * factors_[2][features.pace][group];
   }
-  for (std::size_t start = 0; start < kBins; ++start) {
-    float left = 1;
-    float hits = 0;
-    float seconds = 0;
-    float best = 0;
-    for (std::size_t bin = start; bin < kBins; ++bin) {
-      hits += left * reuse[bin];
-      seconds += left * time[bin];
-      left -= left * reuse[bin];
-      best = std::max(best, hits / seconds);
-    }
-    worth_[cell][start] = best;
-  }
-  worth_[cell][kBins] = 0;
+  worth_[cell] = best_rates(hazard);
 }
 
-void ReuseModel::refit() {
-  sum_exposures();
-  fit_places();
-  fit_factors();
-  for (std::size_t cell = 0; cell < cells(); ++cell) index_cell(cell);
+/// From the last bin to the first: a bin takes in the stretches behind it while these have the better rate. What was
+/// taken in is never the end of an earlier bin's best stretch, so this is as many steps as bins.
+std::array<float, ReuseModel::kBins + 1> ReuseModel::best_rates(const Bins& hazard) {
+  struct Stretch {
+    float reuse;  // of those at risk at its start
+    float time;   // resident in it, for each of those
+    float left;   // at its end
+    float rate;
+  };
+  std::array<Stretch, kBins> stretches;  // the next to be taken in is the last
+  std::size_t count = 0;
+  std::array<float, kBins + 1> rates{};
+  for (std::size_t bin = kBins; bin-- > 0;) {
+    const float reuse = -std::expm1(-hazard[bin]);
+    const float time = (hazard[bin] > 1e-6F ? reuse / hazard[bin] : 1) * kBinLengths[bin];
+    Stretch best{.reuse = reuse, .time = time, .left = 1 - reuse, .rate = reuse / time};
+    while (count > 0 && stretches[count - 1].rate > best.rate) {
+      const Stretch& next = stretches[--count];
+      best.reuse += best.left * next.reuse;
+      best.time += best.left * next.time;
+      best.left *= next.left;
+      best.rate = best.reuse / best.time;
+    }
+    stretches[count++] = best;
+    rates[bin] = best.rate;
+  }
+  return rates;
 }
 
 double ReuseModel::worth(ReuseCell cell, double age_s) const noexcept {
@@ -218,7 +285,7 @@ double ReuseModel::worth(ReuseCell cell, double age_s) const noexcept {
 
 std::uint64_t ReuseModel::bytes() const noexcept {
   return numbers_.size() * sizeof(ReuseCell) +
-         features_.size() * (sizeof(ReuseFeatures) + 3 * sizeof(Bins) + 2 * sizeof(Exposure) + sizeof(worth_[0]));
+         cells() * (sizeof(ReuseFeatures) + sizeof(Cell) + sizeof(Exposure) + sizeof(worth_[0]));
 }
 
 }  // namespace tiercel

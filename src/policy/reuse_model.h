@@ -1,11 +1,16 @@
 // ReuseModel: how likely a block is used again at which age, learnt from what was, and what keeping it is worth.
 //
 // Blocks fall into cells by four features that are known when they are used (ReuseFeatures). For each cell and each of
-// 44 bins of age the model counts reuses and the time that blocks were at risk of one; refit() turns these counts into
+// 44 bins of age the model counts reuses and the time that blocks were at risk of one. A refit turns these counts into
 // hazards and these into an index, the best rate of hits per second of residence that any keeping time reaches (a
-// Gittins index). Deterministic; no clock, no IO, no locks; one thread. Fixed tables of at most kCells x 44 numbers,
-// grown as cells are seen.
+// Gittins index). It goes in steps, beside counts that go on: what a cell was worth stays until its turn comes.
+// Counts are doubles: below 2^53 no block is lost, and halving is exact.
+//
+// Deterministic; no clock, no IO, no locks; one thread. Fixed tables of at most kCells x 44 numbers, grown as cells are
+// seen.
 #pragma once
+
+#include "policy/work_budget.h"
 
 #include <array>
 #include <cstdint>
@@ -46,49 +51,83 @@ class ReuseModel {
   /// Blocks were used again `age_s` after their last use.
   void on_reuse(ReuseCell cell, double age_s, double blocks = 1);
   /// Blocks were forgotten: nothing will be known of them after `age_s`.
-  void on_forgotten(ReuseCell cell, double age_s, double blocks = 1) { add_exposure(closed_[cell], age_s, blocks); }
-  /// Blocks that are still waited for; call for all of them before refit(), which forgets these.
+  void on_forgotten(ReuseCell cell, double age_s, double blocks = 1);
+  /// Blocks that are still waited for; call for all of them before begin_refit(), which forgets these.
   void add_waiting(ReuseCell cell, double age_s, double blocks) { add_exposure(waiting_[cell], age_s, blocks); }
-  void refit();
   /// Halves all counts, so that what is new counts more.
-  void age_counts();
+  void age_counts() noexcept { ++halvings_; }
+
+  /// None may be under way.
+  void begin_refit();
+  [[nodiscard]] bool is_refitting() const noexcept { return stage_ != Stage::kNone; }
+  /// Goes on with the refit while budget is left.
+  void refit(WorkBudget& work);
 
   /// Hits per second that keeping a block of this cell and age is worth; comparable between all.
   [[nodiscard]] double worth(ReuseCell cell, double age_s) const noexcept;
   [[nodiscard]] std::size_t cells() const noexcept { return features_.size(); }
+  /// Of the hazard in each bin, for one length of the bin: max over e >= b of P(reuse in bins b to e) / E[time until
+  /// reuse or the end of e], for a block that has come to the start of b; 0 behind the last.
+  using Bins = std::array<float, kBins>;
+  [[nodiscard]] static std::array<float, kBins + 1> best_rates(const Bins& hazard);
   [[nodiscard]] std::uint64_t bytes() const noexcept;
 
  private:
   static constexpr std::size_t kGroupBins = 4;  // bins that share the factors of a feature
   static constexpr std::size_t kGroups = kBins / kGroupBins;
+  static constexpr std::size_t kFactorFeatures = 3;  // output, fresh, pace
   static constexpr ReuseCell kUnseen = UINT16_MAX;
 
-  using Bins = std::array<float, kBins>;
+  using Counts = std::array<double, kBins>;
+  using Groups = std::array<float, kGroups>;
+  using Factors = std::array<Groups, ReuseFeatures::kPaces>;
   /// Blocks by the bin in which their exposure ended, and the parts of that bin that they saw.
   struct Exposure {
-    Bins ended{};
-    Bins part{};
+    Counts ended{};
+    Counts part{};
   };
-  using Factors = std::array<std::array<float, kGroups>, ReuseFeatures::kPaces>;
+  struct Cell {
+    std::uint32_t halvings = 0;  // that its counts have had
+    Counts events{};
+    Exposure closed;
+    // Of the refit under way.
+    Bins exposure{};  // in lengths of the bin
+    Groups observed{};
+    Groups expected{};  // with place alone
+  };
+  enum class Stage : std::uint8_t { kNone, kSum, kExpect, kFactors, kIndex };
 
   static void add_exposure(Exposure& exposure, double age_s, double blocks);
-  void sum_exposures();
+  void halve_as_due(Cell& cell) const;
+  [[nodiscard]] bool next_cell();
+  void sum_cell(std::size_t cell);
   void fit_places();
-  void fit_factors();
+  void expect_cell(std::size_t cell);
+  void add_to_factor(std::size_t cell);
+  void finish_factor();
   void index_cell(std::size_t cell);
   [[nodiscard]] std::uint32_t value_of(std::size_t cell, std::size_t feature) const noexcept;
 
   std::vector<ReuseCell> numbers_;  // by ReuseFeatures::number()
   std::vector<ReuseFeatures> features_;
-  std::vector<Bins> events_;
-  std::vector<Exposure> closed_;
+  std::vector<Cell> cells_;
   std::vector<Exposure> waiting_;
-  std::vector<Bins> exposure_;  // in lengths of the bin; of the last refit
-  std::vector<Bins> hazard_;
   std::vector<std::array<float, kBins + 1>> worth_;  // at the beginning of each bin
-  Bins unseen_hazard_{};
+  std::uint32_t halvings_ = 0;
   std::array<Bins, ReuseFeatures::kPlaces> place_hazard_{};
-  std::array<Factors, 3> factors_{};
+  std::array<Factors, kFactorFeatures> factors_{};
+
+  // Of the refit under way.
+  Stage stage_ = Stage::kNone;
+  std::size_t at_ = 0;     // the next cell
+  std::size_t count_ = 0;  // cells that take part; later ones are indexed with the rest
+  std::size_t turn_ = 0;   // of the factors: 3 x round + feature
+  std::array<Counts, ReuseFeatures::kPlaces> place_events_{};
+  std::array<Counts, ReuseFeatures::kPlaces> place_exposure_{};
+  std::array<Bins, ReuseFeatures::kPlaces> next_place_hazard_{};
+  std::array<Factors, kFactorFeatures> next_factors_{};
+  Factors seen_{};
+  Factors foreseen_{};
 };
 
 }  // namespace tiercel

@@ -1,4 +1,5 @@
-// HitDensityReplay: the HitDensityPolicy under the rules of a replay, with as many ghosts as blocks.
+// HitDensityReplay: the HitDensityPolicy under the rules of a replay, with as many ghosts as blocks. What there is to
+// do is done in slices before the next request, as a cache would between its requests.
 #pragma once
 
 #include "policy/hit_density.h"
@@ -16,12 +17,21 @@ class HitDensityReplay final : public ReplayPolicy {
 
   [[nodiscard]] bool holds(WorkloadBlock block) const override { return policy_.holds(block); }
   [[nodiscard]] std::uint64_t held() const override { return policy_.held(); }
+  static constexpr std::uint64_t kSliceWork = 250;  ///< about 13 us: an interrupted or cold one has room up to 50
   [[nodiscard]] const HitDensityPolicy& policy() const noexcept { return policy_; }
 
  private:
   void use(const Request& request) override {
     names_.assign(request.blocks.begin(), request.blocks.end());
-    policy_.use({.blocks = names_, .now_ns = request.now_ns, .output_tokens = request.output_tokens});
+    bool more = true;
+    run_slice(
+        [&] { policy_.begin({.blocks = names_, .now_ns = request.now_ns, .output_tokens = request.output_tokens}); });
+    while (more) {
+      run_slice([&] {
+        WorkBudget budget(kSliceWork);
+        more = policy_.work(budget);
+      });
+    }
   }
 
   HitDensityPolicy policy_;

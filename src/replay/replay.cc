@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <ctime>
 #include <utility>
 
 namespace tiercel {
@@ -20,12 +19,6 @@ namespace {
 constexpr std::string_view kLru = "lru";
 constexpr std::string_view kOptimum = "optimum";
 constexpr std::array<std::string_view, 6> kNames = {kLru, "s3-fifo", "s3-fifo-1", "arc", "hit-density", kOptimum};
-
-double thread_cpu_seconds() {
-  timespec time{};
-  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
 
 Status check(const Workload& workload, const ReplayOptions& options) {
   for (const std::string& name : options.policies) {
@@ -86,10 +79,15 @@ Result<ReplayReport> replay(const Workload& workload, const ReplayOptions& optio
       if (name != kLru && name != kOptimum && std::ranges::find(options.policies, name) == options.policies.end()) {
         continue;
       }
-      const double start = thread_cpu_seconds();
+      const std::uint64_t start_ns = thread_cpu_ns();
+      SliceTimer timer;
       const auto policy = make_replay_policy(name, cell.capacity, workload, next, options.seed);
+      policy->time_slices(timer);
       const std::uint64_t hits = serve_all(workload, *policy);
-      cell.runs.push_back({.policy = std::string(name), .hits = hits, .cpu_seconds = thread_cpu_seconds() - start});
+      cell.runs.push_back({.policy = std::string(name),
+                           .hits = hits,
+                           .cpu_seconds = static_cast<double>(thread_cpu_ns() - start_ns) * 1e-9,
+                           .slices = timer.times()});
     }
     report.cells.push_back(std::move(cell));
   }

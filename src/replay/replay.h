@@ -3,6 +3,7 @@
 #pragma once
 
 #include "replay/replay_policy.h"
+#include "replay/slice_timer.h"
 #include "workload/workload.h"
 
 #include <tiercel/result.h>
@@ -37,6 +38,7 @@ struct ReplayRun {
   std::string policy;
   std::uint64_t hits = 0;
   double cpu_seconds = 0;
+  SliceTimes slices{};  ///< of policies that work in slices
 };
 
 struct ReplayCell {

@@ -7,6 +7,8 @@
 #pragma once
 
 #include "base/check.h"
+#include "base/function_ref.h"
+#include "replay/slice_timer.h"
 #include "workload/workload.h"
 
 #include <cstdint>
@@ -38,6 +40,18 @@ class ReplayPolicy {
   [[nodiscard]] virtual std::uint64_t held() const = 0;
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
 
+  /// Of policies that work in slices: each is timed; `timer` outlives the policy.
+  void time_slices(SliceTimer& timer) { timer_ = &timer; }
+
+ protected:
+  void run_slice(FunctionRef<void()> slice) {
+    if (timer_ == nullptr) {
+      slice();
+    } else {
+      timer_->run(slice);
+    }
+  }
+
  private:
   [[nodiscard]] virtual std::uint64_t leading_held(std::span<const WorkloadBlock> blocks) const {
     std::uint64_t count = 0;
@@ -47,6 +61,7 @@ class ReplayPolicy {
   virtual void use(const Request& request) = 0;
 
   std::uint64_t capacity_;
+  SliceTimer* timer_ = nullptr;
 };
 
 }  // namespace tiercel
