@@ -68,6 +68,7 @@ nlohmann::json cell_json(const ReplayReport& report, const ReplayCell& cell) {
                         {"p9999_us", static_cast<double>(run.slices.p9999_ns) * 1e-3},
                         {"over_50_us", run.slices.over_50_us}};
     }
+    if (!run.state.empty()) line["state"] = run.state;
     json["policies"].push_back(std::move(line));
   }
   return json;
@@ -105,6 +106,11 @@ std::string replay_table(const ReplayedTrace& trace) {
       text += fmt::format(" {:>18}", ratio);
     }
     text += "\n";
+  }
+  for (const ReplayCell& cell : report.cells) {
+    for (const ReplayRun& run : cell.runs) {
+      if (run.fell_back) text += fmt::format("{} with {} blocks {}\n", run.policy, cell.capacity, run.state);
+    }
   }
   return text + "\n";
 }

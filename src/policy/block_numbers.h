@@ -1,5 +1,5 @@
-// BlockNumbers: a hash table from the 64-bit names of blocks to numbers of a pool, linear probing, at most half full:
-// 8 bytes a block. The pool keeps the names; `name_of(number)` is asked for them. One thread.
+// BlockNumbers: a hash table from the 64-bit names of blocks to numbers of a pool, linear probing, at most two thirds
+// full: 6 bytes a block. The pool keeps the names; `name_of(number)` is asked for them. One thread.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,9 @@ class BlockNumbers {
  public:
   static constexpr std::uint32_t kNone = UINT32_MAX;
 
-  explicit BlockNumbers(std::uint64_t blocks) : cells_(2 * std::max<std::uint64_t>(blocks, 8), kNone) {}
+  static constexpr std::uint64_t kBytesPerBlock = 6;
+
+  explicit BlockNumbers(std::uint64_t blocks) : cells_(std::max<std::uint64_t>(blocks, 8) * 3 / 2 + 1, kNone) {}
 
   template <class NameOf>
   [[nodiscard]] std::uint32_t find(std::uint64_t name, const NameOf& name_of) const {
@@ -24,7 +26,7 @@ class BlockNumbers {
   /// `number` must not be in the table.
   template <class NameOf>
   void insert(std::uint32_t number, const NameOf& name_of) {
-    if (2 * (count_ + 1) > cells_.size()) {
+    if (3 * (count_ + 1) > 2 * cells_.size()) {
       std::vector<std::uint32_t> old(cells_.size() + cells_.size() / 4, kNone);
       old.swap(cells_);
       for (const std::uint32_t moved : old) {

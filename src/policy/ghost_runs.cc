@@ -6,8 +6,8 @@
 namespace tiercel {
 namespace {
 
-/// Part of a name; a false match makes a run seem longer than what is shared, once in four billion.
-std::uint32_t mark_of(std::uint64_t name) { return static_cast<std::uint32_t>((name * 0x9E3779B97F4A7C15U) >> 32U); }
+/// Part of a name; a false match makes a run seem longer than what is shared, once in 65,536.
+std::uint16_t mark_of(std::uint64_t name) { return static_cast<std::uint16_t>((name * 0x9E3779B97F4A7C15U) >> 48U); }
 
 }  // namespace
 

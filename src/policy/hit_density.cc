@@ -15,6 +15,8 @@ constexpr std::uint64_t kSample = 64;
 constexpr std::uint64_t kLookedAt = 2;  // blocks of a use, in capacities: its end is often what should go
 constexpr std::uint64_t kShortestRefit = 20;
 constexpr std::uint64_t kLongestRefit = 300;
+constexpr std::uint64_t kJudgedAfter = 1'000;  // uses
+constexpr double kMayFallBehind = 0.005;       // of the block uses
 constexpr std::uint64_t kHalveAfter = 10'000;  // uses
 constexpr std::uint8_t kManyChildren = 3;
 constexpr float kPaceKept = 0.7F;
@@ -25,6 +27,7 @@ constexpr float kPaceGrowth = 2.5;
 
 // Work of a step, in units of WorkBudget.
 constexpr std::uint64_t kHoldWork = 4;
+constexpr std::uint64_t kShadowWork = 2;
 constexpr std::uint64_t kNameWork = 1;
 constexpr std::uint64_t kSampleWork = 64;
 constexpr std::uint64_t kEvictWork = 4;
@@ -64,11 +67,24 @@ std::uint8_t next_pace(std::uint8_t pace, double gap_s) {
 
 }  // namespace
 
+namespace {
+/// None where the ghosts' bytes are too few.
+std::uint64_t shadow_capacity(const HitDensityPolicy::Options& options) {
+  return options.capacity <= options.ghosts ? options.capacity : 0;
+}
+/// What the shadow leaves.
+std::uint64_t ghost_bytes(const HitDensityPolicy::Options& options) {
+  return options.ghosts * HitDensityPolicy::kBytesPerGhost - shadow_capacity(options) * ShadowLru::kBytesPerBlock;
+}
+}  // namespace
+
 HitDensityPolicy::HitDensityPolicy(const Options& options)
     : options_(options),
       random_(options.seed),
       numbers_(options.capacity),
-      ghosts_(options.ghosts),
+      shadow_(shadow_capacity(options)),
+      ghosts_(std::min(options.ghosts, ghost_bytes(options) / GhostRuns::kBytesPerRun)),
+      ghost_bytes_(ghost_bytes(options)),
       next_refit_(kShortestRefit) {
   TIERCEL_CHECK(options.capacity > 0, "a policy of at least one block");
   TIERCEL_CHECK(options.capacity < kNone / 2 && options.ghosts < kNone / 2, "more blocks than indexes");
@@ -81,6 +97,7 @@ double HitDensityPolicy::age_s(const Record& record) const noexcept {
 
 double HitDensityPolicy::worth(Index node) const noexcept {
   const Record& record = records_[nodes_[node].record];
+  if (safety_.fell_back_at_use != 0) return 1 / (1 + age_s(record));
   return model_.worth(record.cell, age_s(record));
 }
 
@@ -101,6 +118,10 @@ void HitDensityPolicy::begin(const Use& use) {
   continues_ = false;
   inherited_pace_ = 0;
   output_class_ = output_class(use.output_tokens);
+  held_before_ = 0;
+  shadow_held_ = 0;
+  shadow_misses_ = shadow_.capacity() == 0;
+  untouched_ = shadow_misses_ ? 0 : names_.size();
   stage_ = names_.empty() ? Stage::kEvict : Stage::kHold;
 }
 
@@ -109,6 +130,10 @@ bool HitDensityPolicy::work(WorkBudget& work) {
     switch (stage_) {
       case Stage::kHold:
         hold_next(work);
+        break;
+      case Stage::kShadow:
+        go_on_with_shadow();
+        work.spend(kShadowWork);
         break;
       case Stage::kName:
         name_cell();
@@ -148,6 +173,7 @@ void HitDensityPolicy::hold_next(WorkBudget& work) {
       end_run();
     }
   } else if (const Index node = numbers_.find(name, name_of()); node != kNone) {  // what is held is a prefix
+    ++held_before_;
     hold_known(node);
   } else if (const GhostRuns::Index run = ghosts_.find(name); run != GhostRuns::kNone) {
     begin_run(run);
@@ -157,8 +183,30 @@ void HitDensityPolicy::hold_next(WorkBudget& work) {
   }
   if (path_.size() == names_.size()) {
     fresh_class_ = fresh_class(total_ - known_);
-    stage_ = Stage::kName;
+    stage_ = Stage::kShadow;
   }
+}
+
+/// Counts what the shadow held, head first, then touches all, tail first.
+void HitDensityPolicy::go_on_with_shadow() {
+  if (!shadow_misses_ && shadow_held_ < names_.size() && shadow_.holds(names_[shadow_held_])) {
+    ++shadow_held_;
+    return;
+  }
+  shadow_misses_ = true;
+  if (untouched_ > 0) {
+    shadow_.touch(names_[--untouched_]);
+  } else {
+    end_shadow();
+  }
+}
+
+void HitDensityPolicy::end_shadow() {
+  stage_ = Stage::kName;
+  if (shadow_.capacity() == 0) return;
+  safety_.block_uses += total_;
+  safety_.hits += held_before_;
+  safety_.lru_hits += shadow_held_;
 }
 
 void HitDensityPolicy::hold_known(Index index) {
@@ -233,11 +281,14 @@ void HitDensityPolicy::name_cell() {
                                                             : Place::kReused;
   const ReuseCell cell =
       model_.cell_of({.place = place, .output = output_class_, .fresh = fresh_class_, .pace = kPaceClasses[node.pace]});
-  auto found = std::find_if(path_records_.rbegin(), path_records_.rend(),
-                            [cell](const auto& record) { return record.first == cell; });
+  auto found = std::find_if(path_records_.rbegin(), path_records_.rend(), [cell, this](const auto& record) {
+    return record.first == cell && records_[record.second].blocks < UINT16_MAX;
+  });
   if (found == path_records_.rend()) {
     path_records_.emplace_back(
-        cell, take_record({.tick = now_tick_, .full_blocks = static_cast<std::uint32_t>(total_ - 1), .cell = cell}));
+        cell, take_record({.tick = now_tick_,
+                           .full_blocks = static_cast<std::uint16_t>(std::min<std::size_t>(total_ - 1, UINT16_MAX)),
+                           .cell = cell}));
     found = path_records_.rbegin();
   }
   node.record = found->second;
@@ -247,13 +298,16 @@ void HitDensityPolicy::name_cell() {
 
 void HitDensityPolicy::leave_record(Index index, std::uint32_t blocks) {
   Record& record = records_[index];
-  record.blocks -= blocks;
+  record.blocks = static_cast<std::uint16_t>(record.blocks - blocks);
   if (record.blocks > 0) return;
   record.tick = free_record_;
   free_record_ = index;
+  --used_records_;
 }
 
 HitDensityPolicy::Index HitDensityPolicy::take_record(const Record& record) {
+  ++used_records_;
+  if (ghosts_.size() > 0 && !has_room_for_ghosts(0)) forget(ghosts_.oldest());
   Index index = free_record_;
   if (index == kNone) {
     index = static_cast<Index>(records_.size());
@@ -360,11 +414,13 @@ void HitDensityPolicy::remember(Index index) {
   const Node& node = nodes_[index];
   if (growing_parent_ == index && ghosts_.may_grow(growing_, node.record)) {
     ghosts_.grow(growing_, node.name, node.pace);
-  } else if (options_.ghosts == 0 || was_end_of_its_use(node)) {
+  } else if (ghost_bytes_ < GhostRuns::kBytesPerRun || was_end_of_its_use(node)) {
     model_.on_forgotten(records_[node.record].cell, age_s(records_[node.record]));
     leave_record(node.record, 1);
   } else {
-    if (ghosts_.full()) forget(ghosts_.oldest());
+    for (int i = 0; i < 2 && ghosts_.size() > 0 && (ghosts_.full() || !has_room_for_ghosts(1)); ++i) {
+      forget(ghosts_.oldest());
+    }
     growing_ = ghosts_.add({.name = node.name,
                             .record = node.record,
                             .blocks = 1,
@@ -372,6 +428,11 @@ void HitDensityPolicy::remember(Index index) {
                             .children_of_last = node.children_ever});
   }
   growing_parent_ = node.parent;
+}
+
+bool HitDensityPolicy::has_room_for_ghosts(std::uint64_t more) const {
+  const std::uint64_t records = used_records_ - std::min(used_records_, options_.capacity);
+  return (ghosts_.size() + more) * GhostRuns::kBytesPerRun + records * sizeof(Record) <= ghost_bytes_;
 }
 
 void HitDensityPolicy::forget(GhostRuns::Index index) {
@@ -384,6 +445,10 @@ void HitDensityPolicy::forget(GhostRuns::Index index) {
 
 void HitDensityPolicy::end_use() {
   stage_ = Stage::kNone;
+  if (safety_.fell_back_at_use == 0 && uses_ > kJudgedAfter && safety_.lru_hits > safety_.hits &&
+      static_cast<double>(safety_.lru_hits - safety_.hits) > kMayFallBehind * static_cast<double>(safety_.block_uses)) {
+    safety_.fell_back_at_use = uses_;
+  }
   if (uses_ < next_refit_ || is_counting_ || model_.is_refitting()) return;
   next_refit_ = uses_ + std::clamp(uses_ / 50, kShortestRefit, kLongestRefit);
   counted_ = 0;
@@ -406,7 +471,15 @@ void HitDensityPolicy::refit_next(WorkBudget& work) {
 
 std::uint64_t HitDensityPolicy::bytes() const noexcept {
   return nodes_.capacity() * sizeof(Node) + records_.capacity() * sizeof(Record) + leaves_.capacity() * sizeof(Index) +
-         numbers_.bytes() + ghosts_.bytes() + model_.bytes();
+         numbers_.bytes() + shadow_.bytes() + ghosts_.bytes() + model_.bytes();
+}
+
+std::string HitDensityPolicy::Safety::text() const {
+  const std::string counts = std::to_string(hits) + " hits where LRU would have had " + std::to_string(lru_hits) +
+                             ", of " + std::to_string(block_uses) + " block uses";
+  return fell_back_at_use == 0
+             ? "goes by what was learnt: " + counts
+             : "fell back to LRU at use " + std::to_string(fell_back_at_use) + ", having missed too much: " + counts;
 }
 
 }  // namespace tiercel

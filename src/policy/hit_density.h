@@ -12,19 +12,25 @@
 // beside those that will go for them, but of a use longer than twice the capacity only so many blocks are looked at:
 // what stands behind them could never be held.
 //
+// A shadow LRU runs beside it on the ghosts' bytes. Once 1,000 uses are over and the hits are 0.5 % of the block uses
+// fewer than the shadow's, what was used longest ago goes first from then on; safety() says so.
+//
 // Deterministic: time comes as an argument, randomness by constructor; no IO, no locks; one thread at a time. Memory:
-// 24 bytes of node, 8 of hash table, 4 of leaf list and at most 16 of record a held block; 48 and at most 16 of record
-// a ghost, which is a run of blocks (GhostRuns); the tables of the model besides.
+// 24 bytes of node, 6 of hash table, 4 of leaf list and 12 of record a held block; of the ghosts' bytes 18 a block for
+// the shadow, 38 a ghost, which is a run of blocks (GhostRuns), and 12 for each record more than blocks: the oldest
+// ghosts are forgotten where these are too few. The tables of the model come besides.
 #pragma once
 
 #include "base/random.h"
 #include "policy/block_numbers.h"
 #include "policy/ghost_runs.h"
 #include "policy/reuse_model.h"
+#include "policy/shadow_lru.h"
 #include "policy/work_budget.h"
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace tiercel {
@@ -33,7 +39,7 @@ class HitDensityPolicy {
  public:
   struct Options {
     std::uint64_t capacity = 0;  ///< blocks held after each use
-    std::uint64_t ghosts = 0;    ///< runs of them, at most
+    std::uint64_t ghosts = 0;    ///< at most, 64 bytes each; the shadow LRU lives on these bytes too
     std::uint64_t seed = 1;
   };
   struct Use {
@@ -57,9 +63,20 @@ class HitDensityPolicy {
   [[nodiscard]] std::uint64_t held() const noexcept { return held_; }
   [[nodiscard]] std::uint64_t ghosts() const noexcept { return ghosts_.size(); }
 
+  /// Hits so far beside those of LRU.
+  struct Safety {
+    std::uint64_t block_uses = 0;
+    std::uint64_t hits = 0;
+    std::uint64_t lru_hits = 0;
+    std::uint64_t fell_back_at_use = 0;  ///< 0: it has not
+    /// One sentence.
+    [[nodiscard]] std::string text() const;
+  };
+  [[nodiscard]] const Safety& safety() const noexcept { return safety_; }
+
   /// State of a block or a ghost at most, without the model.
-  static constexpr std::uint64_t kBytesPerBlock = 24 + 8 + 4 + 16;
-  static constexpr std::uint64_t kBytesPerGhost = GhostRuns::kBytesPerRun + 16;
+  static constexpr std::uint64_t kBytesPerBlock = 24 + BlockNumbers::kBytesPerBlock + 4 + 12;
+  static constexpr std::uint64_t kBytesPerGhost = 64;
   /// All state, in bytes.
   [[nodiscard]] std::uint64_t bytes() const noexcept;
   [[nodiscard]] const ReuseModel& model() const noexcept { return model_; }
@@ -82,12 +99,12 @@ class HitDensityPolicy {
   static_assert(sizeof(Node) == 24);
   struct Record {
     std::uint32_t tick = 0;
-    std::uint32_t blocks = 0;  // not used since; 0: free
-    std::uint32_t full_blocks = 0;
+    std::uint16_t blocks = 0;       // not used since; 0: free
+    std::uint16_t full_blocks = 0;  // of the use, or as many as fit
     ReuseCell cell = 0;
     std::uint16_t unused = 0;
   };
-  static_assert(sizeof(Record) == 16);
+  static_assert(sizeof(Record) == 12);
 
   [[nodiscard]] auto name_of() const {
     return [this](Index node) { return nodes_[node].name; };
@@ -102,6 +119,8 @@ class HitDensityPolicy {
   [[nodiscard]] Index hold_new(std::uint64_t name, Index parent);
   void learn_reuse(Node& node);
   void name_cell();
+  void go_on_with_shadow();
+  void end_shadow();
   void leave_record(Index record, std::uint32_t blocks);
   [[nodiscard]] Index take_record(const Record& record);
 
@@ -115,6 +134,7 @@ class HitDensityPolicy {
   [[nodiscard]] bool was_end_of_its_use(const Node& node) const;
   void remember(Index node);
   void forget(GhostRuns::Index run);
+  [[nodiscard]] bool has_room_for_ghosts(std::uint64_t more) const;
   void end_use();
   void refit_next(WorkBudget& work);
 
@@ -125,19 +145,27 @@ class HitDensityPolicy {
   std::vector<Record> records_;
   std::vector<Index> leaves_;
   BlockNumbers numbers_;
+  ShadowLru shadow_;
   GhostRuns ghosts_;
+  Safety safety_;
   Index free_node_ = kNone;
   Index free_record_ = kNone;
+  std::uint64_t used_records_ = 0;
+  std::uint64_t ghost_bytes_;
   std::uint64_t held_ = 0;
   std::uint32_t now_tick_ = 0;
   std::uint64_t uses_ = 0;
   std::uint64_t next_refit_ = 0;
   // Of the use under way; the vectors are kept for their memory.
-  enum class Stage : std::uint8_t { kNone, kHold, kName, kEvict };
+  enum class Stage : std::uint8_t { kNone, kHold, kShadow, kName, kEvict };
   Stage stage_ = Stage::kNone;
   std::vector<std::uint64_t> names_;
   std::vector<Index> path_;
   std::vector<std::pair<ReuseCell, Index>> path_records_;
+  std::size_t held_before_ = 0;  // its leading blocks that were held
+  std::size_t shadow_held_ = 0;  // its leading blocks that the shadow held
+  bool shadow_misses_ = false;
+  std::size_t untouched_ = 0;        // leading blocks that the shadow has still to touch
   std::size_t total_ = 0;            // its blocks, with those that are too many
   std::size_t named_ = 0;            // blocks of path_ that have their cells
   std::size_t known_ = 0;            // its leading blocks that were held or ghosts

@@ -6,6 +6,7 @@
 #include "replay/replay_policy.h"
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace tiercel {
@@ -17,7 +18,9 @@ class HitDensityReplay final : public ReplayPolicy {
 
   [[nodiscard]] bool holds(WorkloadBlock block) const override { return policy_.holds(block); }
   [[nodiscard]] std::uint64_t held() const override { return policy_.held(); }
-  static constexpr std::uint64_t kSliceWork = 250;  ///< about 13 us: an interrupted or cold one has room up to 50
+  static constexpr std::uint64_t kSliceWork = 100;  ///< about 5 us: a cold or interrupted slice has room up to 50
+  [[nodiscard]] std::string state() const override { return policy_.safety().text(); }
+  [[nodiscard]] bool fell_back() const override { return policy_.safety().fell_back_at_use != 0; }
   [[nodiscard]] const HitDensityPolicy& policy() const noexcept { return policy_; }
 
  private:

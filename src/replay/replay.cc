@@ -87,7 +87,9 @@ Result<ReplayReport> replay(const Workload& workload, const ReplayOptions& optio
       cell.runs.push_back({.policy = std::string(name),
                            .hits = hits,
                            .cpu_seconds = static_cast<double>(thread_cpu_ns() - start_ns) * 1e-9,
-                           .slices = timer.times()});
+                           .slices = timer.times(),
+                           .state = policy->state(),
+                           .fell_back = policy->fell_back()});
     }
     report.cells.push_back(std::move(cell));
   }

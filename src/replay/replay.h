@@ -39,6 +39,8 @@ struct ReplayRun {
   std::uint64_t hits = 0;
   double cpu_seconds = 0;
   SliceTimes slices{};  ///< of policies that work in slices
+  std::string state;    ///< ReplayPolicy::state() at the end
+  bool fell_back = false;
 };
 
 struct ReplayCell {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace tiercel {
 
@@ -39,6 +40,10 @@ class ReplayPolicy {
   [[nodiscard]] virtual bool holds(WorkloadBlock block) const = 0;
   [[nodiscard]] virtual std::uint64_t held() const = 0;
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
+  /// What the policy says of itself, in a sentence; empty: nothing.
+  [[nodiscard]] virtual std::string state() const { return {}; }
+  /// Of policies that can give up what they learn.
+  [[nodiscard]] virtual bool fell_back() const { return false; }
 
   /// Of policies that work in slices: each is timed; `timer` outlives the policy.
   void time_slices(SliceTimer& timer) { timer_ = &timer; }
