@@ -9,11 +9,6 @@
 
 namespace tiercel {
 
-void WorkloadBuilder::begin_scope() {
-  small_ids_.clear();
-  large_ids_.clear();
-}
-
 WorkloadBlock& WorkloadBuilder::number_of(std::uint64_t id) {
   if (id >= kTableIds) return large_ids_.try_emplace(id, kNoWorkloadBlock).first->second;
   if (id >= small_ids_.size()) small_ids_.resize(id + 1, kNoWorkloadBlock);
@@ -26,7 +21,7 @@ Status WorkloadBuilder::add(WorkloadRequest request, std::span<const std::uint64
   WorkloadBlock parent = kNoWorkloadBlock;
   for (const std::uint64_t id : ids) {
     WorkloadBlock& number = number_of(id);
-    if (number == kNoWorkloadBlock) {
+    if (number == kNoWorkloadBlock || number < first_in_scope_) {
       if (workload_.unique_blocks == kNoWorkloadBlock) {
         return fail(ErrorCode::kInvalidArgument, "more than 4 billion different blocks");
       }

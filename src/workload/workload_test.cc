@@ -158,6 +158,20 @@ TEST_F(Trace, sessions_have_ids_of_their_own_and_long_gaps_are_cut) {
   EXPECT_TRUE(workload.requests[1].ends_session);
 }
 
+TEST_F(Trace, a_session_costs_what_it_says_whatever_its_ids_are) {
+  // A session that cleared what ids before it have grown would take minutes here.
+  constexpr std::uint32_t kCount = 50'000;
+  std::string lines;
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    lines += R"({"requests":[{"t":0,"in":3,"out":1,"hash_ids":[4194303,7,99999999]}]})";
+    lines += '\n';
+  }
+  const Workload workload = read(lines);
+  EXPECT_EQ(workload.requests.size(), kCount);
+  EXPECT_EQ(workload.unique_blocks, 3 * kCount);
+  EXPECT_EQ(workload.block_uses.size(), 3 * kCount);
+}
+
 TEST_F(Trace, sessions_are_laid_out_by_the_seed_alone) {
   const auto first_arrival = [this](std::uint64_t seed) {
     return read(kSessions, {.seed = seed}).requests.front().arrival_ns;
