@@ -10,6 +10,7 @@ PROGRAM = Path(__file__).resolve().parent / "bin" / "tiercel"
 
 
 def main() -> None:
+    os.environ.setdefault("TIERCEL_PYTHON", sys.executable)  # `tiercel bench serving` is a part of this package
     try:
         os.execv(PROGRAM, [str(PROGRAM), *sys.argv[1:]])
     except OSError as error:
