@@ -1,4 +1,5 @@
-// `tiercel bench disk`: flags, table and JSON of bench_disk.h; `tiercel bench gpu`: the program that has CUDA inside.
+// `tiercel bench disk`: flags, table and JSON of bench_disk.h; `tiercel bench gpu`: the program that has CUDA inside;
+// `tiercel bench serving`: the Python package's load client.
 #include "cli/arguments.h"
 #include "cli/bench_disk.h"
 #include "cli/commands.h"
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -19,6 +21,18 @@ namespace tiercel::cli {
 namespace {
 
 constexpr const char* kGpuBench = "tiercel-gpu-bench";
+constexpr const char* kPythonVariable = "TIERCEL_PYTHON";
+/// Without the working directory on the path: there a folder of our name may be no package that is built.
+constexpr const char* kServingBench = R"(import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+try:
+    from tiercel.bench_serving.program import main
+except ImportError as error:
+    sys.exit(f"error: bench serving needs the Python package tiercel[bench]; {sys.executable} says: {error}. "
+             "Install it there, or name another Python by TIERCEL_PYTHON")
+sys.exit(main())
+)";
 constexpr double kSpeedGoal = 0.97;
 constexpr double kLatencyGoal = 3;
 
@@ -224,20 +238,31 @@ int run_bench_disk(std::span<const std::string> words) {
   return 0;
 }
 
-/// Takes this process's place. The program lies beside this one where both are installed, in src/cuda/bench of a build.
-int run_bench_gpu(std::span<const std::string> words) {
+std::filesystem::path own_folder() {
   std::error_code error;
-  const auto folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+}
+
+/// Takes this process's place; where it answers, it could not: errno. A name without a slash is looked for in PATH.
+int become(const std::string& program, std::vector<std::string> words, std::span<const std::string> more) {
+  words.insert(words.begin(), program);
+  words.insert(words.end(), more.begin(), more.end());
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  execvp(pointers[0], pointers.data());
+  return errno;
+}
+
+int complain_of(const std::string& program, int error) {
+  return complain({.message = fmt::format("{}: {}", program, std::system_category().message(error))}, 1);
+}
+
+/// The program lies beside this one where both are installed, in src/cuda/bench of a build.
+int run_bench_gpu(std::span<const std::string> words) {
+  const auto folder = own_folder();
   for (const auto& place : {folder / kGpuBench, folder.parent_path() / "cuda" / "bench" / kGpuBench}) {
-    std::vector<std::string> copies = {place.string()};
-    copies.insert(copies.end(), words.begin(), words.end());
-    std::vector<char*> pointers;
-    for (std::string& copy : copies) pointers.push_back(copy.data());
-    pointers.push_back(nullptr);
-    execv(pointers[0], pointers.data());
-    if (errno != ENOENT) {
-      return complain({.message = fmt::format("{}: {}", place.string(), std::system_category().message(errno))}, 1);
-    }
+    if (const int error = become(place.string(), {}, words); error != ENOENT) return complain_of(place.string(), error);
   }
   return complain({.message = fmt::format("this Tiercel cannot measure a GPU: {} is not in {} (a build with "
                                           "-DTIERCEL_CUDA=ON has it)",
@@ -245,21 +270,45 @@ int run_bench_gpu(std::span<const std::string> words) {
                   1);
 }
 
+/// The Python that TIERCEL_PYTHON names (the package's own command names its own), that of a build tree, or python3.
+int run_bench_serving(std::span<const std::string> words) {
+  std::string python = "python3";
+  std::error_code ignored;
+  const auto build = own_folder().parent_path().parent_path();  // of a preset, if this program was not installed
+  if (const auto package = build / "python"; std::filesystem::exists(package / "tiercel" / "bench_serving", ignored)) {
+    const char* path = std::getenv("PYTHONPATH");
+    setenv("PYTHONPATH", (package.string() + (path == nullptr ? "" : std::string(":") + path)).c_str(), 1);
+    const auto venv = build.parent_path() / "venv" / "bin" / "python";
+    if (std::filesystem::exists(venv, ignored)) python = venv.string();
+  }
+  if (const char* named = std::getenv(kPythonVariable); named != nullptr && *named != '\0') python = named;
+  const int error = become(python, {"-c", kServingBench}, words);
+  if (error != ENOENT) return complain_of(python, error);
+  return complain({.message = fmt::format("bench serving is a program in Python, and {} is not there; install it with "
+                                          "the package tiercel[bench], or name another by {}",
+                                          python, kPythonVariable)},
+                  1);
+}
+
 }  // namespace
 
 int run_bench(std::span<const std::string> arguments) {
-  const std::vector<std::string> subjects = {"disk", "gpu"};
+  const std::vector<std::string> subjects = {"disk", "gpu", "serving"};
   if (!arguments.empty() && arguments.front() == "gpu") return run_bench_gpu(arguments.subspan(1));
+  if (!arguments.empty() && arguments.front() == "serving") return run_bench_serving(arguments.subspan(1));
   if (!arguments.empty() && arguments.front() == "disk") return run_bench_disk(arguments.subspan(1));
   if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
     Flags defaults;
-    say(bind(defaults).help() + "\n`tiercel bench gpu --help`: copies between a GPU's pages and the arena.\n");
+    say(bind(defaults).help() +
+        "\n`tiercel bench gpu --help`: copies between a GPU's pages and the arena.\n"
+        "`tiercel bench serving --help`: a server under load, as its clients see it.\n");
     return 0;
   }
   if (arguments.empty()) {
-    return complain({.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier, `tiercel bench "
-                                "gpu` the copies to and from a GPU"},
-                    kUsageStatus);
+    return complain(
+        {.message = "bench what? `tiercel bench disk --dir DIR` measures the disk tier, `tiercel bench "
+                    "gpu` the copies to and from a GPU, `tiercel bench serving --endpoint URL` a server under load"},
+        kUsageStatus);
   }
   return complain(
       {.message = fmt::format("unknown benchmark {}{}", arguments.front(), did_you_mean(arguments.front(), subjects))},

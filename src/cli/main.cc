@@ -34,7 +34,9 @@ constexpr std::array kCommands = {
     Command{"log-level", "what a running service logs", run_log_level},
     Command{"reload", "a running service reads its configuration again", run_reload},
     Command{"doctor", "can this machine run a cache, and what should be changed first?", run_doctor},
-    Command{"bench", "`bench disk`: the disk tier on a directory, beside fio; `bench gpu`: copies to and from a GPU",
+    Command{"bench",
+            "`bench disk`: the disk tier beside fio; `bench gpu`: copies to and from a GPU; `bench serving`: a server "
+            "under load",
             run_bench},
     Command{"replay", "a recorded workload through eviction policies, beside LRU and the optimum", run_replay},
     Command{"fsck", "verifies a file of the disk tier", run_fsck},

@@ -158,6 +158,33 @@ TEST_F(Program, BenchGpuIsTheProgramBesideIt) {
   EXPECT_EQ(outcome->output, "<grid>\n<--csv>\n<a b.csv>\n");
 }
 
+TEST_F(Program, BenchServingIsAProgramInPython) {
+  EXPECT_THAT(run({"bench", "--help"}).output, HasSubstr("tiercel bench serving"));
+  const auto run_with = [&](const std::string& python) {
+    const std::vector<std::string> words = {
+        "/usr/bin/env", "TIERCEL_PYTHON=" + python, TIERCEL_PROGRAM, "bench", "serving", "--svg", "a b.svg"};
+    const auto outcome = run_child(words, std::chrono::seconds(100), nullptr);
+    EXPECT_TRUE(outcome) << outcome.error().message;
+    return outcome.value_or(ChildOutcome{.exit_status = -1});
+  };
+  const std::string python = (folder_ / "python").string();
+  ChildOutcome outcome = run_with(python);
+  EXPECT_EQ(outcome.exit_status, 1);
+  EXPECT_THAT(outcome.output,
+              HasSubstr("error: bench serving is a program in Python, and " + python + " is not there"));
+
+  std::ofstream(python) << "#!/bin/sh\nshift 2\nfor word; do echo \"<$word>\"; done\nexit 7\n";
+  std::filesystem::permissions(python, std::filesystem::perms::owner_all);
+  outcome = run_with(python);
+  EXPECT_EQ(outcome.exit_status, 7);
+  EXPECT_EQ(outcome.output, "<--svg>\n<a b.svg>\n");
+
+  std::ofstream(python) << "#!/bin/sh\nexec /usr/bin/python3 -I -S \"$@\"\n";  // one without any package
+  outcome = run_with(python);
+  EXPECT_EQ(outcome.exit_status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("error: bench serving needs the Python package tiercel[bench]"));
+}
+
 TEST_F(Program, FsckOfAGoodFile) {
   make_file();
   const std::string before = content();
