@@ -80,7 +80,8 @@ bool RemoteLoad::take_places(const wire::Loaded& loaded) {
 
 /// Of a part that is here. After one that could not be taken nothing that follows it may count: the load ends.
 void RemoteLoad::take_part() noexcept {
-  const auto reply = use_.link->wait(std::exchange(part_, nullptr), 0, Line::undo_late);
+  const Link::TicketPtr part = std::exchange(part_, nullptr);  // the reply lives as long as it
+  const auto reply = use_.link->wait(part, 0, Line::undo_late);
   if (!reply) return;
   const auto* loaded = (*reply)->body_as_Loaded();
   if (loaded != nullptr && take_places(*loaded)) return;
