@@ -65,17 +65,16 @@ std::uint8_t next_pace(std::uint8_t pace, double gap_s) {
   return pace_code(pace == 0 ? log_gap : kPaceKept * log_gap_of(pace) + (1 - kPaceKept) * log_gap);
 }
 
-}  // namespace
-
-namespace {
-/// None where the ghosts' bytes are too few.
+/// Of the shadow; none where the ghosts' bytes are too few.
 std::uint64_t shadow_capacity(const HitDensityPolicy::Options& options) {
   return options.capacity <= options.ghosts ? options.capacity : 0;
 }
+
 /// What the shadow leaves.
 std::uint64_t ghost_bytes(const HitDensityPolicy::Options& options) {
   return options.ghosts * HitDensityPolicy::kBytesPerGhost - shadow_capacity(options) * ShadowLru::kBytesPerBlock;
 }
+
 }  // namespace
 
 HitDensityPolicy::HitDensityPolicy(const Options& options)

@@ -36,11 +36,11 @@ constexpr std::size_t kLines = 6;
 constexpr auto kLong = 60s;  // nothing here waits so long, unless for somebody who does not come
 
 /// A service without a cache, which answers only when so many callers wait for the same answer. Says what happened, in
-/// order: a Hello (h), its Welcome (w), a request to open a session (o), its answer (a).
+/// order: a Hello (h), its Welcome (w), a request to open a session (o), its answer (a). Loads are counted, not answered.
 class ReluctantService {
  public:
-  explicit ReluctantService(const std::string& path)
-      : listening_(std::move(*wire::listen_at({.path = path}))), thread_([this] { serve(); }) {}
+  explicit ReluctantService(const std::string& path, std::uint16_t version = wire::kVersion)
+      : listening_(std::move(*wire::listen_at({.path = path}))), version_(version), thread_([this] { serve(); }) {}
   ReluctantService(const ReluctantService&) = delete;
   ReluctantService& operator=(const ReluctantService&) = delete;
   ~ReluctantService() {
@@ -51,6 +51,9 @@ class ReluctantService {
   /// Ends all connections, and from then on answers so many callers at once. Call it once.
   void cut_and_answer(std::size_t together) { together_ = together; }
   [[nodiscard]] std::size_t answered() const { return answered_; }
+  [[nodiscard]] std::size_t loads() const { return loads_; }
+  /// How often it was asked for what is ready of a load.
+  [[nodiscard]] std::size_t parts_asked() const { return parts_asked_; }
   /// Since the cut; once answered() has said that nothing more comes.
   [[nodiscard]] const std::string& events() const { return events_; }
 
@@ -114,6 +117,10 @@ class ReluctantService {
       if (request->body_type() == wire::RequestBody::Open) {
         caller.open = request->id();
         events_ += 'o';
+      } else if (request->body_type() == wire::RequestBody::Load) {
+        ++loads_;
+      } else if (request->body_type() == wire::RequestBody::SoFar) {
+        ++parts_asked_;
       } else if (request->id() != 0) {
         flatbuffers::FlatBufferBuilder builder;
         reply(caller, builder, request->id(), wire::ReplyBody::Done, wire::CreateDone(builder).Union());
@@ -141,7 +148,8 @@ class ReluctantService {
     }
   }
   void welcome(Caller& caller) {
-    const wire::Welcome welcome{.service = 1,
+    const wire::Welcome welcome{.version = version_,
+                                .service = 1,
                                 .member = ++members_,
                                 .token = 1,
                                 .arena_bytes = arena_->bytes(),
@@ -173,11 +181,14 @@ class ReluctantService {
   const std::shared_ptr<const Mapping> arena_ = memory("arena", 1_MiB);
   const std::shared_ptr<const Mapping> ring_ = memory("ring", 64_KiB);
   const wire::Listening listening_;
+  const std::uint16_t version_;
   std::vector<std::unique_ptr<Caller>> callers_;  // of the thread
   std::string events_;                            // of the thread, until `answered_` says so (release, acquire)
   std::uint64_t members_ = 0;
   std::atomic<std::size_t> together_{1};
   std::atomic<std::size_t> answered_{0};
+  std::atomic<std::size_t> loads_{0};
+  std::atomic<std::size_t> parts_asked_{0};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
@@ -216,6 +227,24 @@ TEST_F(ClientLines, all_are_greeted_before_any_is_answered) {
   ASSERT_TRUE(comes([&] { return service.answered() == 2 * kLines; })) << "the lines wait for each other";
   const auto each = [](char event) { return std::string(kLines, event); };
   EXPECT_EQ(service.events(), each('h') + each('w') + each('o') + each('a'));
+}
+
+TEST_F(ClientLines, a_service_is_asked_for_parts_of_a_load_if_it_knows_the_question) {
+  for (const std::uint16_t version : {wire::kOldestVersion, wire::kSoFarVersion}) {
+    const std::string path = directory_ + "/v" + std::to_string(version);
+    ReluctantService service(path, version);
+    auto client = Client::connect({.socket = path, .call_deadline = kLong});
+    ASSERT_TRUE(client) << client.error().message;
+    auto session = client->open_session(crash::options());
+    ASSERT_TRUE(session) << session.error().message;
+    const BlockChain chain = hash_blocks(session->space(), std::vector<TokenId>(64, 1));
+    Load load = session->load(chain, 1, kLong);
+    EXPECT_TRUE(load.so_far().empty());
+    EXPECT_FALSE(load.done());
+    EXPECT_TRUE(client->sync());  // answered behind what was asked before
+    EXPECT_EQ(service.loads(), 1U);
+    EXPECT_EQ(service.parts_asked(), version >= wire::kSoFarVersion ? 1U : 0U);
+  }
 }
 
 }  // namespace

@@ -101,6 +101,8 @@ class World {
     EXPECT_TRUE(client_->sync());
     return cache_->stats();
   }
+  /// Blocks that were read and verified.
+  [[nodiscard]] std::size_t in_ram() const { return session_->match(*chain_).blocks_in(TierId::kHost); }
   /// That the service has said to be loaded.
   [[nodiscard]] std::uint64_t loaded_bytes() const {
     std::uint64_t sum = 0;
@@ -178,7 +180,8 @@ TEST_F(PartsOfLoads, less_than_a_part_waits_for_the_rest) {
   Load load = world_->load();
   ASSERT_TRUE(load.so_far().empty());
   gate_->release(1);
-  std::this_thread::sleep_for(30ms);
+  ASSERT_TRUE(comes_true([&] { return world_->in_ram() == 1; }));
+  (void)world_->stats();  // an answer that was under way is here
   EXPECT_TRUE(load.so_far().empty());
   gate_->release(1);
   ASSERT_TRUE(comes_true([&] { return !load.so_far().empty(); }));
@@ -226,8 +229,9 @@ TEST_F(PartsOfLoads, one_that_came_and_was_not_looked_at_is_given_back_too) {
 TEST_F(PartsOfLoads, a_load_that_nobody_asks_about_comes_whole) {
   Load load = world_->load();
   gate_->release(4);
-  std::this_thread::sleep_for(30ms);
+  ASSERT_TRUE(comes_true([&] { return world_->in_ram() == 4; }));
   EXPECT_FALSE(load.done());
+  EXPECT_EQ(world_->loaded_bytes(), 0U);
   gate_->release_all();
   check(load.wait(), kBlocks);
   EXPECT_EQ(load.outcome(), LoadOutcome::kComplete);

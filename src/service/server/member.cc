@@ -96,8 +96,9 @@ Status Member::handle(const wire::Request& request, wire::OutBuffer& out) {
       return load(id, *request.body_as_Load(), out);
     case Body::CancelLoad:
       if (const auto found = loads_.find(request.body_as_CancelLoad()->load()); found != loads_.end()) {
-        reply_loaded(found->second.asked, LoadOutcome::kClosed, {}, out);
-        reply_loaded(found->first, LoadOutcome::kClosed, {}, out);  // it is waited for all the same
+        // They are waited for all the same.
+        if (found->second.asked != 0) reply_loaded(found->second.asked, LoadOutcome::kClosed, {}, out);
+        reply_loaded(found->first, LoadOutcome::kClosed, {}, out);
         loads_.erase(found);
       }
       return {};
@@ -247,10 +248,8 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
   return {};
 }
 
-/// Id 0: nobody asks.
 void Member::reply_loaded(std::uint64_t id, LoadOutcome outcome, std::span<const wire::Place> places,
                           wire::OutBuffer& out) {
-  if (id == 0) return;
   const auto written = builder_.CreateVectorOfStructs(places.data(), places.size());
   reply(id, wire::CreateLoaded(builder_, static_cast<std::uint8_t>(outcome), written), out);
 }
