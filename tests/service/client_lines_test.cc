@@ -36,7 +36,8 @@ constexpr std::size_t kLines = 6;
 constexpr auto kLong = 60s;  // nothing here waits so long, unless for somebody who does not come
 
 /// A service without a cache, which answers only when so many callers wait for the same answer. Says what happened, in
-/// order: a Hello (h), its Welcome (w), a request to open a session (o), its answer (a). Loads are counted, not answered.
+/// order: a Hello (h), its Welcome (w), a request to open a session (o), its answer (a). Loads are counted, not
+/// answered.
 class ReluctantService {
  public:
   explicit ReluctantService(const std::string& path, std::uint16_t version = wire::kVersion)
