@@ -3,9 +3,10 @@
 //
 // Each sample counts by its share of what was expected (a second off in two weighs as much as a millisecond off in
 // two), so short ones are fitted as well as long ones and the fit is one of the mean. A single stray is cut to four
-// times the expected. Two in a row that are off to the same side by far more than samples usually are, are a step:
-// all that was learnt is taken to have become slower, or faster, by as much, and is forgotten but for two samples'
-// worth. Deterministic; no clock, no IO, no locks; one thread. An addition costs under a microsecond for N up to 3.
+// times the expected. Three in a row that took longer by far more than samples usually differ, or two that took less,
+// are a step: all that was learnt is taken to have become slower, or faster, by as much as the least of them, and is
+// forgotten but for two samples' worth. Deterministic; no clock, no IO, no locks; one thread. An addition costs under a
+// microsecond for N up to 3.
 #pragma once
 
 #include <algorithm>
@@ -43,6 +44,8 @@ class FittedTimes {
   }
 
   [[nodiscard]] std::uint64_t samples() const noexcept { return samples_; }
+  /// How many samples what was learnt stands on: kMemory at most, and two after a step.
+  [[nodiscard]] double weight() const noexcept { return weight_; }
   /// Nanoseconds on average; 0 before the first sample.
   [[nodiscard]] double predict_ns(const Parts& parts) const noexcept {
     double ns = 0;
@@ -57,7 +60,9 @@ class FittedTimes {
   static constexpr double kStray = 4;
   static constexpr double kLeastStep = 0.35;   // logarithms: 1.4 times
   static constexpr double kLargestStep = 1.4;  // 4 times is a step however much samples vary
-  static constexpr double kRidge = 1e-3;       // what a part must explain to be told apart
+  static constexpr int kSlower = 3;            // strays in a row: some take long by chance, none is fast by chance
+  static constexpr int kFaster = 2;
+  static constexpr double kRidge = 1e-3;  // what a part must explain to be told apart
 
   /// True: with this one it is a step, and all was brought to it.
   bool note_step(double off) noexcept {
@@ -68,15 +73,15 @@ class FittedTimes {
       return false;
     }
     const bool same_side = strays_ > 0 && (off > 0) == (stray_off_ > 0);
-    if (!same_side) {
-      strays_ = 1;
-      stray_off_ = off;
+    stray_off_ = same_side ? (off > 0 ? std::min(off, stray_off_) : std::max(off, stray_off_)) : off;
+    strays_ = same_side ? strays_ + 1 : 1;
+    if (strays_ < (off > 0 ? kSlower : kFaster)) {
       spread_ += (std::min(std::abs(off), kLargestStep) - spread_) / 32;
       return false;
     }
-    const double factor = std::exp((off + stray_off_) / 2);
+    const double factor = std::exp(stray_off_);
     const double kept = std::min(1.0, 2 / weight_);
-    // The stray before this one is among the samples already, cut; two samples' worth of all is not much of it.
+    // The strays before this one are among the samples already; two samples' worth of all is not much of them.
     for (std::size_t i = 0; i < N; ++i) {
       for (std::size_t j = 0; j < N; ++j) products_[i][j] *= kept / (factor * factor);
       sums_[i] *= kept / factor;

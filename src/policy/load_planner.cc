@@ -1,15 +1,17 @@
 #include "policy/load_planner.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tiercel {
 namespace {
 
 constexpr std::uint64_t kProbeBytes = std::uint64_t{4} << 20U;
 constexpr std::uint64_t kMostProbeBlocks = 8;
-constexpr std::uint64_t kLongProbeBlocks = 64;  // so that latency and bandwidth stay told apart
-constexpr std::uint64_t kLongProbeEvery = 8;
-constexpr double kProbeShare = 10;  // a tier is probed for at most a tenth of the time
+constexpr std::uint64_t kLongProbe = 16;  // times as long, for few blocks do not tell latency from bandwidth
+constexpr std::uint64_t kLongProbeEvery = 16;
+constexpr double kFewSamples = 6;   // since a tier's speed changed
+constexpr double kProbeShare = 10;  // probes, and likewise long ones, take at most a tenth of a tier's time
 constexpr double kFaster = 0.7;     // of what was expected
 constexpr double kLateness = 1.25;  // of what was expected, before a load is looked at again
 constexpr double kLeastLookNs = 500'000;
@@ -154,12 +156,10 @@ std::uint64_t LoadPlanner::probe(const Question& question, std::uint64_t planned
     if (run.tier == 0 || (now_ns < tier.next_probe_ns && !tier.faster)) return 0;
     const std::uint64_t few =
         std::clamp<std::uint64_t>(kProbeBytes / std::max<std::uint64_t>(1, question.block_bytes), 1, kMostProbeBlocks);
-    const std::uint64_t blocks =
-        std::min(position - planned, ++tier.probes % kLongProbeEvery == 0 ? kLongProbeBlocks : few);
-    const double ns = predict_ns(run.tier, blocks * question.block_bytes, question.queued_bytes[run.tier]);
-    tier.next_probe_ns = now_ns + as_ns(kProbeShare * ns);
-    tier.faster = false;
-    return blocks;
+    tier.next_probe_ns = now_ns + as_ns(kProbeShare * predict_ns(run.tier, few * question.block_bytes, 0));
+    const bool is_new = std::exchange(tier.faster, false) || tier.times.weight() < kFewSamples;
+    const bool is_long = ++tier.probes % kLongProbeEvery == 0 || is_new;
+    return std::min(position - planned, is_long ? kLongProbe * few : few);
   }
   return 0;
 }
