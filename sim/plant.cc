@@ -125,13 +125,12 @@ class PlantedSession final : public detail::SessionBackend {
   }
   [[nodiscard]] Space space(std::string_view tenant) const override { return inner_->space(tenant); }
   [[nodiscard]] Match match(const detail::ChainRef& chain) const override { return inner_->match(chain); }
-  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const detail::ChainRef& chain, std::size_t blocks,
-                                                          std::chrono::nanoseconds deadline) override {
-    auto inner = inner_->load(chain, blocks, deadline);
+  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const LoadCall& call) override {
+    auto inner = inner_->load(call);
     if (!inner) return nullptr;
-    const auto asked = chain.hashes.first(std::min(blocks, chain.size()));
+    const auto asked = call.chain.hashes.first(std::min(call.blocks, call.chain.size()));
     const std::uint64_t deadline_ns =
-        deadline_after(memory_->clock->now_ns(), static_cast<std::uint64_t>(deadline.count()));
+        deadline_after(memory_->clock->now_ns(), static_cast<std::uint64_t>(call.deadline.count()));
     return std::make_unique<PlantedLoad>(std::move(inner), memory_, std::vector(asked.begin(), asked.end()),
                                          deadline_ns);
   }
@@ -158,6 +157,7 @@ class PlantedSession final : public detail::SessionBackend {
   [[nodiscard]] Result<Dropped> drop(const Space& space) override { return inner_->drop(space); }
   void report_pool(const KvPool& pool) override { inner_->report_pool(pool); }
   void report_prefill(double bytes_per_second) override { inner_->report_prefill(bytes_per_second); }
+  void report_prefill(const PrefillTime& prefill) override { inner_->report_prefill(prefill); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return inner_->block_bytes(); }
   [[nodiscard]] const SessionOptions& options() const noexcept override { return inner_->options(); }
   [[nodiscard]] std::shared_ptr<const Mapping> arena() const override { return inner_->arena(); }

@@ -66,20 +66,24 @@ Result<std::unique_ptr<Adapter>> Adapter::create(const SessionOpener& open_sessi
   return std::unique_ptr<Adapter>(new Adapter(context, std::move(*session), std::move(options)));
 }
 
-Restore Adapter::restore(llama_seq_id seq, std::span<const TokenId> tokens, std::size_t present, std::size_t limit,
-                         Trail& trail) {
-  Restore restore(*this, seq, present);
-  const std::size_t blocks = std::min(limit, tokens.size()) / options_.block_tokens;
+Restore Adapter::restore(llama_seq_id seq, std::span<const TokenId> tokens, const Wish& wish, Trail& trail) {
+  Restore restore(*this, seq, wish.present);
+  const std::size_t blocks = std::min(wish.limit, tokens.size()) / options_.block_tokens;
   trail = start();
   trail.chain_.append(tokens.first(blocks * options_.block_tokens));
   const std::size_t matched = std::min(session_.match(trail.chain_).blocks(), blocks);
   trail.kept_ = matched;
   const std::size_t wanted = usable_blocks(matched);
-  if (wanted * options_.block_tokens <= present) return restore;
+  if (wanted * options_.block_tokens <= wish.present) return restore;
 
-  restore.next_block_ = present / options_.block_tokens;
+  restore.next_block_ = wish.present / options_.block_tokens;
+  restore.wanted_ = wanted;
   restore.give_up_ = std::chrono::steady_clock::now() + options_.load_deadline;
-  restore.load_ = session_.load(trail.chain_, wanted, options_.load_deadline);
+  restore.load_ = session_.load(trail.chain_, wanted, options_.load_deadline,
+                                {.prompt_tokens = tokens.size(),
+                                 .context_tokens = wish.present,
+                                 .waiting = wish.waiting,
+                                 .copy_bytes_per_second = copy_bytes_per_second_});
   return restore;
 }
 
@@ -108,6 +112,7 @@ Restore::Step Restore::step(std::size_t max_blocks) {
   if (ready_.empty()) {
     if (!load_->done() && std::chrono::steady_clock::now() < give_up_) return Step::kWaiting;
     ready_ = load_->wait();
+    if (load_->outcome() == LoadOutcome::kSlower) adapter_->counters_.left_blocks += wanted_ - ready_.size();
     ready_ = ready_.first(adapter_->usable_blocks(ready_.size()));
     if (ready_.size() * adapter_->options_.block_tokens <= position_) return finish();
     // Present tokens past the last block boundary give way to the block that covers them.
@@ -115,6 +120,8 @@ Restore::Step Restore::step(std::size_t max_blocks) {
     llama_memory_seq_rm(adapter_->memory_, seq_, as_pos(position_), -1);
   }
   const std::size_t end = std::min(ready_.size(), next_block_ + max_blocks);
+  const auto started = std::chrono::steady_clock::now();
+  const std::uint64_t before = bytes_;
   for (; next_block_ < end; ++next_block_) {
     const auto bytes = ready_[next_block_].bytes();
     if (!adapter_->load_block(seq_, next_block_, bytes)) {
@@ -125,7 +132,15 @@ Restore::Step Restore::step(std::size_t max_blocks) {
     position_ += adapter_->options_.block_tokens;
     bytes_ += bytes.size();
   }
+  adapter_->note_copy(bytes_ - before, std::chrono::steady_clock::now() - started);
   return next_block_ == ready_.size() ? finish() : Step::kMore;
+}
+
+void Adapter::note_copy(std::uint64_t bytes, std::chrono::nanoseconds time) noexcept {
+  if (bytes == 0 || time.count() <= 0) return;
+  const double speed = static_cast<double>(bytes) * 1e9 / static_cast<double>(time.count());
+  double& known = copy_bytes_per_second_;
+  known = known == 0 ? speed : 1 / (0.8 / known + 0.2 / speed);  // the mean of times
 }
 
 bool Adapter::set_scratch(std::span<const std::byte> bytes) {

@@ -39,6 +39,7 @@ struct AdapterCounters {
   std::uint64_t rollbacks = 0;       ///< restores that ended early and were cut back to their last good block
   std::uint64_t not_contiguous = 0;  ///< loads whose positions were not the block's
   std::uint64_t busy = 0;            ///< reservations answered kBusy
+  std::uint64_t left_blocks = 0;     ///< in the cache, and left there because computing them is faster
 };
 
 struct AdapterOptions {
@@ -99,6 +100,7 @@ class Restore {
   std::size_t start_;
   std::size_t position_;
   std::size_t next_block_ = 0;
+  std::size_t wanted_ = 0;
   std::uint64_t bytes_ = 0;
   std::optional<Load> load_;
   std::span<const BlockRef> ready_;
@@ -113,16 +115,21 @@ class Adapter {
                                                                llama_context* context, ModelIdentity identity,
                                                                AdapterOptions options);
 
-  /// Starts restoring a prefix of `tokens` into `seq`, which holds the first `present` of them already. Not more than
-  /// `limit` tokens are restored; leave at least one token to compute, for its logits. A restore replaces present
-  /// tokens only down to a block boundary and only if it gains tokens by it.
-  [[nodiscard]] Restore restore(llama_seq_id seq, std::span<const TokenId> tokens, std::size_t present,
-                                std::size_t limit, Trail& trail);
+  struct Wish {
+    std::size_t present = 0;  ///< leading tokens that the sequence holds already
+    std::size_t limit = 0;    ///< not more are restored: leave at least one token to compute, for its logits
+    std::size_t waiting = 0;  ///< other prompts that wait while this one is computed
+  };
+  /// Starts restoring a prefix of the prompt `tokens` into `seq`: as much as is loaded sooner than it is computed. A
+  /// restore replaces present tokens only down to a block boundary and only if it gains tokens by it.
+  [[nodiscard]] Restore restore(llama_seq_id seq, std::span<const TokenId> tokens, const Wish& wish, Trail& trail);
 
   /// `tokens` are the first tokens of `seq` and are computed. Keeps blocks that the cache does not have, at most
   /// `max_blocks`; true if nothing is left to keep. What the cache has no room for now is offered again next time.
   bool keep(llama_seq_id seq, std::span<const TokenId> tokens, Trail& trail, std::size_t max_blocks);
 
+  /// How long the context computed tokens of one prompt, and of nothing else: what is restored depends on it.
+  void report_prefill(const PrefillTime& prefill) noexcept { session_.report_prefill(prefill); }
   /// For people to see: `cells` of the context's KV memory are used. Waits for nothing.
   void report_cells(std::uint64_t cells) noexcept;
 
@@ -136,6 +143,7 @@ class Adapter {
   friend class Restore;
   Adapter(llama_context* context, Session session, AdapterOptions options);
 
+  void note_copy(std::uint64_t bytes, std::chrono::nanoseconds time) noexcept;
   bool load_block(llama_seq_id seq, std::size_t block, std::span<const std::byte> bytes);
   bool set_scratch(std::span<const std::byte> bytes);
   [[nodiscard]] bool copy_block(llama_seq_id seq, std::size_t block, std::span<std::byte> to);
@@ -149,6 +157,7 @@ class Adapter {
   Space space_;
   AdapterOptions options_;
   AdapterCounters counters_;
+  double copy_bytes_per_second_ = 0;  // of restored blocks, into the context; a mean of the last ones
 };
 
 /// Bytes of one blob of `block_tokens` tokens in this context. The format is a fixed head plus a fixed number of bytes

@@ -112,7 +112,7 @@ class AdapterTest : public ::testing::Test {
 
   /// Restores to the end, in pieces; fails the test if it does not end.
   Restore restore_all(const std::vector<TokenId>& prompt, std::size_t present = 0) {
-    Restore restore = tested_->restore(0, prompt, present, prompt.size() - 1, found_trail_);
+    Restore restore = tested_->restore(0, prompt, {.present = present, .limit = prompt.size() - 1}, found_trail_);
     for (int i = 0; i < 100'000; ++i) {
       if (restore.step(3) == Restore::Step::kDone) return restore;
     }
@@ -191,7 +191,7 @@ TEST_F(AdapterTest, ARestoreComesInPieces) {
   const auto prompt = tokens(6 * kBlock + 1);
   compute_and_keep(prompt);
   forget(0);
-  Restore restore = tested_->restore(0, prompt, 0, prompt.size() - 1, found_trail_);
+  Restore restore = tested_->restore(0, prompt, {.limit = prompt.size() - 1}, found_trail_);
   EXPECT_EQ(restore.step(4), Restore::Step::kMore);
   EXPECT_EQ(restore.position(), 4 * kBlock);
   EXPECT_EQ(last(0), static_cast<llama_pos>(4 * kBlock - 1));

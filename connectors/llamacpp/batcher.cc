@@ -36,6 +36,9 @@ struct Batcher::Slot {
   TokenId next = 0;             // sampled, not yet decoded
   std::int32_t logits_at = -1;  // index in the batch
   Timings timings;
+  std::size_t prefill_from = 0;  // the prompt's first token that is computed
+  double prefill_s = 0;          // that its steps took so far
+  bool prefill_alone = true;     // nothing else was computed in them
 
   [[nodiscard]] bool active() const noexcept { return phase != Phase::kIdle; }
   [[nodiscard]] const std::vector<TokenId>& prompt() const { return generation->request.prompt; }
@@ -126,7 +129,10 @@ void Batcher::begin(Slot& slot, const SlotChoice& choice) {
   ++active_;
   if (adapter_) {
     const std::size_t limit = request.prompt.size() - 1;
-    slot.restore.emplace(adapter_->restore(slot.seq, request.prompt, slot.tokens.size(), limit, slot.trail));
+    const auto waiting = std::ranges::count_if(slots_, [](const Slot& one) { return one.phase == Phase::kPrompt; });
+    slot.restore.emplace(adapter_->restore(
+        slot.seq, request.prompt,
+        {.present = slot.tokens.size(), .limit = limit, .waiting = static_cast<std::size_t>(waiting)}, slot.trail));
     slot.has_trail = true;
   } else {
     end_restore(slot);
@@ -147,6 +153,9 @@ void Batcher::end_restore(Slot& slot) {
   stats_.prompt_from_engine += slot.timings.prompt_from_engine;
   stats_.prompt_restored += slot.timings.prompt_restored;
   slot.exact = slot.tokens.size() / batch_tokens_ * batch_tokens_;
+  slot.prefill_from = slot.tokens.size();
+  slot.prefill_s = 0;
+  slot.prefill_alone = true;
   slot.phase = Phase::kPrompt;
 }
 
@@ -271,6 +280,7 @@ Batcher::Step Batcher::step() {
   const auto start = std::chrono::steady_clock::now();
   if (!decode()) return Step::kWorked;
   ++stats_.steps;
+  note_prefills(shares, milliseconds_since(start) / 1000.0);
   // Logits of this call are valid until the next one, so all slots are sampled before anything else is decoded.
   for (std::size_t s = 0; s < slots_.size(); ++s) {
     if (shares[s] > 0) after_decode(slots_[s], shares[s]);
@@ -279,6 +289,21 @@ Batcher::Step Batcher::step() {
   answers_credit_ = answers ? answers_credit_ - seconds : kAnswersShare * seconds;
   if (!answers) note_speed(prompt_tokens, seconds);
   return Step::kWorked;
+}
+
+/// A step's time is a prompt's if it had the step for itself. The last step of a prompt ends its prefill.
+void Batcher::note_prefills(const std::vector<std::size_t>& shares, double seconds) {
+  const auto computed = std::ranges::count_if(shares, [](std::size_t share) { return share > 0; });
+  for (std::size_t s = 0; s < slots_.size(); ++s) {
+    Slot& slot = slots_[s];
+    if (slot.phase != Phase::kPrompt || shares[s] == 0) continue;
+    slot.prefill_s += seconds;
+    slot.prefill_alone = slot.prefill_alone && computed == 1;
+    if (!adapter_ || !slot.prefill_alone || slot.logits_at < 0) continue;
+    adapter_->report_prefill({.context_tokens = slot.prefill_from,
+                              .tokens = slot.prompt().size() - slot.prefill_from,
+                              .time = std::chrono::nanoseconds(static_cast<std::int64_t>(slot.prefill_s * 1e9))});
+  }
 }
 
 void Batcher::after_decode(Slot& slot, std::size_t count) {

@@ -94,6 +94,7 @@ class Batcher {
   void settle(Slot& slot);
   std::vector<SlotView> views() const;
   SamplerHandle make_sampler(const SamplingOptions& options) const;
+  void note_prefills(const std::vector<std::size_t>& shares, double seconds);
   void note_speed(std::size_t prompt_tokens, double seconds);
 
   const ModelText& text_;

@@ -123,7 +123,7 @@ int run(const char* path, std::size_t tokens, std::uint32_t block_tokens) {
     bench.forget();
     Trail again;
     restores.push_back(milliseconds([&] {
-      Restore restore = bench.adapter->restore(0, bench.prompt, 0, bench.prompt.size() - 1, again);
+      Restore restore = bench.adapter->restore(0, bench.prompt, {.limit = bench.prompt.size() - 1}, again);
       while (restore.step(8) != Restore::Step::kDone) std::this_thread::yield();
       position = restore.position();
     }));

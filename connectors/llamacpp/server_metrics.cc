@@ -51,6 +51,8 @@ struct ServerMetrics::Families {
   prometheus::Counter& restored_bytes = counter("tiercel_llama_moved_bytes_total",
                                                 "Bytes between the engine and the cache.", {{"direction", "restored"}});
   prometheus::Counter& kept_bytes = counter("tiercel_llama_moved_bytes_total", "", {{"direction", "kept"}});
+  prometheus::Counter& left_blocks = counter("tiercel_llama_left_blocks_total",
+                                             "Blocks that were in the cache and left there: computing them is faster.");
   prometheus::Counter& refused_loads =
       counter("tiercel_llama_refused_loads_total", "Times that libllama did not take a block.");
   prometheus::Counter& rollbacks =
@@ -99,6 +101,7 @@ std::string ServerMetrics::text(const EngineStats& stats, std::size_t connection
   raise(f.evictions, batcher.idle_evictions);
   raise(f.restored_bytes, batcher.adapter.restored_bytes);
   raise(f.kept_bytes, batcher.adapter.kept_bytes);
+  raise(f.left_blocks, batcher.adapter.left_blocks);
   raise(f.refused_loads, batcher.adapter.refused_loads);
   raise(f.rollbacks, batcher.adapter.rollbacks);
   raise(f.queue_full, stats.rejected);

@@ -152,6 +152,24 @@ enum class LoadOutcome : std::uint8_t {
   kCorrupt = 3,   ///< the next block failed its checksum and was dropped
   kBusy = 4,      ///< the arena or a queue has no room
   kClosed = 5,
+  kSlower = 6,  ///< the engine computes what is left sooner than it would be loaded (of a load that says what is ahead)
+};
+inline constexpr std::size_t kLoadOutcomes = 7;
+
+/// What an engine would compute of the prompt that a load is for, so that no more is loaded than pays.
+struct PrefillAhead {
+  std::uint64_t prompt_tokens = 0;   ///< of the whole prompt, at least one of which is computed; 0: not known
+  std::uint64_t context_tokens = 0;  ///< leading ones whose KV the engine has itself: loading them saves nothing
+  std::uint64_t waiting = 0;         ///< other requests that wait for the engine while it computes
+  /// From the arena to where the engine keeps its KV; what is not above 0 is not known, and counts nothing.
+  double copy_bytes_per_second = 0;
+};
+
+/// One prefill, as an engine measured it: so many tokens of one prompt behind so many others whose KV was there.
+struct PrefillTime {
+  std::uint64_t context_tokens = 0;
+  std::uint64_t tokens = 0;
+  std::chrono::nanoseconds time{};
 };
 
 /// A load in flight. Dropping it drops what it pinned; what runs on completes behind it.
@@ -344,6 +362,12 @@ class TIERCEL_API Session {
   /// Promotes, verifies and pins the first `blocks` token blocks, or as many as are ready after `deadline`.
   [[nodiscard]] Load load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline);
 
+  /// The same, of as many of them as are loaded sooner than this engine computes them, by what both were measured to
+  /// take. What is left is kSlower; so is the rest of a load that falls behind while it runs. Before the engine has
+  /// reported a prefill, all are loaded.
+  [[nodiscard]] Load load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline,
+                          const PrefillAhead& ahead);
+
   /// Writers for the blocks [first, chain.size()) that are not present. Their parents are pinned until the
   /// reservation ends. `count` limits how many.
   [[nodiscard]] Reservation reserve(const BlockChain& chain, std::size_t first,
@@ -375,6 +399,10 @@ class TIERCEL_API Session {
   /// second; a rank's own part of them. What loads have saved is shown by it. What is not above 0 is not known. Waits
   /// for nothing. A service that was restarted is told this and the pool again.
   void report_prefill(double bytes_per_second) noexcept;
+  /// Tells this session how long a prefill took: loads that say what is ahead are planned by it. Best of one prompt
+  /// computed alone; not more often than prefills end. Over the socket it goes along with the next such load. What has
+  /// no tokens or no time is ignored.
+  void report_prefill(const PrefillTime& prefill) noexcept;
 
   /// Bytes of one block in this session's layout.
   [[nodiscard]] std::uint64_t block_bytes() const noexcept;

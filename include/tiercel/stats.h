@@ -45,23 +45,43 @@ struct TierStats {
   std::uint64_t quarantined_bytes = 0;  ///< now
 };
 
+/// Why a planned load asks for as many blocks as it does.
+enum class LoadPlanned : std::uint8_t {
+  kAll = 0,             ///< loading all is fastest
+  kSlower = 1,          ///< computing what is left is faster
+  kDeadline = 2,        ///< what is left would come after the deadline
+  kEngineNotKnown = 3,  ///< all, for the engine has not said how long it computes
+  kTierNotKnown = 4,    ///< all, for one of their tiers has not been read yet
+};
+inline constexpr std::size_t kLoadPlans = 5;
+
 struct Stats {
   std::array<TierStats, kTierCount> tiers;
 
-  std::uint64_t matches = 0;                        ///< calls
-  std::uint64_t matched_blocks = 0;                 ///< summed over matches
-  std::uint64_t missed_blocks = 0;                  ///< asked for by a match or a load, and not served
-  std::uint64_t loads = 0;                          ///< calls
-  std::array<std::uint64_t, 6> load_outcomes{};     ///< by LoadOutcome
-  std::array<std::uint64_t, 6> reserve_outcomes{};  ///< blocks by Reserved
-  std::uint64_t aborted_blocks = 0;                 ///< reserved and never committed
-  std::uint64_t commit_failures = 0;                ///< commits that answered an error
-  std::uint64_t dropped_blocks = 0;                 ///< deleted by a caller
+  std::uint64_t matches = 0;                                 ///< calls
+  std::uint64_t matched_blocks = 0;                          ///< summed over matches
+  std::uint64_t missed_blocks = 0;                           ///< asked for by a match or a load, and not served
+  std::uint64_t loads = 0;                                   ///< calls
+  std::array<std::uint64_t, kLoadOutcomes> load_outcomes{};  ///< by LoadOutcome
+  std::array<std::uint64_t, 6> reserve_outcomes{};           ///< blocks by Reserved
+  std::uint64_t aborted_blocks = 0;                          ///< reserved and never committed
+  std::uint64_t commit_failures = 0;                         ///< commits that answered an error
+  std::uint64_t dropped_blocks = 0;                          ///< deleted by a caller
   std::uint64_t checksum_failures = 0;
   std::uint64_t touches_shed = 0;          ///< policy touches given up under load
   std::uint64_t mode_refused_matches = 0;  ///< calls that the mode answered; they count nowhere else
   std::uint64_t mode_refused_loads = 0;
   std::uint64_t mode_refused_reserves = 0;
+
+  // Loads that said what is ahead of their engine.
+  std::array<std::uint64_t, kLoadPlans> load_plans{};  ///< by LoadPlanned
+  std::uint64_t planned_left_blocks = 0;               ///< left to be computed, by plans
+  std::uint64_t plans_asked_again = 0;                 ///< while their load was late
+  std::uint64_t plans_given_up = 0;                    ///< then: what had not come was left
+  std::uint64_t plan_probe_blocks = 0;                 ///< read beside a request, to see how fast their tier is
+  /// |measured - predicted| / predicted of the last 512, in thousandths: the median, and what nine of ten stay under.
+  std::array<std::uint64_t, 2> load_errors_permille{};     ///< of loads of a millisecond and more
+  std::array<std::uint64_t, 2> prefill_errors_permille{};  ///< of what engines reported
 
   std::uint64_t sessions = 0;       ///< now
   std::uint64_t namespaces = 0;     ///< now

@@ -76,12 +76,20 @@ Match match(const PySession& session, const Chain& chain) {
   return chain.read([&](const BlockChain& c) { return open.match(c); });
 }
 
-PyLoad load(const PySession& session, const Chain& chain, std::size_t blocks, double deadline_s) {
+PyLoad load(const PySession& session, const Chain& chain, std::size_t blocks, double deadline_s,
+            std::optional<std::uint64_t> prompt_tokens, std::uint64_t context_tokens, std::uint64_t waiting,
+            double copy_bytes_per_s) {
   const auto deadline = to_duration(deadline_s, "deadline_s");
+  const PrefillAhead ahead{.prompt_tokens = prompt_tokens.value_or(0),
+                           .context_tokens = context_tokens,
+                           .waiting = waiting,
+                           .copy_bytes_per_second = copy_bytes_per_s};
   const WithoutGil without_gil;
   Session& open = session->get();
-  return PyLoad(std::make_shared<LoadState>(
-      chain.read([&](const BlockChain& c) { return open.load(c, blocks, deadline); }), session.shared()));
+  return PyLoad(std::make_shared<LoadState>(chain.read([&](const BlockChain& c) {
+    return prompt_tokens ? open.load(c, blocks, deadline, ahead) : open.load(c, blocks, deadline);
+  }),
+                                            session.shared()));
 }
 
 PyReservation reserve(const PySession& session, const Chain& chain, std::size_t first,
@@ -115,9 +123,14 @@ nb::list parts(const PySession& session, std::uint64_t reservation_id, const std
 void bind_calls(nb::class_<PySession>& session) {
   session
       .def("match", &match, "chain"_a, "The largest n such that the first n token blocks can be served. Pins nothing.")
-      .def("load", &load, "chain"_a, "blocks"_a, "deadline_s"_a,
+      .def("load", &load, "chain"_a, "blocks"_a, "deadline_s"_a, nb::kw_only(), "prompt_tokens"_a = nb::none(),
+           "context_tokens"_a = 0, "waiting"_a = 0, "copy_bytes_per_s"_a = 0.0,
            "Promotes, verifies and pins the first `blocks` token blocks, or as many as are ready after `deadline_s` "
-           "seconds. Returns at once; Load.wait() waits.")
+           "seconds. Returns at once; Load.wait() waits.\n\n"
+           "With `prompt_tokens`, of the whole prompt, no more blocks than are loaded sooner than this engine computes "
+           "them, by the prefills that it has reported (LoadOutcome.SLOWER). `context_tokens`: leading ones whose KV "
+           "the engine has itself; `waiting`: other requests that wait for the engine meanwhile; `copy_bytes_per_s`: "
+           "from the arena to the engine's own memory, 0 if that is not known.")
       .def("reserve", &reserve, "chain"_a, "first"_a, "count"_a = nb::none(),
            "Writers for the blocks [first, len(chain)) that are not present, at most `count`. Never waits.")
       .def("pin", &pin, "chain"_a, "blocks"_a, "ttl_s"_a,
@@ -167,7 +180,17 @@ void bind_calls(nb::class_<PySession>& session) {
           },
           "bytes_per_second"_a,
           "Tells the cache how many bytes of KV the engine's own prefill computes a second, as it was measured: what "
-          "loads have saved is shown by it.");
+          "loads have saved is shown by it.")
+      .def(
+          "report_prefill_time",
+          [](const PySession& self, std::uint64_t context_tokens, std::uint64_t tokens, double seconds) {
+            const auto time = to_duration(seconds, "seconds");
+            const WithoutGil without_gil;
+            self->get().report_prefill(PrefillTime{.context_tokens = context_tokens, .tokens = tokens, .time = time});
+          },
+          "context_tokens"_a, "tokens"_a, "seconds"_a,
+          "Tells this session how long the engine computed so many tokens of one prompt behind so many others whose KV "
+          "was there: loads with `prompt_tokens` are planned by it.");
 }
 
 void bind_session_class(nb::module_& module) {

@@ -61,6 +61,19 @@ void bind_stats(nb::module_& module) {
               "Calls that the mode answered; they count nowhere else.")
       .def_ro("mode_refused_loads", &Stats::mode_refused_loads)
       .def_ro("mode_refused_reserves", &Stats::mode_refused_reserves)
+      .def_ro(
+          "load_plans", &Stats::load_plans,
+          "Loads that said what is ahead, by why they asked for as many blocks as they did: all is fastest, the rest "
+          "is slower, the deadline, the engine is not known, a tier is not known.")
+      .def_ro("planned_left_blocks", &Stats::planned_left_blocks, "Left to be computed, by plans.")
+      .def_ro("plans_asked_again", &Stats::plans_asked_again, "While their load was late.")
+      .def_ro("plans_given_up", &Stats::plans_given_up, "Then: what had not come was left.")
+      .def_ro("plan_probe_blocks", &Stats::plan_probe_blocks, "Read beside a request, to see how fast their tier is.")
+      .def_ro(
+          "load_errors_permille", &Stats::load_errors_permille,
+          "|measured - predicted| / predicted of the last planned loads, in thousandths: the median, and what nine of "
+          "ten stay under.")
+      .def_ro("prefill_errors_permille", &Stats::prefill_errors_permille, "The same of reported prefills.")
       .def_ro("sessions", &Stats::sessions, "Now.")
       .def_ro("namespaces", &Stats::namespaces, "Now.")
       .def_ro("index_entries", &Stats::index_entries, "Now, stubs included.")

@@ -79,7 +79,8 @@ void bind_load(nb::module_& module) {
       .value("DEADLINE", LoadOutcome::kDeadline, "The next block was not ready in time.")
       .value("CORRUPT", LoadOutcome::kCorrupt, "The next block failed its checksum and was dropped.")
       .value("BUSY", LoadOutcome::kBusy, "The arena or a queue has no room.")
-      .value("CLOSED", LoadOutcome::kClosed);
+      .value("CLOSED", LoadOutcome::kClosed)
+      .value("SLOWER", LoadOutcome::kSlower, "The engine computes what is left sooner than it would be loaded.");
 
   nb::class_<PyLoad>(
       module, "Load",

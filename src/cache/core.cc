@@ -137,6 +137,7 @@ CacheCore::CacheCore(Parts parts)
       limits_{.sessions = config_.limits.sessions,
               .pinned_percent = config_.limits.pinned_percent,
               .pin_max_ttl_ms = static_cast<std::uint64_t>(config_.limits.pin_max_ttl.count())},
+      planning_(environment_.clock),
       store_(std::move(parts.store)),
       tenant_configs_(config_.tenants),
       demoting_bytes_(std::max(config_.host.capacity * config_.limits.demote_percent / 100,

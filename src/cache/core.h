@@ -19,6 +19,7 @@
 #include "cache/disk_store.h"
 #include "cache/environment.h"
 #include "cache/host_store.h"
+#include "cache/load_planning.h"
 #include "cache/load_times.h"
 #include "cache/modes.h"
 #include "cache/namespace_names.h"
@@ -97,6 +98,8 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   /// Holds leading blocks from hashes[0] on, each with a copy pin, and starts reading those that are on disk alone.
   /// `acquired` has room for all. Fewer than asked for: the answer says why.
   [[nodiscard]] LoadOutcome acquire(const AcquireRequest& request, std::vector<Acquired>& acquired);
+  /// Starts reading those of these blocks that are on disk alone, for whoever asks next. Waits for nothing.
+  void promote(const AcquireRequest& request) noexcept;
   /// Of loaded blocks, given head first. Without memory for it the touch is shed.
   void touch_later(std::span<const HeldBlock> head_first) noexcept;
   /// Of the blocks of a chain, given head first; the first `used_again` of them were there before.
@@ -180,6 +183,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   [[nodiscard]] Counters& counters() noexcept { return counters_; }
   [[nodiscard]] bool paranoid() const noexcept { return config_.integrity.mode == IntegrityMode::kParanoid; }
   [[nodiscard]] LoadTimes& load_times() noexcept { return load_times_; }
+  [[nodiscard]] LoadPlanning& planning() noexcept { return planning_; }
 
   // The disk tier (disk_*.cc).
   [[nodiscard]] std::size_t disks() const noexcept { return disks_.size(); }
@@ -324,6 +328,7 @@ class CacheCore final : public SlotKeeper, public std::enable_shared_from_this<C
   } limits_;
   std::atomic<std::uint64_t> copy_pins_{0};  // seq_cst with closed_: release() and close() must not miss each other
   LoadTimes load_times_;
+  LoadPlanning planning_;
   std::atomic<bool> closed_{false};  // close (release) pairs with closed() (acquire)
   Gate users_;                       // of executor and copy engine; close() waits for it to empty
 

@@ -47,7 +47,7 @@ struct Counters {
   Counter matched_blocks;
   Counter missed_blocks;
   Counter loads;
-  std::array<Counter, 6> load_outcomes;
+  std::array<Counter, kLoadOutcomes> load_outcomes;
   std::array<Counter, 6> reserve_outcomes;
   Counter commit_failures;
   Counter checksum_failures;

@@ -219,6 +219,7 @@ bool CacheCore::write_demotion(Demotion& work) {
     Budget::Units bytes;
   };
   DiskSubmit answer = DiskSubmit::kBusy;
+  bool begun = false;
   try {
     DiskWrite job{.block = {.fingerprint = work.fingerprint,
                             .owner = work.owner,
@@ -231,13 +232,19 @@ bool CacheCore::write_demotion(Demotion& work) {
                             .checksum = work.copy.checksum,
                             .generation = work.block.generation},
                   .from = data(work.block.slot),
-                  .done = [self = shared_from_this(), copy = work.copy,
-                           started_ns](const Status& status) { self->end_write(copy, started_ns, status); },
+                  .done =
+                      [self = shared_from_this(), copy = work.copy, started_ns](const Status& status) {
+                        self->planning_.end_io(copy.length);
+                        self->end_write(copy, started_ns, status);
+                      },
                   .owner = std::make_shared<Owner>(Owner{.pin = std::move(work.pin), .bytes = std::move(work.bytes)})};
+    planning_.begin_io(work.copy.length);
+    begun = true;
     answer = disks_[work.copy.place.directory]->tier().write(std::move(job));
   } catch (const std::bad_alloc&) {
   }
   if (answer == DiskSubmit::kTaken) return true;
+  if (begun) planning_.drop_io(work.copy.length);
   {
     MutexLock lock(mutex_);
     (void)disk_store_.finish_write(work.copy, false, clock().now_ns());

@@ -26,10 +26,16 @@ LoadOutcome outcome_of(Reserved reserved) {
 struct CacheCore::Spare {
   std::vector<Promotions::node_type> nodes;
   std::vector<std::shared_ptr<Promotion>> begun;  ///< of this slice: to be read
+  std::shared_ptr<LoadPlanning::Reads> reads;     ///< all that the load begins
   bool wanted = false;                            ///< the slice ended for want of nodes
 
-  void refill() {
+  ~Spare() {
+    if (reads) reads->end(true);
+  }
+
+  void refill(LoadPlanning& planning) {
     if (!std::exchange(wanted, false)) return;
+    if (!reads) reads = std::make_shared<LoadPlanning::Reads>(planning);
     Promotions made;
     for (BlockId key = 0; nodes.size() + made.size() < kSlice; ++key) made.emplace(key, std::make_shared<Promotion>());
     nodes.reserve(kSlice);
@@ -48,7 +54,7 @@ LoadOutcome CacheCore::acquire(const AcquireRequest& request, std::vector<Acquir
   std::optional<LoadOutcome> end;
   while (!end && acquired.size() < request.hashes.size()) {
     try {
-      spare.refill();
+      spare.refill(planning_);
     } catch (const std::bad_alloc&) {
       end = LoadOutcome::kBusy;
       break;
@@ -74,6 +80,16 @@ LoadOutcome CacheCore::acquire(const AcquireRequest& request, std::vector<Acquir
     kick_charging();
   }
   return end.value_or(LoadOutcome::kComplete);
+}
+
+void CacheCore::promote(const AcquireRequest& request) noexcept {
+  try {
+    std::vector<Acquired> acquired;
+    acquired.reserve(request.hashes.size());
+    (void)acquire(request, acquired);
+    for (const Acquired& one : acquired) (void)adopt_pin(one.block.slot);
+  } catch (const std::bad_alloc&) {  // another time
+  }
 }
 
 /// Adds the next block to `acquired`. Nothing added and no answer: the slice is spent.
@@ -115,6 +131,8 @@ std::optional<LoadOutcome> CacheCore::acquire_one(const AcquireRequest& request,
   spare.nodes.pop_back();
   node.key() = id;
   const std::shared_ptr<Promotion>& promotion = node.mapped();
+  promotion->reads = spare.reads;
+  promotion->reads->add(copy->length);
   promotion->fill = fill;
   promotion->copy = *copy;
   promotion->block = {.id = id,
@@ -138,6 +156,7 @@ std::optional<LoadOutcome> CacheCore::acquire_one(const AcquireRequest& request,
 void CacheCore::start_read(const std::shared_ptr<Promotion>& promotion, std::uint64_t deadline_ns) noexcept {
   promotion->pin = adopt_pin(promotion->fill.slot);
   const auto patience = static_cast<std::uint64_t>(std::chrono::nanoseconds(config_.disk.io_deadline).count());
+  planning_.begin_io(promotion->block.length);
   DiskSubmit answer = DiskSubmit::kBusy;
   try {
     DiskRead job{
@@ -209,6 +228,9 @@ void CacheCore::finish_promotion(const std::shared_ptr<Promotion>& promotion, Pr
       promotions_.erase(mine);
     }
   }
+  const bool read = state == Promotion::State::kReady;
+  read ? planning_.end_io(promotion->block.length) : planning_.drop_io(promotion->block.length);
+  promotion->reads->end(read);
   promotion->state.store(state, std::memory_order_release);
   wake();
 }

@@ -7,6 +7,7 @@
 
 #include "base/budget.h"
 #include "cache/host_store.h"
+#include "cache/load_planning.h"
 #include "tier/disk/disk_tier.h"
 
 #include <tiercel/session.h>
@@ -33,6 +34,7 @@ struct Promotion {
   DiskCopy copy;
   BlockHash fingerprint;
   BlockHash hash;
+  std::shared_ptr<LoadPlanning::Reads> reads;  ///< of the load that began it
   CopyPin pin;  ///< of the slot: what is ready stays until every waiting load has its own
 };
 using Promotions = std::map<BlockId, std::shared_ptr<Promotion>>;

@@ -200,12 +200,25 @@ Match Session::match(const BlockChain& chain) const {
   }
 }
 
-Load Session::load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline) {
+namespace {
+
+Load load_by(detail::SessionBackend* backend, const detail::SessionBackend::LoadCall& call) {
   try {
-    return backend_ ? Load(backend_->load(chain, blocks, deadline)) : Load();
+    return backend != nullptr ? Load(backend->load(call)) : Load();
   } catch (const std::bad_alloc&) {
     return {};
   }
+}
+
+}  // namespace
+
+Load Session::load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline) {
+  return load_by(backend_.get(), {.chain = chain, .blocks = blocks, .deadline = deadline});
+}
+
+Load Session::load(const BlockChain& chain, std::size_t blocks, std::chrono::nanoseconds deadline,
+                   const PrefillAhead& ahead) {
+  return load_by(backend_.get(), {.chain = chain, .blocks = blocks, .deadline = deadline, .ahead = &ahead});
 }
 
 Reservation Session::reserve(const BlockChain& chain, std::size_t first, std::size_t count) {
@@ -238,6 +251,13 @@ void Session::report_pool(const KvPool& pool) noexcept {
   try {
     if (backend_) backend_->report_pool(pool);
   } catch (const std::bad_alloc&) {  // the next report comes
+  }
+}
+
+void Session::report_prefill(const PrefillTime& prefill) noexcept {
+  try {
+    if (backend_) backend_->report_prefill(prefill);
+  } catch (const std::bad_alloc&) {  // as above
   }
 }
 

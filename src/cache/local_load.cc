@@ -9,12 +9,13 @@ namespace {
 constexpr std::size_t kBlocksPerCheck = 8;
 }  // namespace
 
-LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
+LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, Request request)
     : core_(std::move(core)),
       started_ns_(core_->clock().now_ns()),
       deadline_ns_(
           deadline_after(started_ns_, static_cast<std::uint64_t>(std::max<std::int64_t>(0, request.deadline.count())))),
       asked_(request.blocks + (request.beyond_chain ? 1 : 0)),
+      plan_(std::move(request.plan)),
       shared_(std::make_shared<Shared>()) {
   if (request.refused) {
     finished_ = true;
@@ -47,6 +48,8 @@ LocalLoad::LocalLoad(std::shared_ptr<CacheCore> core, const Request& request)
   } else if (!reading) {
     finish();
   }
+  if (!finished_ && plan_)
+    look_ns_ = deadline_after(started_ns_, LoadPlanner::first_look_ns(plan_->question, plan_->plan));
 }
 
 LocalLoad::~LocalLoad() {
@@ -113,7 +116,25 @@ LocalLoad::Leading LocalLoad::leading() const {
   return {.good = count, .final = true, .end = acquired_};
 }
 
-bool LocalLoad::given_up() const { return core_->closed() || core_->clock().now_ns() >= deadline_ns_; }
+/// Late by its plan: it goes on while that is expected to be faster than computing what has not come.
+void LocalLoad::look_again() {
+  const std::uint64_t now_ns = core_->clock().now_ns();
+  if (slower_ || now_ns < look_ns_) return;
+  const std::size_t good = leading().good;
+  const auto here =
+      std::ranges::count_if(std::span(shared_->promotions).first(good), [](const auto& one) { return one == nullptr; });
+  const auto longer = core_->planning().go_on(*plan_, {.asked_blocks = asked_,
+                                                       .ready_blocks = good,
+                                                       .host_blocks = static_cast<std::uint64_t>(here),
+                                                       .elapsed_ns = now_ns - started_ns_});
+  slower_ = !longer;
+  look_ns_ = longer ? deadline_after(now_ns, *longer) : UINT64_MAX;
+}
+
+bool LocalLoad::given_up() {
+  look_again();
+  return slower_ || core_->closed() || core_->clock().now_ns() >= deadline_ns_;
+}
 
 bool LocalLoad::done() {
   // Past the deadline the answer is made final here: a check that ends between this call and wait() must not change it.
@@ -123,7 +144,7 @@ bool LocalLoad::done() {
 
 std::span<const BlockRef> LocalLoad::wait() {
   if (!finished_) {
-    if (!leading().final) core_->wait_until([this] { return leading().final; }, deadline_ns_);
+    while (!leading().final && !given_up()) core_->wait_until([this] { return leading().final; }, next_look_ns());
     finish();
   }
   return shared_->refs;
@@ -138,9 +159,9 @@ void LocalLoad::finish() noexcept {
   finished_ = true;
   const Leading now = leading();
   if (now.good == asked_) {
-    outcome_ = LoadOutcome::kComplete;
+    outcome_ = plan_ && plan_->plan.left_blocks > 0 ? LoadOutcome::kSlower : LoadOutcome::kComplete;
   } else if (!now.final) {
-    outcome_ = core_->closed() ? LoadOutcome::kClosed : LoadOutcome::kDeadline;
+    outcome_ = core_->closed() ? LoadOutcome::kClosed : slower_ ? LoadOutcome::kSlower : LoadOutcome::kDeadline;
   } else {
     outcome_ = now.end;
   }
@@ -160,22 +181,35 @@ void LocalLoad::finish() noexcept {
     core_->count_hits(TierId::kDisk, tenant, blocks[1], bytes[1]);
   }
   core_->touch_later(std::span(shared_->held).first(now.good));
+  count(blocks);
   counters.hit_blocks.add(blocks[0]);
   counters.hit_bytes.add(bytes[0]);
   counters.disk_hit_blocks.add(blocks[1]);
   counters.disk_hit_bytes.add(bytes[1]);
-  counters.missed_blocks.add(asked_ - now.good);
+  if (!slower_) counters.missed_blocks.add(asked_ - now.good);
   counters.load_outcomes[static_cast<std::size_t>(outcome_)].add();
   counters.loads.add();
+}
+
+/// What it took, by how many of its blocks came from the host and from disk.
+void LocalLoad::count(std::span<const std::uint64_t, 2> blocks) const {
   const std::uint64_t took_ns = core_->clock().now_ns() - started_ns_;
-  counters.load_latency.add(took_ns);
+  core_->counters().load_latency.add(took_ns);
+  const std::uint64_t good = blocks[0] + blocks[1];
   const auto read = std::ranges::count_if(shared_->promotions, [](const auto& one) { return one != nullptr; });
   if (read == 0) {
-    core_->load_times().add_host(took_ns, now.good);
-  } else if (outcome_ == LoadOutcome::kDeadline) {
+    core_->load_times().add_host(took_ns, good);
+    std::uint64_t bytes = 0;
+    for (const HeldBlock& block : std::span(shared_->held).first(good)) bytes += block.length;
+    if (bytes > 0) core_->planning().add_host(bytes, took_ns);
+  } else if (outcome_ == LoadOutcome::kDeadline || slower_) {
     core_->load_times().add_disk(took_ns, static_cast<std::size_t>(read));
   } else {
     core_->load_times().add_disk(took_ns, blocks[1]);
+  }
+  if (plan_) {
+    core_->planning().ended(
+        *plan_, {.took_ns = took_ns, .left_blocks = slower_ ? asked_ - good : 0, .complete = good == asked_});
   }
 }
 

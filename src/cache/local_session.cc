@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::detail {
@@ -184,15 +185,56 @@ Match LocalSession::match(const ChainRef& chain) const {
   return {std::move(tiers), predicted};
 }
 
-std::unique_ptr<LoadBackend> LocalSession::load(const ChainRef& chain, std::size_t blocks,
-                                                std::chrono::nanoseconds deadline) {
-  if (closed() || !owns(chain.space)) return nullptr;
-  return std::make_unique<LocalLoad>(core_, LocalLoad::Request{.chain = chain,
-                                                               .blocks = std::min(blocks, chain.size()),
-                                                               .beyond_chain = blocks > chain.size(),
-                                                               .refused = !allows_loads(mode()),
-                                                               .slot_bytes = shape_.slot_bytes,
-                                                               .deadline = deadline});
+/// Null: nothing of it is in the cache.
+std::unique_ptr<LoadPlan> LocalSession::plan(const LoadCall& call) const {
+  std::vector<TierSet> tiers;
+  const std::size_t matched = core_->match(call.chain.hashes.first(std::min(call.blocks, call.chain.size())), tiers);
+  if (matched == 0) return nullptr;
+  auto plan = std::make_unique<LoadPlan>();
+  for (std::size_t i = 0; i < matched; ++i) {
+    const auto tier = static_cast<std::size_t>(tiers[i].has(TierId::kHost)   ? TierId::kHost
+                                               : tiers[i].has(TierId::kDisk) ? TierId::kDisk
+                                                                             : TierId::kRemote);
+    if (plan->runs.empty() || plan->runs.back().tier != tier) plan->runs.push_back({.tier = tier});
+    ++plan->runs.back().blocks;
+  }
+  const PrefillAhead& ahead = *call.ahead;
+  const double copy = ahead.copy_bytes_per_second;
+  plan->question = {.block_bytes = shape_.block_bytes,
+                    .block_tokens = options_.block_tokens,
+                    .prompt_tokens = ahead.prompt_tokens,
+                    .context_tokens = ahead.context_tokens,
+                    .waiting = ahead.waiting,
+                    .copy_bytes_per_second = std::isfinite(copy) && copy > 0 ? copy : 0,
+                    .deadline_ns = static_cast<std::uint64_t>(std::max<std::int64_t>(0, call.deadline.count()))};
+  plan->pace = pace_;
+  core_->planning().decide(*plan);
+  return plan;
+}
+
+std::unique_ptr<LoadBackend> LocalSession::load(const LoadCall& call) {
+  if (closed() || !owns(call.chain.space)) return nullptr;
+  LocalLoad::Request request{.chain = call.chain,
+                             .blocks = std::min(call.blocks, call.chain.size()),
+                             .beyond_chain = call.blocks > call.chain.size(),
+                             .refused = !allows_loads(mode()),
+                             .slot_bytes = shape_.slot_bytes,
+                             .deadline = call.deadline};
+  if (call.ahead == nullptr || request.refused) return std::make_unique<LocalLoad>(core_, std::move(request));
+  request.plan = plan(call);
+  LoadPlanner::Plan decided;
+  if (request.plan && request.plan->plan.left_blocks > 0) {
+    decided = request.plan->plan;
+    request.blocks = decided.blocks;
+    request.beyond_chain = false;
+  }
+  auto load = std::make_unique<LocalLoad>(core_, std::move(request));
+  if (decided.probe_blocks > 0) {  // after the load's own reads
+    core_->promote({.hashes = call.chain.hashes.subspan(decided.blocks, decided.probe_blocks),
+                    .space = call.chain.space,
+                    .slot_bytes = shape_.slot_bytes});
+  }
+  return load;
 }
 
 std::shared_ptr<ReservationBackend> LocalSession::reserve(const ChainRef& chain, std::size_t first, std::size_t count) {

@@ -56,8 +56,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
 
   [[nodiscard]] Space space(std::string_view tenant) const override;
   [[nodiscard]] Match match(const ChainRef& chain) const override;
-  [[nodiscard]] std::unique_ptr<LoadBackend> load(const ChainRef& chain, std::size_t blocks,
-                                                  std::chrono::nanoseconds deadline) override;
+  [[nodiscard]] std::unique_ptr<LoadBackend> load(const LoadCall& call) override;
   [[nodiscard]] std::shared_ptr<ReservationBackend> reserve(const ChainRef& chain, std::size_t first,
                                                             std::size_t count) override;
   [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id,
@@ -69,6 +68,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
   void report_pool(const KvPool&) override {}  // who shares the process sees its pool anyway
   void report_prefill(double) override {}      // and knows its speed
+  void report_prefill(const PrefillTime& prefill) override { core_->planning().add_prefill(*pace_, prefill); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return shape_.block_bytes; }
   [[nodiscard]] const SessionOptions& options() const noexcept override { return options_; }
   [[nodiscard]] std::shared_ptr<const Mapping> arena() const override { return core_->arena().shared_mapping(); }
@@ -83,6 +83,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_acquire) || core_->closed(); }
   [[nodiscard]] bool owns(const Space& space) const noexcept { return space.family() == family_; }
   [[nodiscard]] Mode mode() const noexcept;
+  [[nodiscard]] std::unique_ptr<LoadPlan> plan(const LoadCall& call) const;
   [[nodiscard]] Status check(const Space& space) const;
   [[nodiscard]] Result<std::shared_ptr<LocalReservation>> of_group(std::uint64_t reservation_id) const;
 
@@ -90,6 +91,7 @@ class LocalSession final : public SessionBackend, public std::enable_shared_from
   const SessionOptions options_;
   const Shape shape_;
   const BlockHash family_;
+  const std::shared_ptr<EnginePace> pace_ = std::make_shared<EnginePace>();
   std::shared_ptr<EngineGroup> engine_;  // set before the session is shared
   std::string mode_engine_;              // and so are these two
   std::shared_ptr<const Modes::Switch> mode_;

@@ -49,8 +49,13 @@ class SessionBackend {
   virtual ~SessionBackend() = default;
   [[nodiscard]] virtual Space space(std::string_view tenant) const = 0;
   [[nodiscard]] virtual Match match(const ChainRef& chain) const = 0;
-  [[nodiscard]] virtual std::unique_ptr<LoadBackend> load(const ChainRef& chain, std::size_t blocks,
-                                                          std::chrono::nanoseconds deadline) = 0;
+  struct LoadCall {
+    ChainRef chain;
+    std::size_t blocks = 0;
+    std::chrono::nanoseconds deadline{};
+    const PrefillAhead* ahead = nullptr;  ///< null: it is not said
+  };
+  [[nodiscard]] virtual std::unique_ptr<LoadBackend> load(const LoadCall& call) = 0;
   [[nodiscard]] virtual std::shared_ptr<ReservationBackend> reserve(const ChainRef& chain, std::size_t first,
                                                                     std::size_t count) = 0;
   [[nodiscard]] virtual Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id,
@@ -62,6 +67,7 @@ class SessionBackend {
   [[nodiscard]] virtual Result<Dropped> drop(const Space& space) = 0;
   virtual void report_pool(const KvPool& pool) = 0;
   virtual void report_prefill(double bytes_per_second) = 0;
+  virtual void report_prefill(const PrefillTime& prefill) = 0;
   [[nodiscard]] virtual std::uint64_t block_bytes() const noexcept = 0;
   [[nodiscard]] virtual const SessionOptions& options() const noexcept = 0;
   /// That its blocks lie in, as this process maps it now; null while there is none.

@@ -70,8 +70,11 @@ Stats CacheCore::stats() {
   stats.loads = counters_.loads.get();
   for (std::size_t i = 0; i < stats.load_outcomes.size(); ++i) {
     stats.load_outcomes[i] = counters_.load_outcomes[i].get();
+  }
+  for (std::size_t i = 0; i < stats.reserve_outcomes.size(); ++i) {
     stats.reserve_outcomes[i] = counters_.reserve_outcomes[i].get();
   }
+  planning_.add_to(stats);
   stats.commit_failures = counters_.commit_failures.get();
   stats.checksum_failures = counters_.checksum_failures.get();
   stats.touches_shed = counters_.touches_shed.get();

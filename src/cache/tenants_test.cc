@@ -297,7 +297,7 @@ TEST(Tenants, names_of_another_namespace_open_nothing) {
       {.model = {.name = "test", .kv_dtype = "f16"}, .block_tokens = 4, .layout = Layout::blob(testing::kTenantSlot)});
   ASSERT_TRUE(session);
   const detail::ChainRef forged(mine, theirs.hashes());
-  const auto load = (*session)->load(forged, 4, 1s);
+  const auto load = (*session)->load({.chain = forged, .blocks = 4, .deadline = 1s});
   EXPECT_EQ(load->wait().size(), 0U);
   EXPECT_EQ(load->outcome(), LoadOutcome::kMiss);
   const BlockChain longer = world.chain_of("theirs", 5, 1);

@@ -20,6 +20,12 @@ void DelayGate::delay(IoKind kind, std::uint64_t delay_ns) {
   delay_ns_[static_cast<std::size_t>(kind)] = delay_ns;
 }
 
+void DelayGate::limit(IoKind kind, std::uint64_t bytes_per_second) {
+  const MutexLock lock(mutex_);
+  bytes_per_second_[static_cast<std::size_t>(kind)] = bytes_per_second;
+  busy_until_ns_[static_cast<std::size_t>(kind)] = 0;
+}
+
 void DelayGate::release(std::size_t count) {
   const MutexLock lock(mutex_);
   tickets_ += count;
@@ -38,12 +44,20 @@ std::size_t DelayGate::held() const {
   return held_;
 }
 
-DelayGate::Decision DelayGate::enter(IoKind kind) {
+DelayGate::Decision DelayGate::enter(IoKind kind, std::uint64_t bytes) {
   const auto index = static_cast<std::size_t>(kind);
   const MutexLock lock(mutex_);
   ++held_;
-  return {.held = holding_[index],
-          .due_ns = delay_ns_[index] == 0 ? 0 : deadline_after(clock_.now_ns(), delay_ns_[index])};
+  Decision decision{.held = holding_[index]};
+  if (delay_ns_[index] == 0 && bytes_per_second_[index] == 0) return decision;
+  std::uint64_t from_ns = clock_.now_ns();
+  if (bytes_per_second_[index] > 0) {
+    const double takes_ns = static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_second_[index]);
+    from_ns = std::max(from_ns, busy_until_ns_[index]) + static_cast<std::uint64_t>(takes_ns);
+    busy_until_ns_[index] = from_ns;
+  }
+  decision.due_ns = deadline_after(from_ns, delay_ns_[index]);
+  return decision;
 }
 
 bool DelayGate::may_go(IoKind kind, const Decision& decision) {
@@ -82,7 +96,9 @@ DelayedBackend::DelayedBackend(std::unique_ptr<IoBackend> inner, std::shared_ptr
 DelayedBackend::~DelayedBackend() { gate_->remove(this); }
 
 bool DelayedBackend::start(const IoOperation& operation) {
-  held_.push_back({.operation = operation, .decision = gate_->enter(operation.kind)});
+  std::uint64_t bytes = 0;
+  for (const struct iovec& buffer : operation.buffers) bytes += buffer.iov_len;
+  held_.push_back({.operation = operation, .decision = gate_->enter(operation.kind, bytes)});
   start_what_may_go();
   return true;
 }

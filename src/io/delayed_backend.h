@@ -30,6 +30,9 @@ class DelayGate {
   void hold_all();
   /// Operations of the kind that start from now on begin so much later; 0: at once.
   void delay(IoKind kind, std::uint64_t delay_ns);
+  /// Operations of the kind that start from now on begin when the bytes of those before them and their own have passed
+  /// at so many bytes a second, and their delay after that; 0: without a limit. As a device of that speed would.
+  void limit(IoKind kind, std::uint64_t bytes_per_second);
   /// Lets `count` held operations go, the oldest first, also ones that are not there yet; the hold stays.
   void release(std::size_t count);
   /// Lets all go and ends the hold. Delays stay.
@@ -43,7 +46,7 @@ class DelayGate {
     bool held = false;
     std::uint64_t due_ns = 0;
   };
-  [[nodiscard]] Decision enter(IoKind kind);
+  [[nodiscard]] Decision enter(IoKind kind, std::uint64_t bytes);
   [[nodiscard]] bool may_go(IoKind kind, const Decision& decision);
   void went();
   void add(DelayedBackend* backend);
@@ -54,6 +57,8 @@ class DelayGate {
   mutable Mutex mutex_;
   std::array<bool, 3> holding_ TIERCEL_GUARDED_BY(mutex_){};
   std::array<std::uint64_t, 3> delay_ns_ TIERCEL_GUARDED_BY(mutex_){};
+  std::array<std::uint64_t, 3> bytes_per_second_ TIERCEL_GUARDED_BY(mutex_){};
+  std::array<std::uint64_t, 3> busy_until_ns_ TIERCEL_GUARDED_BY(mutex_){};  // by the bytes that have been let in
   std::size_t tickets_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::size_t held_ TIERCEL_GUARDED_BY(mutex_) = 0;
   std::set<DelayedBackend*> backends_ TIERCEL_GUARDED_BY(mutex_);

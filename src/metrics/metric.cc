@@ -6,7 +6,11 @@ namespace tiercel::metrics {
 namespace {
 
 constexpr std::array<std::string_view, kTierCount> kTiers = {"host", "disk", "remote"};
-constexpr std::array<std::string_view, 6> kLoadOutcomes = {"complete", "miss", "deadline", "corrupt", "busy", "closed"};
+constexpr std::array<std::string_view, kLoadOutcomes> kLoadOutcomeNames = {"complete", "miss",   "deadline", "corrupt",
+                                                                           "busy",     "closed", "slower"};
+constexpr std::array<std::string_view, kLoadPlans> kPlanNames = {"all", "slower", "deadline", "engine_not_known",
+                                                                 "tier_not_known"};
+constexpr std::array<std::string_view, 2> kShares = {"0.5", "0.9"};
 constexpr std::array<std::string_view, 6> kReserveOutcomes = {"yes",  "exists",    "in_flight",
                                                               "busy", "no_parent", "closed"};
 
@@ -18,9 +22,19 @@ constexpr Metric counter(std::string_view name, auto field, std::string_view mea
 constexpr Metric gauge(std::string_view name, auto field, std::string_view meaning) {
   return {.name = name, .type = Type::kGauge, .meaning = meaning, .field = field};
 }
-constexpr Metric by_outcome(std::string_view name, OutcomeField field, std::span<const std::string_view> outcomes,
+constexpr Metric by_outcome(std::string_view name, auto field, std::span<const std::string_view> outcomes,
                             std::string_view meaning) {
   return {.name = name, .type = Type::kCounter, .meaning = meaning, .field = field, .outcomes = outcomes};
+}
+/// What half, and what nine of ten of the last measurements stay under.
+constexpr Metric error_ratio(std::string_view name, ArrayField<2> field, std::string_view meaning) {
+  return {.name = name,
+          .type = Type::kGauge,
+          .meaning = meaning,
+          .field = field,
+          .outcomes = kShares,
+          .label = "share",
+          .unit = 1e-3};
 }
 constexpr Metric histogram(std::string_view name, HistogramField field, std::string_view meaning) {
   return {.name = name, .type = Type::kHistogram, .meaning = meaning, .field = field};
@@ -45,7 +59,7 @@ constexpr std::array kMetrics = {
     counter("tiercel_missed_blocks_total", &Stats::missed_blocks,
             "blocks asked for by a match or a load and not served"),
     counter("tiercel_loads_total", &Stats::loads, "load calls"),
-    by_outcome("tiercel_load_outcomes_total", &Stats::load_outcomes, kLoadOutcomes, "loads by how they ended"),
+    by_outcome("tiercel_load_outcomes_total", &Stats::load_outcomes, kLoadOutcomeNames, "loads by how they ended"),
     by_outcome("tiercel_reserve_outcomes_total", &Stats::reserve_outcomes, kReserveOutcomes,
                "blocks asked for by reserve, by its answer"),
     counter("tiercel_aborted_blocks_total", &Stats::aborted_blocks, "blocks reserved and never committed"),
@@ -59,6 +73,26 @@ constexpr std::array kMetrics = {
             "load calls answered with a miss because of a mode"),
     counter("tiercel_mode_refused_reserves_total", &Stats::mode_refused_reserves,
             "reserve calls answered with busy because of a mode"),
+
+    Metric{.name = "tiercel_load_plans_total",
+           .type = Type::kCounter,
+           .meaning = "loads that said what is ahead of their engine, by why they asked for as many blocks as they did",
+           .field = &Stats::load_plans,
+           .outcomes = kPlanNames,
+           .label = "reason"},
+    counter("tiercel_planned_left_blocks_total", &Stats::planned_left_blocks,
+            "blocks that plans left to be computed, because that is faster"),
+    counter("tiercel_plans_asked_again_total", &Stats::plans_asked_again, "looks at planned loads that were late"),
+    counter("tiercel_plans_given_up_total", &Stats::plans_given_up,
+            "planned loads that were late and whose rest was left to be computed"),
+    counter("tiercel_plan_probe_blocks_total", &Stats::plan_probe_blocks,
+            "blocks read beside a request that did not wait for them, to see how fast their tier is"),
+    error_ratio(
+        "tiercel_load_prediction_error_ratio", &Stats::load_errors_permille,
+        "difference of measured and predicted time over predicted, of planned loads of 1 ms and more: what this "
+        "share of the last 512 stays under"),
+    error_ratio("tiercel_prefill_prediction_error_ratio", &Stats::prefill_errors_permille,
+                "the same of the prefills that engines reported"),
 
     gauge("tiercel_sessions", &Stats::sessions, "open sessions"),
     gauge("tiercel_namespaces", &Stats::namespaces, "namespaces known"),

@@ -15,18 +15,22 @@ namespace tiercel::metrics {
 
 enum class Type : std::uint8_t { kCounter, kGauge, kHistogram };
 
-using TierField = std::uint64_t TierStats::*;                ///< one sample a tier, label tier=
-using PlainField = std::uint64_t Stats::*;                   ///< one sample
-using OutcomeField = std::array<std::uint64_t, 6> Stats::*;  ///< one sample an outcome, label outcome= or state=
-using HistogramField = LatencyHistogram Stats::*;            ///< seconds
+using TierField = std::uint64_t TierStats::*;  ///< one sample a tier, label tier=
+using PlainField = std::uint64_t Stats::*;     ///< one sample
+template <std::size_t N>
+using ArrayField = std::array<std::uint64_t, N> Stats::*;  ///< one sample an entry, each with its label
+using HistogramField = LatencyHistogram Stats::*;          ///< seconds
 
 struct Metric {
   std::string_view name;
   Type type = Type::kGauge;
   std::string_view meaning;
-  std::variant<TierField, PlainField, OutcomeField, HistogramField> field;
-  std::span<const std::string_view> outcomes = {};  ///< values of the label, of an OutcomeField
-  std::string_view label = "outcome";               ///< of an OutcomeField
+  std::variant<TierField, PlainField, ArrayField<2>, ArrayField<kLoadPlans>, ArrayField<6>, ArrayField<kLoadOutcomes>,
+               HistogramField>
+      field;
+  std::span<const std::string_view> outcomes = {};  ///< values of the label, of an ArrayField
+  std::string_view label = "outcome";               ///< of an ArrayField
+  double unit = 1;                                  ///< what one of an ArrayField counts for
 };
 
 [[nodiscard]] std::span<const Metric> metrics() noexcept;

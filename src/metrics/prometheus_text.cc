@@ -16,14 +16,15 @@ using prometheus::ClientMetric;
 
 constexpr double kNsPerSecond = 1e9;
 
-ClientMetric sample(Type type, std::uint64_t value) {
+ClientMetric sample(Type type, std::uint64_t value, double unit = 1) {
   ClientMetric metric;
-  (type == Type::kCounter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value);
+  (type == Type::kCounter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value) * unit;
   return metric;
 }
 
-ClientMetric labelled(Type type, std::uint64_t value, std::string_view label, std::string_view label_value) {
-  ClientMetric metric = sample(type, value);
+ClientMetric labelled(Type type, std::uint64_t value, std::string_view label, std::string_view label_value,
+                      double unit = 1) {
+  ClientMetric metric = sample(type, value, unit);
   metric.label.push_back({.name = std::string(label), .value = std::string(label_value)});
   return metric;
 }
@@ -69,11 +70,12 @@ struct Samples {
     return samples;
   }
   std::vector<ClientMetric> operator()(metrics::PlainField field) const { return {sample(metric.type, stats.*field)}; }
-  std::vector<ClientMetric> operator()(metrics::OutcomeField field) const {
+  template <std::size_t N>
+  std::vector<ClientMetric> operator()(metrics::ArrayField<N> field) const {
     std::vector<ClientMetric> samples;
     samples.reserve(metric.outcomes.size());
     for (std::size_t i = 0; i < metric.outcomes.size(); ++i) {
-      samples.push_back(labelled(metric.type, (stats.*field)[i], metric.label, metric.outcomes[i]));
+      samples.push_back(labelled(metric.type, (stats.*field)[i], metric.label, metric.outcomes[i], metric.unit));
     }
     return samples;
   }

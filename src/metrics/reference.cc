@@ -24,8 +24,7 @@ std::string joined(std::span<const std::string_view> values) {
 
 std::string labels(const Metric& metric) {
   if (std::holds_alternative<TierField>(metric.field)) return "`tier`: " + joined(tier_names());
-  if (std::holds_alternative<OutcomeField>(metric.field))
-    return "`" + std::string(metric.label) + "`: " + joined(metric.outcomes);
+  if (!metric.outcomes.empty()) return "`" + std::string(metric.label) + "`: " + joined(metric.outcomes);
   return "";
 }
 

@@ -10,10 +10,11 @@ constexpr std::uint64_t kProbeBytes = std::uint64_t{4} << 20U;
 constexpr std::uint64_t kMostProbeBlocks = 8;
 constexpr std::uint64_t kLongProbe = 16;  // times as long, for few blocks do not tell latency from bandwidth
 constexpr std::uint64_t kLongProbeEvery = 16;
-constexpr double kFewSamples = 6;   // since a tier's speed changed
-constexpr double kProbeShare = 10;  // probes, and likewise long ones, take at most a tenth of a tier's time
-constexpr double kFaster = 0.7;     // of what was expected
-constexpr double kLateness = 1.25;  // of what was expected, before a load is looked at again
+constexpr double kFewSamples = 6;       // since a tier's speed changed
+constexpr double kProbeShare = 10;      // probes, and likewise long ones, take at most a tenth of a tier's time
+constexpr double kDeadlineShare = 0.8;  // that a load is expected to take: half of all take longer than expected
+constexpr double kFaster = 0.7;         // of what was expected
+constexpr double kLateness = 1.25;      // of what was expected, before a load is looked at again
 constexpr double kLeastLookNs = 500'000;
 
 /// Of what is computed when the first `blocks` are loaded. One token at least.
@@ -91,13 +92,14 @@ LoadPlanner::Choice LoadPlanner::weigh(const PrefillModel& engine, const Questio
 
 /// How many blocks of the run come before the deadline.
 std::uint64_t LoadPlanner::in_time(const Question& question, const Part& before, const Run& run) const noexcept {
+  const double in_time_ns = kDeadlineShare * static_cast<double>(question.deadline_ns);
   std::uint64_t fits = 0;
   std::uint64_t too_many = run.blocks + 1;
   while (too_many - fits > 1) {
     const std::uint64_t middle = fits + (too_many - fits) / 2;
     Part part = before;
     part.add(run.tier, middle);
-    (as_ns(load_ns(question, part)) <= question.deadline_ns ? fits : too_many) = middle;
+    (load_ns(question, part) <= in_time_ns ? fits : too_many) = middle;
   }
   return fits;
 }

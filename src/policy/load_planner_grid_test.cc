@@ -84,9 +84,9 @@ TEST_P(PlannerGrid, never_much_slower_than_the_better_way) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(noise, PlannerGrid, ::testing::Values(0.0, 0.1, 0.3), [](const auto& info) {
-  return info.param == 0 ? std::string("as_measured")
-                         : "lognormal_" + std::to_string(static_cast<int>(info.param * 100));
+INSTANTIATE_TEST_SUITE_P(noise, PlannerGrid, ::testing::Values(0.0, 0.1, 0.3), [](const auto& noise) {
+  return noise.param == 0 ? std::string("as_measured")
+                          : "lognormal_" + std::to_string(static_cast<int>(noise.param * 100));
 });
 
 /// What the requests after a step of the tier's speed take beyond the way that is better in expectation.

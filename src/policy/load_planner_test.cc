@@ -113,7 +113,7 @@ TEST_F(LoadPlannerTest, a_deadline_cuts_within_a_run) {
   auto asked = question(runs, 6500);
   asked.deadline_ns = 5 * kMs;
   const auto plan = planner_.plan(engine_, asked, 0);
-  EXPECT_NEAR(static_cast<double>(plan.blocks), 50, 2);
+  EXPECT_NEAR(static_cast<double>(plan.blocks), 40, 2) << "four fifths of it";
   EXPECT_EQ(plan.reason, LoadPlanner::Reason::kDeadline);
 }
 

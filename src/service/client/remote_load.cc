@@ -50,7 +50,7 @@ void RemoteLoad::finish(const wire::Reply& reply) {
   if (part_) use_.link->abandon(std::exchange(part_, nullptr), Line::undo_late);  // the load was not open any more
   const auto* loaded = reply.body_as_Loaded();
   finished_ = true;
-  if (loaded == nullptr || loaded->outcome() > static_cast<unsigned>(LoadOutcome::kClosed)) return;
+  if (loaded == nullptr || loaded->outcome() > kLoadOutcomes - 1) return;
   outcome_ = static_cast<LoadOutcome>(loaded->outcome());
   (void)take_places(*loaded);
 }

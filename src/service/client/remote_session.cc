@@ -110,25 +110,30 @@ Match RemoteSession::match(const detail::ChainRef& chain) const {
   return {std::move(tiers), time};
 }
 
-std::unique_ptr<detail::LoadBackend> RemoteSession::load(const detail::ChainRef& chain, std::size_t blocks,
-                                                         std::chrono::nanoseconds deadline) {
-  if (!check(chain.space)) return nullptr;
+std::unique_ptr<detail::LoadBackend> RemoteSession::load(const LoadCall& call) {
+  if (!check(call.chain.space)) return nullptr;
   auto use = line_->use();
   if (!use) return std::make_unique<RemoteLoad>(LoadOutcome::kClosed);
   const std::uint64_t send_until = line_->deadline_ns();
-  const auto hashes = within_limit(*use, chain.hashes);
+  const auto hashes = within_limit(*use, call.chain.hashes);
+  std::vector<wire::PrefillTime> prefills;
+  if (call.ahead != nullptr) prefills = prefills_.take_for(use->link.get());
+  const PrefillAhead ahead = call.ahead != nullptr ? *call.ahead : PrefillAhead{};
   Line::give_back(*use);
   auto ticket = use->link->start(
       [&](LinkWriter& writer) {
-        const auto written = writer.chain(chain.space.tenant(), hashes);
-        return wire::CreateLoad(writer.builder(), written, blocks, count_of(deadline));
+        const auto written = writer.chain(call.chain.space.tenant(), hashes);
+        const auto times = prefills.empty() ? 0 : writer.builder().CreateVectorOfStructs(prefills);
+        return wire::CreateLoad(writer.builder(), written, call.blocks, count_of(call.deadline), call.ahead != nullptr,
+                                ahead.prompt_tokens, ahead.context_tokens, ahead.waiting, ahead.copy_bytes_per_second,
+                                times);
       },
       send_until);
   if (!ticket) {
     const bool slow = ticket.error().code == ErrorCode::kTimeout;
     return std::make_unique<RemoteLoad>(slow ? LoadOutcome::kDeadline : LoadOutcome::kClosed);
   }
-  return std::make_unique<RemoteLoad>(line_, std::move(*use), std::move(*ticket), blocks, count_of(deadline));
+  return std::make_unique<RemoteLoad>(line_, std::move(*use), std::move(*ticket), call.blocks, count_of(call.deadline));
 }
 
 std::shared_ptr<detail::ReservationBackend> RemoteSession::reserve(const detail::ChainRef& chain, std::size_t first,

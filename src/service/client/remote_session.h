@@ -5,6 +5,7 @@
 
 #include "cache/session_backend.h"
 #include "service/client/line.h"
+#include "service/client/prefill_reports.h"
 
 #include <memory>
 
@@ -17,8 +18,7 @@ class RemoteSession final : public detail::SessionBackend {
 
   [[nodiscard]] Space space(std::string_view tenant) const override;
   [[nodiscard]] Match match(const detail::ChainRef& chain) const override;
-  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const detail::ChainRef& chain, std::size_t blocks,
-                                                          std::chrono::nanoseconds deadline) override;
+  [[nodiscard]] std::unique_ptr<detail::LoadBackend> load(const LoadCall& call) override;
   [[nodiscard]] std::shared_ptr<detail::ReservationBackend> reserve(const detail::ChainRef& chain, std::size_t first,
                                                                     std::size_t count) override;
   [[nodiscard]] Result<std::vector<BlockPart>> parts(std::uint64_t reservation_id,
@@ -30,6 +30,7 @@ class RemoteSession final : public detail::SessionBackend {
   [[nodiscard]] Result<Dropped> drop(const Space& space) override;
   void report_pool(const KvPool& pool) override { line_->report_pool(pool); }
   void report_prefill(double bytes_per_second) override { line_->report_prefill(bytes_per_second); }
+  void report_prefill(const PrefillTime& prefill) override { prefills_.add(prefill); }
   [[nodiscard]] std::uint64_t block_bytes() const noexcept override { return line_->block_bytes(); }
   [[nodiscard]] const SessionOptions& options() const noexcept override { return options_; }
   [[nodiscard]] std::shared_ptr<const Mapping> arena() const override;
@@ -43,6 +44,7 @@ class RemoteSession final : public detail::SessionBackend {
   const std::shared_ptr<Line> line_;
   const SessionOptions options_;
   const BlockHash family_;
+  PrefillReports prefills_;
 };
 
 }  // namespace tiercel::service

@@ -63,9 +63,13 @@ struct Counter {
   Json operator()(metrics::TierField) const { return nullptr; }
   Json operator()(metrics::HistogramField) const { return nullptr; }
   Json operator()(metrics::PlainField field) const { return stats.*field; }
-  Json operator()(metrics::OutcomeField field) const {
+  template <std::size_t N>
+  Json operator()(metrics::ArrayField<N> field) const {
     Json json = Json::object();
-    for (std::size_t i = 0; i < metric.outcomes.size(); ++i) json[std::string(metric.outcomes[i])] = (stats.*field)[i];
+    for (std::size_t i = 0; i < metric.outcomes.size(); ++i) {
+      Json& entry = json[std::string(metric.outcomes[i])];
+      metric.unit == 1 ? entry = (stats.*field)[i] : entry = static_cast<double>((stats.*field)[i]) * metric.unit;
+    }
     return json;
   }
 };

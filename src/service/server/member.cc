@@ -229,7 +229,20 @@ Status Member::load(std::uint64_t id, const wire::Load& message, wire::OutBuffer
     reply_loaded(id, LoadOutcome::kBusy, {}, out);
     return {};
   }
-  auto backend = session_->load({space, hashes}, clamped(message.blocks(), SIZE_MAX), nanoseconds(message.deadline()));
+  if (message.prefills() != nullptr) {
+    for (const wire::PrefillTime* one : *message.prefills()) {
+      session_->report_prefill(PrefillTime{
+          .context_tokens = one->context_tokens(), .tokens = one->tokens(), .time = nanoseconds(one->time())});
+    }
+  }
+  const PrefillAhead ahead{.prompt_tokens = message.prompt_tokens(),
+                           .context_tokens = message.context_tokens(),
+                           .waiting = message.waiting(),
+                           .copy_bytes_per_second = message.copy_bytes_per_second()};
+  auto backend = session_->load({.chain = {space, hashes},
+                                 .blocks = clamped(message.blocks(), SIZE_MAX),
+                                 .deadline = nanoseconds(message.deadline()),
+                                 .ahead = message.planned() ? &ahead : nullptr});
   if (!backend) {
     reply_loaded(id, LoadOutcome::kClosed, {}, out);
     return {};

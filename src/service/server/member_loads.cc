@@ -44,7 +44,7 @@ void Member::finish_loads(wire::OutBuffer& out) {
 
 std::uint64_t Member::next_deadline_ns() const noexcept {
   std::uint64_t next = UINT64_MAX;
-  for (const auto& [_, load] : loads_) next = std::min(next, load.deadline_ns);
+  for (const auto& [_, load] : loads_) next = std::min({next, load.deadline_ns, load.load->next_look_ns()});
   return next;
 }
 
