@@ -140,7 +140,7 @@ LoadPlanner::Plan LoadPlanner::plan(const PrefillModel& engine, const Question& 
   plan.compute_ns = best.compute_ns;
   if (plan.left_blocks > 0) {
     plan.reason = late && plan.blocks == part.blocks ? Reason::kDeadline : Reason::kSlower;
-    plan.probe_blocks = probe(question, plan.blocks, now_ns);
+    plan.probe_blocks = probe(question, best.part, now_ns);
   }
   for (std::size_t tier = 1; tier < kTiers; ++tier) {
     if (all.of_tier[tier] > 0) tiers_[tier].left = best.part.of_tier[tier] == 0;
@@ -148,20 +148,20 @@ LoadPlanner::Plan LoadPlanner::plan(const PrefillModel& engine, const Question& 
   return plan;
 }
 
-/// Of the blocks left, from the first of them on.
-std::uint64_t LoadPlanner::probe(const Question& question, std::uint64_t planned, std::uint64_t now_ns) noexcept {
+/// Of the blocks left, from the first of them on; none where the load itself reads from their tier.
+std::uint64_t LoadPlanner::probe(const Question& question, const Part& planned, std::uint64_t now_ns) noexcept {
   std::uint64_t position = 0;
   for (const Run& run : question.runs) {
     position += run.blocks;
-    if (position <= planned) continue;
+    if (position <= planned.blocks) continue;
     Tier& tier = tiers_[run.tier];
-    if (run.tier == 0 || (now_ns < tier.next_probe_ns && !tier.faster)) return 0;
+    if (run.tier == 0 || planned.of_tier[run.tier] > 0 || (now_ns < tier.next_probe_ns && !tier.faster)) return 0;
     const std::uint64_t few =
         std::clamp<std::uint64_t>(kProbeBytes / std::max<std::uint64_t>(1, question.block_bytes), 1, kMostProbeBlocks);
     tier.next_probe_ns = now_ns + as_ns(kProbeShare * predict_ns(run.tier, few * question.block_bytes, 0));
     const bool is_new = std::exchange(tier.faster, false) || tier.times.weight() < kFewSamples;
     const bool is_long = ++tier.probes % kLongProbeEvery == 0 || is_new;
-    return std::min(position - planned, is_long ? kLongProbe * few : few);
+    return std::min(position - planned.blocks, is_long ? kLongProbe * few : few);
   }
   return 0;
 }

@@ -131,7 +131,7 @@ class LoadPlanner {
                              const Part& all) const noexcept;
   [[nodiscard]] double load_ns(const Question& question, const Part& part) const noexcept;
   [[nodiscard]] std::uint64_t in_time(const Question& question, const Part& before, const Run& run) const noexcept;
-  [[nodiscard]] std::uint64_t probe(const Question& question, std::uint64_t planned, std::uint64_t now_ns) noexcept;
+  [[nodiscard]] std::uint64_t probe(const Question& question, const Part& planned, std::uint64_t now_ns) noexcept;
 
   std::array<Tier, kTiers> tiers_{};
 };
