@@ -177,6 +177,16 @@ class Sessions(unittest.TestCase):
         self.assertEqual((self.cache.mode, self.session.match(self.chain).blocks), (tiercel.Mode.STORE_ONLY, 0))
         self.cache.mode = tiercel.Mode.ON
 
+    def test_a_planned_load(self):
+        worlds.store(self.session, self.chain)
+        self.session.report_prefill_time(0, 100, 1.0)
+        with self.session.load(self.chain, 5, worlds.LOAD_S, prompt_tokens=100, context_tokens=0, waiting=2, copy_bytes_per_s=1e9) as load:
+            self.assertEqual(len(load.wait()), 5)
+            self.assertEqual(load.outcome, LoadOutcome.COMPLETE)
+        self.assertEqual(sum(self.cache.stats().load_plans), 1)
+        with self.assertRaises(tiercel.InvalidArgumentError):
+            self.session.report_prefill_time(0, 100, float("nan"))
+
     def test_stats(self):
         worlds.store(self.session, self.chain)
         worlds.load(self.session, self.chain)

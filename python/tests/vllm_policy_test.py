@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Goal: what a disk brings later than the engine computes it is not waited for, and comes into RAM beside it; a busy cache is asked
-again, seldom. Without vLLM: plain objects stand for its pool, and a clock that the test moves for time."""
+"""Goal: loads say what is ahead of the engine, and what they leave is counted; how long the engine computes is measured where a
+step is one prompt's; a busy cache is asked again, seldom. Without vLLM: plain objects stand for its pool, and a clock that the test moves for time."""
 
 import sys
 import types
@@ -18,9 +18,9 @@ for name in ("KVConnectorHandshakeMetadata", "KVConnectorMetadata", "KVConnector
 sys.modules[base.__name__] = base
 
 from tiercel.vllm import stores as stores_module
-from tiercel.vllm.lookups import Lookups
+from tiercel.vllm.lookups import Lookups, Wish
 from tiercel.vllm.messages import Report
-from tiercel.vllm.pace import Pace
+from tiercel.vllm.pace import Pace, Prefill
 from tiercel.vllm.stores import Source, Stores
 
 
@@ -47,7 +47,6 @@ class Paces(unittest.TestCase):
         self.step(8, 0.01)
         self.step(4096, 9.0, waits=True)
         self.assertEqual(self.pace.tokens_per_s, 0.0)
-        self.assertFalse(self.pace.is_slower(1000.0, 16), "unknown")
         self.step(4096, 0.25)
         self.assertAlmostEqual(self.pace.tokens_per_s, 16384.0)
 
@@ -72,18 +71,23 @@ class Paces(unittest.TestCase):
             self.step(2000, 0.2)
         self.step(2000, 60.0)
         self.assertAlmostEqual(self.pace.tokens_per_s, 10000.0)
-        self.assertTrue(self.pace.is_slower(0.11, 1000))
-        self.assertFalse(self.pace.is_slower(0.09, 1000))
-        self.assertFalse(self.pace.is_slower(None, 1000), "a disk that was never measured")
+
+    def test_a_step_of_one_prompt_says_how_long_its_tokens_take_where_they_lie(self):
+        self.pace.answered([])
+        told = []
+        for tokens, largest in ((4096, Prefill(8192, 4090)), (4096, Prefill(0, 3000)), (4096, None), (512, Prefill(0, 512))):
+            number = self.pace.begin_step(tokens, waits=False, largest=largest)
+            self.clock.now += 0.25
+            told += self.pace.answered([number] if number else [])
+        [(prefill, seconds)] = told
+        self.assertEqual((prefill.context_tokens, prefill.tokens), (8192, 4090))
+        self.assertAlmostEqual(seconds, 0.25)
 
 
 class Match:
     """Of 10 blocks, the first 4 in RAM."""
 
     blocks = 10
-
-    def __init__(self, predicted_load_s):
-        self.predicted_load_s = predicted_load_s
 
     def blocks_in(self, tier):
         return {TierId.HOST: 4, TierId.DISK: 10}[tier]
@@ -92,66 +96,77 @@ class Match:
         return [TierId.HOST, TierId.DISK] if block < 4 else [TierId.DISK]
 
 
+class Load:
+    def __init__(self, blocks, ahead):
+        self.blocks, self.ahead = blocks, ahead
+        self.done, self.ready, self.outcome, self.closed = False, None, tiercel.LoadOutcome.COMPLETE, False
+
+    def end(self, ready, outcome=tiercel.LoadOutcome.COMPLETE):
+        self.done, self.ready, self.outcome = True, ready, outcome
+
+    def close(self):
+        self.closed = True
+
+
 class Session:
-    def __init__(self, predicted_load_s):
-        self.matched, self.loads = Match(predicted_load_s), []
+    def __init__(self):
+        self.loads = []
 
     def match(self, chain):
-        return self.matched
+        return Match()
 
-    def load(self, chain, blocks, deadline_s):
-        self.loads.append(types.SimpleNamespace(blocks=blocks, done=False, closed=False, deadline_s=deadline_s))
-        made = self.loads[-1]
-        made.close = lambda: setattr(made, "closed", True)
-        return made
+    def load(self, chain, blocks, deadline_s, **ahead):
+        self.loads.append(Load(blocks, ahead))
+        return self.loads[-1]
 
 
 class LookingUp(unittest.TestCase):
     def setUp(self):
-        clock = Clock()
-        pace = Pace(clock)
-        step = pace.begin_step(1600, waits=False)
-        clock.now += 1.0
-        pace.answered([step])  # 100 blocks of 16 tokens a second
-        self.lookups = Lookups(pace, 16, 2.0)
+        self.lookups, self.session = Lookups(2.0), Session()
 
-    def take(self, session, local=0, most=10):
-        lease, there = self.lookups.take_lease(session, None, local, most)
+    def take(self, local=0, most=10, waiting=0):
+        lease, there = self.lookups.take_lease(self.session, None, Wish(165, local, most, waiting), 16)
         self.assertEqual(there, 10)
         return lease
 
-    def test_a_disk_that_is_faster_is_waited_for(self):
-        for predicted in (None, 0.059):
-            session = Session(predicted)
-            lease = self.take(session)
-            self.assertEqual(([load.blocks for load in session.loads], lease.asked, lease.host_only), ([10], 10, False))
+    def test_a_load_says_what_is_ahead(self):
+        lease = self.take(local=2, waiting=3)
+        [load] = self.session.loads
+        self.assertEqual((load.blocks, load.ahead), (10, {"prompt_tokens": 165, "context_tokens": 32, "waiting": 3}))
+        self.assertFalse(lease.host_only)
+        self.assertFalse(lease.is_done)
+
+    def test_what_is_left_on_disk_leaves_a_load_from_ram_alone(self):
+        lease = self.take(local=2)
+        self.session.loads[0].end(4, tiercel.LoadOutcome.SLOWER)
+        self.assertTrue(lease.is_done)
+        self.assertEqual((lease.ready, lease.host_only), (4, True))
+        for _ in range(2):
+            self.lookups.take_left(lease)
+        self.assertEqual(self.lookups.left_blocks, 6, "counted once")
+
+    def test_what_came_from_disk_was_not_in_ram(self):
+        lease = self.take()
+        self.session.loads[0].end(10)
+        self.assertTrue(lease.is_done)
+        self.assertEqual((lease.ready, lease.host_only), (10, False))
+        self.lookups.take_left(lease)
         self.assertEqual(self.lookups.left_blocks, 0)
 
-    def test_of_a_slower_one_what_is_in_ram_is_taken_and_the_rest_comes_beside_one_request_at_a_time(self):
-        session = Session(0.061)
-        lease = self.take(session)
-        self.assertEqual((lease.asked, lease.host_only), (4, True))
-        self.take(session)
-        self.assertEqual([load.blocks for load in session.loads], [10, 4, 4])
-        session.loads[0].done = True
-        self.lookups.look()
-        self.assertTrue(session.loads[0].closed)
-        self.take(session)
-        self.assertEqual([load.blocks for load in session.loads], [10, 4, 4, 10, 4])
-        self.assertEqual(self.lookups.left_blocks, 18)
-        self.lookups.end()
-        self.assertTrue(session.loads[3].closed)
+    def test_a_load_of_nothing_ends(self):
+        lease = self.take()
+        self.session.loads[0].end(0, tiercel.LoadOutcome.SLOWER)
+        self.assertTrue(lease.is_done)
+        self.assertIsNone(lease.load)
+        self.assertTrue(self.session.loads[0].closed)
 
-    def test_what_the_engine_has_itself_need_not_be_computed(self):
-        session = Session(0.035)  # for 6 blocks
-        lease = self.take(session, local=7)
-        self.assertIsNone(lease.load, "3 blocks are computed in 0.030 s")
-        self.assertEqual(self.take(session, local=6).asked, 10)
+    def test_what_the_engine_has_itself_is_not_asked_for(self):
+        self.assertIsNone(self.take(local=10).load)
+        self.assertEqual(self.session.loads, [])
 
     def test_a_prompt_that_ends_earlier_needs_less(self):
-        session = Session(0.059)
-        self.assertEqual(self.take(session, most=8).asked, 8)
-        self.assertEqual(self.take(session, most=4).host_only, True)
+        self.assertEqual(self.take(most=8).asked, 8)
+        self.assertEqual(self.take(most=4).host_only, True)
 
 
 class Pool:

@@ -216,6 +216,46 @@ TEST_P(Contract, how_long_a_load_takes_is_predicted_from_the_tiers_that_it_comes
   expect_nothing_held();
 }
 
+TEST_P(Contract, a_load_that_says_what_is_ahead_leaves_what_is_computed_sooner) {
+  const BlockChain in_ram = chain(4, 9);
+  EXPECT_EQ(store(in_ram, 9), 4U);
+  const PrefillAhead ahead{.prompt_tokens = 4 * kBlockTokens + 1};
+  Load unknown = session_->load(in_ram, 4, 10s, ahead);
+  EXPECT_EQ(unknown.wait().size(), 4U) << "the engine has not said how fast it is";
+  EXPECT_EQ(unknown.outcome(), LoadOutcome::kComplete);
+  unknown = {};
+  session_->report_prefill(PrefillTime{.tokens = 10, .time = 100s});
+  Load known = session_->load(in_ram, 4, 10s, ahead);
+  EXPECT_EQ(known.wait().size(), 4U);
+  EXPECT_EQ(known.outcome(), LoadOutcome::kComplete);
+  known = {};
+  expect_nothing_held();
+  std::uint64_t plans = 0;
+  for (const std::uint64_t count : world_->stats().load_plans) plans += count;
+  EXPECT_EQ(plans, 2U);
+}
+
+TEST_P(Contract, an_engine_that_is_faster_than_the_disk_is_left_to_compute) {
+  if (!world_->has_disk()) GTEST_SKIP() << "one tier";
+  const std::size_t slots = 4_MiB / kBlockBytes;
+  const BlockChain a = chain(slots, 1);
+  const PrefillAhead ahead{.prompt_tokens = slots * kBlockTokens + 1};
+  EXPECT_EQ(store(a, 1), slots);
+  EXPECT_EQ(store(chain(slots, 2), 2), slots);
+  EXPECT_EQ(load(a, 1), slots) << "so that the disk is known";
+  world_->settle();
+  EXPECT_EQ(store(chain(slots, 3), 3), slots);
+  ASSERT_EQ(session_->match(a).blocks_in(TierId::kHost), 0U);
+  session_->report_prefill(PrefillTime{.tokens = 1'000'000, .time = 1us});
+  Load left = session_->load(a, slots, 10s, ahead);
+  EXPECT_TRUE(left.wait().empty());
+  EXPECT_EQ(left.outcome(), LoadOutcome::kSlower);
+  EXPECT_EQ(session_->match(a).blocks(), slots) << "it is there nevertheless";
+  left = {};
+  world_->settle();
+  expect_nothing_held();
+}
+
 TEST_P(Contract, full_of_pins_says_busy_and_never_waits) {
   const std::size_t slots = 4_MiB / kBlockBytes;
   const BlockChain a = chain(slots, 1);

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import tiercel
 
 from .keys import AdapterDigests, NoKeysError, extra_keys
-from .lookups import MAX_LEASES, Lease, Lookups
+from .lookups import MAX_LEASES, Lease, Lookups, Wish
 from .messages import LoadOrder, Orders, Report
 from .opening import Opening
-from .pace import Pace
+from .pace import Pace, Prefill
 from .settings import Settings
 from .stores import Source, Stores
 
@@ -75,10 +75,11 @@ class Scheduler:
         self._epoch = b""
         self._said: set[str] = set()
         self._leased: set[str] = set()
+        self._waiting: set[str] = set()  # requests that were in no step yet
         self._due: set[str] = set()  # requests of which there may be something to store
         self._pace = Pace()
         self._tell_at = 0.0
-        self.lookups = Lookups(self._pace, block_tokens, settings.load_deadline_s)
+        self.lookups = Lookups(settings.load_deadline_s)
         self.stores = Stores(ranks, events)
         self.hit_tokens = self.asked_tokens = self.loads = self.step_loads = self.failed_loads = 0
 
@@ -96,10 +97,11 @@ class Scheduler:
     def has_work(self) -> bool:
         """The engine has to go on stepping, although it may have no request."""
         copies = self.stores.has_work or bool(self._loading or self._in_steps)  # an engine falls asleep when none is left
-        return copies or self.lookups.has_work or (self._opening is not None and self._opening.is_near)
+        return copies or (self._opening is not None and self._opening.is_near)
 
     def add(self, request: Request) -> None:
         self._tracked[request.request_id] = self._track(request)
+        self._waiting.add(request.request_id)
 
     def matched(self, request: Request, local_tokens: int) -> tuple[int | None, bool]:
         tracked = self._tracked.get(request.request_id)
@@ -125,13 +127,16 @@ class Scheduler:
                 return None, False
             assert tracked.chain is not None
             self._leased.add(request.request_id)
-            tracked.lease, there = self.lookups.take_lease(session, tracked.chain, local, most)
+            waiting = len(self._waiting) - (request.request_id in self._waiting)
+            wish = Wish(request.num_tokens, local, most, waiting)
+            tracked.lease, there = self.lookups.take_lease(session, tracked.chain, wish, self._block_tokens)
             tracked.stored = max(tracked.stored, there)
             self.asked_tokens += (most - local) * self._block_tokens
         lease = tracked.lease
         lease.renew()
         if not lease.is_done:
             return None, False
+        self.lookups.take_left(lease)
         lease.local_blocks = local
         tokens = (min(lease.ready, most) - local) * self._block_tokens
         if tokens <= 0:
@@ -186,16 +191,20 @@ class Scheduler:
         for request_id in output.num_scheduled_tokens:
             if request_id in self._tracked:
                 self._tracked[request_id].was_scheduled = True
+                self._waiting.discard(request_id)
                 self._due.add(request_id)
         loads, self._orders = self._orders, []
-        step = self._pace.begin_step(output.total_num_scheduled_tokens, waits=any(load.in_step for load in loads))
-        self.lookups.look()
+        step = self._pace.begin_step(output.total_num_scheduled_tokens, waits=any(load.in_step for load in loads),
+                                     largest=_largest_prefill(output))
         self._tell(session)
         return Orders(self._opening.plan if self._opening is not None else None, loads, self.stores.take_orders(), step)
 
     def answered(self, received: Iterable[str], bad_blocks: set[int], report: Report | None) -> None:
         """What came back with a step's output."""
-        self._pace.answered(report.steps if report is not None else ())
+        prefills = self._pace.answered(report.steps if report is not None else ())
+        if prefills and (session := self.session) is not None:
+            for prefill, seconds in prefills:
+                session.report_prefill_time(prefill.context_tokens, prefill.tokens, seconds)
         if bad_blocks:
             for request_id, loading in self._loading.items():
                 tracked = self._tracked.get(request_id)
@@ -215,6 +224,7 @@ class Scheduler:
     def finished(self, request: Request) -> None:
         """Before its blocks are given back; what of them is held stays."""
         tracked = self._tracked.pop(request.request_id, None)
+        self._waiting.discard(request.request_id)
         if tracked is None:
             return
         self._end_lease(tracked)
@@ -229,7 +239,6 @@ class Scheduler:
         """Nothing that this engine has stored so far is found by it again; other engines keep it."""
         self._epoch = secrets.token_bytes(16)
         self.stores.forget()
-        self.lookups.end()
         for tracked in self._tracked.values():
             self._end_lease(tracked)
 
@@ -238,7 +247,6 @@ class Scheduler:
             self._end_lease(tracked)
         for loading in self._loading.values():
             loading.load.close()
-        self.lookups.end()
         self.stores.close()
         if self._opening is not None:
             self._opening.close()
@@ -348,3 +356,19 @@ class Scheduler:
         self.stores.plan(session, source)
         tracked.stored, tracked.stopped = source.next, source.stopped
         return source
+
+
+def _largest_prefill(output: SchedulerOutput) -> Prefill | None:
+    """The request with the most tokens in the step."""
+    scheduled = output.num_scheduled_tokens
+    if not scheduled:
+        return None
+    largest = max(scheduled, key=scheduled.__getitem__)
+    for new in output.scheduled_new_reqs:
+        if new.req_id == largest:
+            return Prefill(new.num_computed_tokens, scheduled[largest])
+    cached = output.scheduled_cached_reqs
+    for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens):
+        if request_id == largest:
+            return Prefill(computed, scheduled[largest])
+    return None

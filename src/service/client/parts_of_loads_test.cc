@@ -97,6 +97,12 @@ class World {
     EXPECT_TRUE(comes_true([&] { return session_->match(*chain_).blocks() == kBlocks; }));
     return session_->load(*chain_, kBlocks, deadline);
   }
+  /// For an engine that computes all of it in `computes`.
+  Load planned_load(std::chrono::nanoseconds computes) {
+    EXPECT_TRUE(comes_true([&] { return session_->match(*chain_).blocks() == kBlocks; }));
+    session_->report_prefill(PrefillTime{.tokens = kBlocks, .time = computes});
+    return session_->load(*chain_, kBlocks, 60s, {.prompt_tokens = kBlocks + 1});
+  }
   [[nodiscard]] Stats stats() {
     EXPECT_TRUE(client_->sync());
     return cache_->stats();
@@ -152,6 +158,25 @@ class PartsOfLoads : public testing::Test {
   std::shared_ptr<DelayGate> gate_ = std::make_shared<DelayGate>(clock_);
   std::optional<World> world_;
 };
+
+TEST_F(PartsOfLoads, a_planned_load_that_stands_still_ends_by_its_plan_and_not_by_its_deadline) {
+  const auto begun = std::chrono::steady_clock::now();
+  Load load = world_->planned_load(200ms);
+  EXPECT_TRUE(load.wait().empty());
+  EXPECT_EQ(load.outcome(), LoadOutcome::kSlower);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 30s);
+  EXPECT_EQ(world_->stats().plans_given_up, 1U);
+  EXPECT_EQ(world_->stats().planned_left_blocks, kBlocks);
+}
+
+TEST_F(PartsOfLoads, a_planned_load_that_falls_behind_gives_what_was_read) {
+  Load load = world_->planned_load(400ms);
+  ASSERT_TRUE(comes_true([&] { return gate_->held() == kBlocks; }));
+  gate_->release(2);
+  const auto blocks = load.wait();
+  EXPECT_EQ(load.outcome(), LoadOutcome::kSlower);
+  check(blocks, 2);
+}
 
 TEST_F(PartsOfLoads, come_as_they_are_verified_and_stay_where_they_are) {
   Load load = world_->load();
