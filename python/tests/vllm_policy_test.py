@@ -271,6 +271,32 @@ class Storing(unittest.TestCase):
         self.stores.plan(self.session, source)
         self.assertEqual((source.stopped, self.stores.refused_blocks), (True, 3))
 
+    def test_of_a_running_request_two_steps_are_held_and_of_finished_ones_two_percent(self):
+        self.full.close()
+        pool = Pool()
+        pool.num_gpu_blocks = 60
+        stores = Stores(1, step_blocks=2)
+        stores.bind(pool)
+        self.assertEqual((stores.limit, stores.running_limit), (1, 4))
+        running = Source(self.chain, range(6), 0, 6)
+        stores.plan(self.session, running)
+        self.assertEqual((stores.held_blocks, running.next), (4, 4))
+        stores.leave_over(running)
+        stores.plan_left_over(self.session)
+        self.assertEqual(stores.held_blocks, 4, "all that may be held is")
+        [order] = stores.take_orders()
+        stores.reported(Report(stored={order.store_id: 1}))
+        held = []
+        for _ in range(2):
+            stores.plan_left_over(self.session)
+            held.append(stores.held_blocks)
+            [order] = stores.take_orders()
+            stores.reported(Report(stored={order.store_id: 1}))
+        self.assertEqual((held, stores.held_blocks, stores.stored_blocks), ([1, 1], 0, 6))
+        large = Pool()
+        stores.bind(large)
+        self.assertEqual((stores.limit, stores.running_limit), (20, 20))
+
     def test_what_the_pool_has(self):
         self.assertEqual(self.stores.pool_blocks, (400, 1000))
         self.assertEqual(Stores(1).pool_blocks, (0, 0))

@@ -144,9 +144,9 @@ class Auditor:
         stores, worker = self.scheduler.stores, self.worker
         reserve, begin_step, has_ended, end_store = stores._reserve, worker.begin_step, worker._has_ended, worker._end_store
 
-        def reserve_and_note(session, source, count):
+        def reserve_and_note(session, source, count, **more):
             known = len(stores._orders)
-            reserve(session, source, count)
+            reserve(session, source, count, **more)
             for order in stores._orders[known:]:
                 self._names[order.store_id] = [source.chain[place] for place in order.positions]
 

@@ -119,7 +119,7 @@ class Faults(unittest.TestCase):
 
     def test_stores_that_take_long_keep_their_blocks_whatever_becomes_of_their_requests(self):
         self.auditor.hold_stores = True
-        pool, limit = self.engine.scheduler.kv_cache_manager.block_pool, self.engine.tiercel.stores.limit
+        pool, limit = self.engine.scheduler.kv_cache_manager.block_pool, self.engine.tiercel.stores.running_limit
         prompt = tokens(50, limit * BLOCK + 9)
         self.engine.submit(prompt, 20)
         for _ in range(4):

@@ -36,16 +36,19 @@ class LittlePool(unittest.TestCase):
             self.engine.forget()
         self.assertGreater(self.engine.auditor.checked, 0)
 
-    def test_at_most_one_block_of_a_small_pool_is_held(self):
+    def test_few_blocks_of_a_small_pool_are_held(self):
         self.engine.forget()
-        self.assertEqual(self.engine.tiercel.stores.limit, 1)
+        stores = self.engine.tiercel.stores
+        self.assertEqual(stores.limit, 1)
+        self.assertLessEqual(stores.running_limit, self.engine.scheduler.kv_cache_manager.block_pool.num_gpu_blocks // 8)
         prompt = tokens(50, 6 * BLOCK + 3)
         self.engine.submit(prompt, 2)
         most = 0
         while self.engine.scheduler.has_requests() or self.engine.core.batch_queue:
             self.engine.step()
-            most = max(most, self.engine.tiercel.stores.held_blocks)
-        self.assertEqual(most, 1)
+            most = max(most, stores.held_blocks)
+        self.assertGreater(most, 0)
+        self.assertLessEqual(most, stores.running_limit)
         check(self, self.engine)
         self.engine.forget()
         self.assertEqual(self.engine.run(prompt, 2)[1], 6 * BLOCK)  # all of it was stored, one after the other

@@ -28,7 +28,7 @@ def config(extra=None, load_format="auto", model=engines.MODEL, **parallel):
     return types.SimpleNamespace(
         parallel_config=types.SimpleNamespace(**(sizes | parallel)), speculative_config=None,
         cache_config=types.SimpleNamespace(calculate_kv_scales=False), load_config=types.SimpleNamespace(load_format=load_format),
-        model_config=types.SimpleNamespace(model=model, revision=None),
+        model_config=types.SimpleNamespace(model=model, revision=None), scheduler_config=types.SimpleNamespace(max_num_batched_tokens=2048),
         kv_transfer_config=KVTransferConfig(kv_connector="TiercelConnector", kv_connector_module_path="tiercel.vllm", kv_role="kv_both",
                                             kv_connector_extra_config=extra or {}))
 

@@ -56,7 +56,8 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
             read_weights(vllm_config, self._settings)  # refuses what has no name, before anything starts
             transfer.kv_load_failure_policy = "recompute"  # read by the scheduler after this
             self._scheduler = Scheduler(self._settings, self._block_tokens, vllm_config.parallel_config.tensor_parallel_size,
-                                        loads=transfer.is_kv_consumer, stores=transfer.is_kv_producer, events=self._events())
+                                        loads=transfer.is_kv_consumer, stores=transfer.is_kv_producer,
+                                        step_tokens=vllm_config.scheduler_config.max_num_batched_tokens, events=self._events())
 
     @property
     def requires_kv_delivery(self) -> bool:
@@ -136,7 +137,7 @@ class TiercelConnector(KVConnectorBase_V1, SupportsHMA):
         service = "a private service" if settings.starts_service else f"the service at {settings.socket or tiercel.default_socket_path()}"
         log.info("TiercelConnector %s on vLLM %s: %s; role %s, %s, at most %d blocks held by stores; not kept: images, audio, prompt "
                  "embeddings", tiercel.__version__, vllm.__version__, layout.describe(), self._config.kv_transfer_config.kv_role, service,
-                 self._scheduler.stores.limit)
+                 self._scheduler.stores.running_limit)
 
     def bind_gpu_block_pool(self, gpu_block_pool: BlockPool) -> None:
         if self._scheduler is not None:

@@ -61,7 +61,7 @@ class _Loading:
 
 
 class Scheduler:
-    def __init__(self, settings: Settings, block_tokens: int, ranks: int, *, loads: bool, stores: bool,
+    def __init__(self, settings: Settings, block_tokens: int, ranks: int, *, loads: bool, stores: bool, step_tokens: int,
                  events: Events | None = None) -> None:
         self._settings, self._block_tokens = settings, block_tokens
         self._loads_on, self._stores_on = loads, stores
@@ -80,7 +80,7 @@ class Scheduler:
         self._pace = Pace()
         self._tell_at = 0.0
         self.lookups = Lookups(settings.load_deadline_s)
-        self.stores = Stores(ranks, events)
+        self.stores = Stores(ranks, events, step_tokens // block_tokens)
         self.hit_tokens = self.asked_tokens = self.loads = self.step_loads = self.failed_loads = 0
 
     @property

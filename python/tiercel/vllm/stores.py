@@ -2,9 +2,10 @@
 
 A block is storable when it is full and its tokens are confirmed. It is reserved, held in the engine's pool (one reference
 more, so that whatever happens to its request its bytes stay), ordered with the next step's metadata, and let go when every
-rank has reported. At most 2 % of the pool, and at least one block, is held at a time. What does not fit then follows later:
-of a running request with its next steps, of a finished one as long as its blocks still lie in the pool's prefix cache, which
-the pool's own hash of each block tells. Where the cache is busy it is asked again after a while, longer each time; what is
+rank has reported. Of finished requests at most 2 % of the pool, and at least one block, is held at a time. A running one has
+its blocks anyway: there it is as much as two steps compute, for a store is ordered with one step and reported with the next,
+and at most an eighth of the pool. What does not fit then follows later: of a running request with its next steps, of a
+finished one as long as its blocks still lie in the pool's prefix cache, which the pool's own hash of each block tells. Where the cache is busy it is asked again after a while, longer each time; what is
 left over of finished requests is given up when it has been busy for too long, for somebody must step the engine meanwhile.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .events import Events
 
 HELD_SHARE = 0.02
+RUNNING_SHARE = 0.125
 _LEFT_OVER = 1024  # finished requests whose blocks are still to be stored
 _BUSY_FIRST_S, _BUSY_MOST_S = 0.02, 1.0  # between questions to a cache that is busy
 _BUSY_LEFT_OVER_S = 10.0  # that it may be busy before what is left over is given up
@@ -63,15 +65,17 @@ class _InFlight:
     request: Any
     ranks_done: int = 0
     ranks_failed: int = 0
+    left_over: bool = False  # of a finished request
     void: bool = False  # the cache was reset meanwhile
 
 
 class Stores:
-    def __init__(self, ranks: int, events: Events | None = None) -> None:
-        self._ranks, self.events = ranks, events
+    def __init__(self, ranks: int, events: Events | None = None, step_blocks: int = 0) -> None:
+        """step_blocks: that a step of the engine computes at most."""
+        self._ranks, self.events, self._step_blocks = ranks, events, step_blocks
         self._pool: BlockPool | None = None
-        self._limit = 0
-        self._held = 0
+        self._limit = self._running_limit = 0
+        self._held = self._held_left_over = 0
         self._next_id = 0
         self._orders: list[StoreOrder] = []
         self._in_flight: dict[int, _InFlight] = {}
@@ -82,10 +86,17 @@ class Stores:
     def bind(self, pool: BlockPool) -> None:
         self._pool = pool
         self._limit = max(1, int(pool.num_gpu_blocks * HELD_SHARE))
+        self._running_limit = max(self._limit, min(2 * self._step_blocks, int(pool.num_gpu_blocks * RUNNING_SHARE)))
 
     @property
     def limit(self) -> int:
+        """Blocks of finished requests that are held at most."""
         return self._limit
+
+    @property
+    def running_limit(self) -> int:
+        """Blocks of all requests together."""
+        return self._running_limit
 
     @property
     def pool_blocks(self) -> tuple[int, int]:
@@ -102,8 +113,8 @@ class Stores:
 
     def plan(self, session: tiercel.Session, source: Source) -> None:
         """Reserves and holds what of this source fits now."""
-        while not source.stopped and source.next < source.end and self._held < self._limit and not self._is_busy:
-            self._reserve(session, source, min(source.end - source.next, self._limit - self._held))
+        while not source.stopped and source.next < source.end and self._held < self._running_limit and not self._is_busy:
+            self._reserve(session, source, min(source.end - source.next, self._running_limit - self._held))
 
     def leave_over(self, source: Source) -> None:
         """Of a request whose blocks the pool is about to get back."""
@@ -121,17 +132,22 @@ class Stores:
                 self.refused_blocks += left.source.end - left.source.next
             self._left_over.clear()
             self._busy_s = 0.0
-        while self._left_over and self._held < self._limit and not self._is_busy:
+        while self._left_over and (room := self._left_over_room) > 0 and not self._is_busy:
             left = self._left_over[0]
             source, whole = left.source, left.source.end
-            source.end = self._still_there(left, min(whole, source.next + self._limit - self._held))
-            self.plan(session, source)
+            source.end = self._still_there(left, min(whole, source.next + room))
+            while not source.stopped and source.next < source.end and not self._is_busy:
+                self._reserve(session, source, source.end - source.next, left_over=True)
             if source.end < whole and source.next == source.end and not self._is_there(left, source.next):
                 self.lost_blocks += whole - source.next
                 source.stopped = True
             source.end = whole
             if source.stopped or source.next >= whole:
                 self._left_over.popleft()
+
+    @property
+    def _left_over_room(self) -> int:
+        return min(self._limit - self._held_left_over, self._running_limit - self._held)
 
     def take_orders(self) -> list[StoreOrder]:
         orders, self._orders = self._orders, []
@@ -189,7 +205,7 @@ class Stores:
             place += 1
         return place
 
-    def _reserve(self, session: tiercel.Session, source: Source, count: int) -> None:
+    def _reserve(self, session: tiercel.Session, source: Source, count: int, *, left_over: bool = False) -> None:
         assert self._pool is not None
         room = session.reserve(source.chain, source.next, count)
         positions = []
@@ -217,14 +233,16 @@ class Stores:
         held = [self._pool.blocks[block] for block in blocks]
         self._pool.touch(held)
         self._held += len(held)
+        self._held_left_over += len(held) * left_over
         store_id, self._next_id = self._next_id, self._next_id + 1
-        self._in_flight[store_id] = _InFlight(room, held, tuple(positions), time.monotonic(), source.request)
+        self._in_flight[store_id] = _InFlight(room, held, tuple(positions), time.monotonic(), source.request, left_over=left_over)
         self._orders.append(StoreOrder(store_id, room.id, tuple(positions), blocks))
 
     def _end(self, store: _InFlight) -> None:
         assert self._pool is not None
         self._pool.free_blocks(reversed(store.held))
         self._held -= len(store.held)
+        self._held_left_over -= len(store.held) * store.left_over
         published = 0
         if not store.ranks_failed and not store.void:
             try:
