@@ -2,6 +2,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/replay_text.h"
+#include "cli/replay_tiers.h"
 #include "workload/read_workload.h"
 
 #include <fmt/format.h>
@@ -30,7 +31,8 @@ struct Flags {
 Arguments bind(Flags& flags) {
   Arguments arguments("tiercel replay TRACE... [flags]",
                       "Runs recorded workloads through eviction policies of one tier on the trace's own clock, and "
-                      "prints hit ratios beside LRU and the optimum of the same run (docs/replay.md).");
+                      "prints hit ratios beside LRU and the optimum of the same run. With --tiers: through an engine, "
+                      "RAM and an SSD (tiercel replay --tiers --help; docs/replay.md).");
   CLI::App& app = arguments.app();
   app.add_option("TRACE", flags.traces, "files: requests or sessions as JSON lines, plain or zstd");
   app.add_option("--policy", flags.policies,
@@ -93,6 +95,11 @@ Status write_file(const std::string& path, const std::string& text) {
 }  // namespace
 
 int run_replay(std::span<const std::string> words) {
+  if (const auto tiers = std::ranges::find(words, "--tiers"); tiers != words.end()) {
+    std::vector<std::string> rest(words.begin(), tiers);
+    rest.insert(rest.end(), tiers + 1, words.end());
+    return run_replay_tiers(rest);
+  }
   Flags flags;
   const auto options = read_flags(words, flags);
   if (!options) return complain(options.error(), kUsageStatus);

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <deque>
+#include <functional>
+#include <limits>
+#include <queue>
 #include <utility>
 
 namespace tiercel {
@@ -80,45 +82,70 @@ class Line {
     TieredRun run{.mode = mode};
     first_tokens_.clear();
     first_tokens_.reserve(workload_.requests.size());
-    for (std::size_t i = 0; i < workload_.requests.size(); ++i) serve(workload_.requests[i], in_ram[i], on_ssd[i], run);
+    for (std::size_t i = 0; i < workload_.requests.size(); ++i) admit(workload_.requests[i], in_ram[i], on_ssd[i], run);
+    run_until(std::numeric_limits<double>::infinity());
     run.first_tokens = summary();
     run.busy_share = engine_free_ns_ > 0 ? busy_ns_ / engine_free_ns_ : 0;
     return run;
   }
 
  private:
-  void serve(const WorkloadRequest& request, std::uint32_t in_ram, std::uint32_t on_ssd, TieredRun& run) {
+  /// A request on its way to the engine.
+  struct Prompt {
+    double arrival_ns = 0;
+    double there_ns = 0;  ///< its loaded blocks are in the engine's memory
+    PrefillSpan span;
+    std::uint64_t written_bytes = 0;
+    [[nodiscard]] bool operator>(const Prompt& other) const noexcept { return there_ns > other.there_ns; }
+  };
+
+  void admit(const WorkloadRequest& request, std::uint32_t in_ram, std::uint32_t on_ssd, TieredRun& run) {
     const double now_ns = static_cast<double>(request.arrival_ns) * options_.time_scale;
-    while (!starts_ns_.empty() && starts_ns_.front() <= now_ns) starts_ns_.pop_front();
+    run_until(now_ns);
     const std::array runs{LoadPlanner::Run{.tier = kRam, .blocks = in_ram},
                           LoadPlanner::Run{.tier = kSsd, .blocks = on_ssd > in_ram ? on_ssd - in_ram : 0}};
     const std::uint64_t matched = runs[0].blocks + runs[1].blocks;
     const std::uint64_t loaded = decide(request, runs, now_ns, run.mode);
     const std::uint64_t from_ram = std::min(loaded, runs[0].blocks);
     const std::uint64_t from_ssd = loaded - from_ram;
-    const double there_ns = load(from_ram, from_ssd, now_ns);
-
     const std::uint64_t context = std::min<std::uint64_t>(loaded * block_tokens_, tokens_of(request) - 1);
-    const PrefillSpan span{.context = context, .tokens = tokens_of(request) - context};
-    const double compute_ns = truth_.predict_ns(span);
-    engine_.add(span, static_cast<std::uint64_t>(compute_ns));
-    const double start_ns = std::max(there_ns, engine_free_ns_);
-    engine_free_ns_ = start_ns + compute_ns;
-    busy_ns_ += compute_ns;
-    starts_ns_.push_back(start_ns);
-    first_tokens_.push_back((engine_free_ns_ - now_ns) / kNsPerSecond);
-
-    const std::uint64_t written =
-        options_.ssd_bytes > 0 ? (request.block_count - std::min(request.block_count, on_ssd)) * block_bytes_ : 0;
-    if (written > 0) {  // while the engine computes
-      ssd_free_ns_ = std::max(ssd_free_ns_, start_ns) +
-                     static_cast<double>(written) * kNsPerSecond / options_.ssd_write_bytes_per_second;
-    }
+    Prompt prompt{.arrival_ns = now_ns,
+                  .there_ns = load(from_ram, from_ssd, now_ns),
+                  .span = {.context = context, .tokens = tokens_of(request) - context}};
+    if (options_.ssd_bytes > 0)
+      prompt.written_bytes = (request.block_count - std::min(request.block_count, on_ssd)) * block_bytes_;
     run.ram_blocks += from_ram;
     run.ssd_blocks += from_ssd;
     run.left_blocks += matched - loaded;
-    run.computed_tokens += span.tokens;
-    run.ssd_written_bytes += written;
+    run.computed_tokens += prompt.span.tokens;
+    run.ssd_written_bytes += prompt.written_bytes;
+    loading_.push(prompt);
+  }
+
+  /// The engine takes prompts in the order in which they are ready, those that can begin by then.
+  void run_until(double now_ns) {
+    for (;;) {
+      while (!loading_.empty() && (loading_.top().there_ns <= now_ns)) {
+        ready_.push_back(loading_.top());
+        loading_.pop();
+      }
+      if (ready_.empty() || std::max(engine_free_ns_, ready_.front().there_ns) > now_ns) return;
+      prefill(ready_.front());
+      ready_.pop_front();
+    }
+  }
+
+  void prefill(const Prompt& prompt) {
+    const double start_ns = std::max(prompt.there_ns, engine_free_ns_);
+    const double takes_ns = truth_.predict_ns(prompt.span);
+    engine_.add(prompt.span, static_cast<std::uint64_t>(takes_ns));
+    engine_free_ns_ = start_ns + takes_ns;
+    busy_ns_ += takes_ns;
+    first_tokens_.push_back((engine_free_ns_ - prompt.arrival_ns) / kNsPerSecond);
+    if (prompt.written_bytes > 0) {  // while the engine computes
+      ssd_free_ns_ = std::max(ssd_free_ns_, start_ns) +
+                     static_cast<double>(prompt.written_bytes) * kNsPerSecond / options_.ssd_write_bytes_per_second;
+    }
   }
 
   [[nodiscard]] std::uint64_t decide(const WorkloadRequest& request, std::span<const LoadPlanner::Run> runs,
@@ -131,7 +158,7 @@ class Line {
                                    .block_bytes = block_bytes_,
                                    .block_tokens = block_tokens_,
                                    .prompt_tokens = tokens_of(request),
-                                   .waiting = starts_ns_.size(),
+                                   .waiting = ready_.size(),
                                    .copy_bytes_per_second = options_.bus_bytes_per_second};
     question.queued_bytes[kSsd] = static_cast<std::uint64_t>(queued);
     return planner_.plan(engine_, question, static_cast<std::uint64_t>(now_ns)).blocks;
@@ -187,7 +214,8 @@ class Line {
   double engine_free_ns_ = 0;
   double busy_ns_ = 0;
   double ssd_free_ns_ = 0;
-  std::deque<double> starts_ns_;  // of prefills, for how many wait
+  std::priority_queue<Prompt, std::vector<Prompt>, std::greater<>> loading_;
+  std::deque<Prompt> ready_;  // for the engine
   std::vector<double> first_tokens_;
 };
 
@@ -212,13 +240,15 @@ const TieredRun* TieredReport::run_of(std::string_view policy, TieredMode mode) 
 }
 
 std::uint32_t block_tokens_of(const Workload& workload) {
-  std::uint64_t tokens = 1;
+  double tokens = 0;
+  double blocks = 0;
   for (const WorkloadRequest& request : workload.requests) {
-    if (request.block_count > 0) {
-      tokens = std::max<std::uint64_t>(tokens, (request.input_tokens + request.block_count - 1) / request.block_count);
-    }
+    if (request.block_count == 0) continue;
+    tokens += request.input_tokens;
+    blocks += request.block_count;
   }
-  return static_cast<std::uint32_t>(std::bit_ceil(std::min<std::uint64_t>(tokens, 1U << 20U)));
+  if (!(tokens > blocks)) return 1;
+  return static_cast<std::uint32_t>(std::exp2(std::round(std::log2(std::min(tokens / blocks, 1e6)))));
 }
 
 PrefillModel prefill_of(const std::vector<PrefillPoint>& points) {

@@ -79,7 +79,7 @@ struct TieredReport {
   [[nodiscard]] const TieredRun* run_of(std::string_view policy, TieredMode mode) const;
 };
 
-/// Tokens of the trace's blocks: the smallest power of two by which no prompt has more tokens than its blocks hold.
+/// Tokens of the trace's blocks: the power of two nearest to what its prompts have a block.
 [[nodiscard]] std::uint32_t block_tokens_of(const Workload& workload);
 
 /// An engine's time for any prompt, from a few points.
