@@ -144,7 +144,7 @@ int main_with(const std::vector<std::string>& words) {
       options.json = value;
     } else if (word == "--requests" || word == "--tokens") {
       if (!read_number(value, word == "--tokens" ? options.tokens : options.requests)) {
-        return usage(word + ": \"" + value + "\" is no number above 0");
+        return usage(fmt::format("{}: \"{}\" is no number above 0", word, value));
       }
     } else {
       return usage(word + ": no such option");

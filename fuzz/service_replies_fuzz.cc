@@ -202,7 +202,9 @@ void use(RemoteSession& session, std::uint8_t order) {
         (void)session.match(ref);
         break;
       case 1: {
-        auto load = session.load(ref, 4, std::chrono::milliseconds(100));
+        const PrefillAhead ahead{.prompt_tokens = 100};
+        auto load =
+            session.load({.chain = ref, .blocks = 4, .deadline = std::chrono::milliseconds(100), .ahead = &ahead});
         if (!load || (order & 0x40U) != 0) break;  // dropped: its reply is undone
         std::uint8_t sum = 0;
         if ((order & 0x20U) != 0) (void)load->so_far();
