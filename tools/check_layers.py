@@ -38,7 +38,8 @@ API_USERS = ["src/cli", "connectors", "examples", "python"]
 # What they may include besides: the command line runs the service and replays.
 ALSO = {"src/cli": {"src/service/service.h", "src/service/view.h", "src/service/engine_door.h",
                     "src/service/server/socket_door.h", "src/service/start/idle_end.h",
-                    "src/service/start/report.h", "src/replay/replay.h", "src/workload/read_workload.h"}}
+                    "src/service/start/report.h", "src/replay/replay.h", "src/replay/tiered_replay.h",
+                     "src/workload/combined_workload.h", "src/workload/read_workload.h"}}
 # Folders that may include every module but cuda.
 ABOVE_ALL = ["sim", "tests", "fuzz", "bench"]
 
