@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/replay_text.h"
 #include "cli/replay_tiers.h"
+#include "workload/combined_workload.h"
 #include "workload/read_workload.h"
 
 #include <fmt/format.h>
@@ -18,6 +19,11 @@
 namespace tiercel::cli {
 namespace {
 
+constexpr const char* kSeparate = "separate";
+constexpr const char* kOneAfterAnother = "one-after-another";
+constexpr const char* kMixed = "mixed";
+constexpr const char* kSessionEnd = "session-end";
+
 struct Flags {
   std::vector<std::string> traces;
   std::vector<std::string> policies;
@@ -25,6 +31,8 @@ struct Flags {
   std::string json_file;
   std::uint64_t seed = 1;
   SessionLayout layout;
+  std::string order = kSeparate;
+  std::vector<std::string> hints;
   bool help = false;
 };
 
@@ -42,6 +50,13 @@ Arguments bind(Flags& flags) {
   app.add_option("--capacity", flags.capacities, "shares of the trace's blocks, or numbers of blocks (1%,5%,10%)");
   app.add_option("--seed", flags.seed, "of policies that sample (1)");
   app.add_option("--session-seed", flags.layout.seed, "how sessions without a common clock overlap (1)");
+  app.add_option("--order", flags.order,
+                 fmt::format("of several traces: {} replays, or {}, or {}, as one ({})", kSeparate, kOneAfterAnother,
+                             kMixed, kSeparate))
+      ->check(CLI::IsMember({kSeparate, kOneAfterAnother, kMixed}));
+  app.add_option("--hints", flags.hints,
+                 "what policies are told: session-end, that a request is the last of its session (nothing)")
+      ->check(CLI::IsMember({kSessionEnd}));
   app.add_option("--json", flags.json_file,
                  "writes the figures to a file too; - is the standard output, in place of the table");
   return arguments;
@@ -68,16 +83,31 @@ Result<ReplayOptions> read_flags(std::span<const std::string> words, Flags& flag
   if (!capacities) return tl::unexpected<Error>(capacities.error());
   return ReplayOptions{.policies = flags.policies.empty() ? names : flags.policies,
                        .capacities = *std::move(capacities),
-                       .seed = flags.seed};
+                       .seed = flags.seed,
+                       .hints = {.session_end = !flags.hints.empty()}};
 }
 
-Result<ReplayedTrace> replay_file(const std::string& path, const ReplayOptions& options, const SessionLayout& layout) {
+/// The files as one workload, in this order.
+Result<Workload> read_together(std::span<const std::string> paths, const Flags& flags) {
+  std::vector<Workload> parts;
+  for (const std::string& path : paths) {
+    auto workload = read_workload(path, flags.layout);
+    if (!workload) return workload;
+    parts.push_back(*std::move(workload));
+  }
+  if (parts.size() == 1) return std::move(parts.front());
+  return combine_workloads(parts, flags.order == kMixed ? WorkloadOrder::kMixed : WorkloadOrder::kOneAfterAnother);
+}
+
+Result<ReplayedTrace> replay_files(std::span<const std::string> paths, const ReplayOptions& options,
+                                   const Flags& flags) {
   const std::clock_t start = std::clock();
-  const auto workload = read_workload(path, layout);
+  const auto workload = read_together(paths, flags);
   if (!workload) return tl::unexpected<Error>(workload.error());
-  ReplayedTrace trace{.path = path, .read_seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC};
+  ReplayedTrace trace{.path = fmt::format("{}", fmt::join(paths, flags.order == kMixed ? " with " : ", then ")),
+                      .read_seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC};
   auto report = replay(*workload, options);
-  if (!report) return fail(report.error().code, fmt::format("{}: {}", path, report.error().message));
+  if (!report) return fail(report.error().code, fmt::format("{}: {}", trace.path, report.error().message));
   trace.report = *std::move(report);
   return trace;
 }
@@ -110,8 +140,9 @@ int run_replay(std::span<const std::string> words) {
   }
   const bool table = flags.json_file != "-";
   std::vector<ReplayedTrace> traces;
-  for (const std::string& path : flags.traces) {
-    auto trace = replay_file(path, *options, flags.layout);
+  const std::size_t together = flags.order == kSeparate ? 1 : flags.traces.size();
+  for (std::size_t i = 0; i < flags.traces.size(); i += together) {
+    auto trace = replay_files(std::span(flags.traces).subspan(i, together), *options, flags);
     if (!trace) return complain(trace.error(), 1);
     if (table) say(replay_table(*trace));
     traces.push_back(*std::move(trace));

@@ -11,7 +11,6 @@
 namespace tiercel {
 namespace {
 
-constexpr std::uint64_t kSample = 64;
 constexpr std::uint64_t kLookedAt = 2;  // blocks of a use, in capacities: its end is often what should go
 constexpr std::uint64_t kShortestRefit = 20;
 constexpr std::uint64_t kLongestRefit = 300;
@@ -19,6 +18,8 @@ constexpr std::uint64_t kJudgedAfter = 1'000;  // uses
 constexpr double kMayFallBehind = 0.005;       // of the block uses
 constexpr std::uint64_t kHalveAfter = 10'000;  // uses
 constexpr std::uint8_t kManyChildren = 3;
+constexpr std::uint64_t kSessionTags = UINT16_MAX;
+constexpr double kEndedUnseen = 0.02;  // of its worth, for a block of an ended session before any was seen
 constexpr float kPaceKept = 0.7F;
 constexpr float kPaceSteps = 8;    // an octave
 constexpr float kPaceLowest = -6;  // log2 of seconds
@@ -29,8 +30,6 @@ constexpr float kPaceGrowth = 2.5;
 constexpr std::uint64_t kHoldWork = 4;
 constexpr std::uint64_t kShadowWork = 2;
 constexpr std::uint64_t kNameWork = 1;
-constexpr std::uint64_t kSampleWork = 64;
-constexpr std::uint64_t kEvictWork = 4;
 constexpr std::uint64_t kCountWork = 1;
 
 std::uint32_t output_class(std::uint32_t tokens) {
@@ -40,6 +39,21 @@ std::uint32_t output_class(std::uint32_t tokens) {
 
 std::uint32_t fresh_class(std::size_t fresh) {
   return std::min<std::uint32_t>(static_cast<std::uint32_t>(std::bit_width(fresh)), ReuseFeatures::kFreshs - 1);
+}
+
+std::array<double, 2 * HitDensityPolicy::kMostPriority + 1> make_priority_weights() {
+  std::array<double, 2 * HitDensityPolicy::kMostPriority + 1> weights{};
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = std::pow(HitDensityPolicy::kPriorityWeight, static_cast<double>(i) - HitDensityPolicy::kMostPriority);
+  }
+  return weights;
+}
+const auto kPriorityWeights = make_priority_weights();
+
+/// 16 bits of a session's number, 0 for none: an ended one is taken for another that has the same until that is used.
+std::uint16_t tag_of(std::uint64_t session) {
+  if (session == HitDensityPolicy::kNoSession) return 0;
+  return static_cast<std::uint16_t>(1 + session * 0x9E37'79B9'7F4A'7C15U % kSessionTags);
 }
 
 std::uint8_t pace_code(float log_gap) {
@@ -96,8 +110,28 @@ double HitDensityPolicy::age_s(const Record& record) const noexcept {
 
 double HitDensityPolicy::worth(Index node) const noexcept {
   const Record& record = records_[nodes_[node].record];
-  if (safety_.fell_back_at_use != 0) return 1 / (1 + age_s(record));
-  return model_.worth(record.cell, age_s(record));
+  const double worth = safety_.fell_back_at_use != 0 ? 1 / (1 + age_s(record)) : learned_worth(nodes_[node], record);
+  return record.priority == 0 ? worth
+                              : worth * kPriorityWeights[static_cast<std::size_t>(record.priority + kMostPriority)];
+}
+
+double HitDensityPolicy::learned_worth(const Node& node, const Record& record) const noexcept {
+  if (!is_of_ended_session(node)) return model_.worth(record.cell, age_s(record));
+  const auto ended = model_.ended_of(record.cell);
+  return ended ? model_.worth(*ended, age_s(record)) : kEndedUnseen * model_.worth(record.cell, age_s(record));
+}
+
+bool HitDensityPolicy::is_of_ended_session(const Node& node) const noexcept {
+  return !ended_.empty() && node.is_shared == 0 && ended_[node.session];
+}
+
+/// A block that came back after it had gone is taken for one of the session that brought it back.
+void HitDensityPolicy::use_by_session(Node& node, bool is_new) noexcept {
+  if (is_new) {
+    node.session = session_;
+  } else if (node.session != session_) {
+    node.is_shared = 1;
+  }
 }
 
 bool HitDensityPolicy::holds(std::uint64_t block) const { return numbers_.find(block, name_of()) != kNone; }
@@ -116,6 +150,11 @@ void HitDensityPolicy::begin(const Use& use) {
   known_ = 0;
   continues_ = false;
   inherited_pace_ = 0;
+  session_ = tag_of(use.session);
+  if (session_ != 0 && !ended_.empty()) ended_[session_] = false;
+  ends_session_ = use.ends_session;
+  priority_ = std::clamp<std::int8_t>(use.priority, -kMostPriority, kMostPriority);
+  below_forks_ = true;
   output_class_ = output_class(use.output_tokens);
   held_before_ = 0;
   shadow_held_ = 0;
@@ -213,6 +252,7 @@ void HitDensityPolicy::hold_known(Index index) {
   known_ = path_.size() + 1;
   continues_ = node.children_ever < kManyChildren && 2 * known_ >= records_[node.record].full_blocks;
   learn_reuse(node);
+  use_by_session(node, false);
   inherited_pace_ = node.pace;
   path_.push_back(index);
 }
@@ -254,6 +294,7 @@ void HitDensityPolicy::end_run() {
 HitDensityPolicy::Index HitDensityPolicy::hold_new(std::uint64_t name, Index parent) {
   const Index node = take_node(name);
   nodes_[node].parent = parent;
+  use_by_session(nodes_[node], true);
   ++held_;
   if (parent != kNone) add_child(parent);
   add_leaf(node);
@@ -270,10 +311,14 @@ void HitDensityPolicy::learn_reuse(Node& node) {
 
 void HitDensityPolicy::name_cell() {
   using Place = ReuseFeatures::Place;
-  const std::size_t at = named_++;
+  const std::size_t at = ends_session_ ? path_.size() - 1 - named_ : named_;
+  ++named_;
   Node& node = nodes_[path_[at]];
   if (at >= known_ && continues_) node.pace = inherited_pace_;
-  const Place place = at + 1 == total_                      ? Place::kLast
+  if (node.children_ever > 1) below_forks_ = false;
+  const bool is_ended = ends_session_ && (session_ == 0 ? below_forks_ : node.is_shared == 0);
+  const Place place = is_ended                              ? Place::kEnded
+                      : at + 1 == total_                    ? Place::kLast
                       : node.children_ever >= kManyChildren ? Place::kWideFork
                       : node.children_ever == 2             ? Place::kFork
                       : at >= known_                        ? Place::kNew
@@ -287,7 +332,8 @@ void HitDensityPolicy::name_cell() {
     path_records_.emplace_back(
         cell, take_record({.tick = now_tick_,
                            .full_blocks = static_cast<std::uint16_t>(std::min<std::size_t>(total_ - 1, UINT16_MAX)),
-                           .cell = cell}));
+                           .cell = cell,
+                           .priority = priority_}));
     found = path_records_.rbegin();
   }
   node.record = found->second;
@@ -318,132 +364,12 @@ HitDensityPolicy::Index HitDensityPolicy::take_record(const Record& record) {
   return index;
 }
 
-HitDensityPolicy::Index HitDensityPolicy::take_node(std::uint64_t name) {
-  Index index = free_node_;
-  if (index == kNone) {
-    index = static_cast<Index>(nodes_.size());
-    push_tightly(nodes_, Node{});
-  } else {
-    free_node_ = nodes_[index].parent;
-    nodes_[index] = Node{};
-  }
-  nodes_[index].name = name;
-  numbers_.insert(index, name_of());
-  return index;
-}
-
-void HitDensityPolicy::add_child(Index parent) {
-  if (nodes_[parent].is_leaf != 0) remove_leaf(parent);
-  ++nodes_[parent].place;
-}
-
-void HitDensityPolicy::add_leaf(Index node) {
-  nodes_[node].is_leaf = 1;
-  nodes_[node].place = static_cast<Index>(leaves_.size());
-  push_tightly(leaves_, node);
-}
-
-void HitDensityPolicy::remove_leaf(Index node) {
-  const Index place = nodes_[node].place;
-  leaves_[place] = leaves_.back();
-  nodes_[leaves_[place]].place = place;
-  leaves_.pop_back();
-  nodes_[node].is_leaf = 0;
-  nodes_[node].place = 0;
-}
-
-/// The worst of a sample goes, then its parents while theirs is no higher.
-void HitDensityPolicy::evict_next(WorkBudget& work) {
-  if (held_ <= options_.capacity) {
-    victim_ = kNone;
-    end_use();
-    return;
-  }
-  if (victim_ == kNone) {
-    victim_ = worst_of_a_sample();
-    victim_worth_ = worth(victim_);
-    work.spend(kSampleWork);
-    return;
-  }
-  work.spend(kEvictWork);
-  victim_ = evict(victim_);
-  if (victim_ == kNone) return;
-  const double parent_worth = nodes_[victim_].is_leaf != 0 ? worth(victim_) : victim_worth_ + 1;
-  if (parent_worth > victim_worth_) victim_ = kNone;
-  victim_worth_ = parent_worth;
-}
-
-HitDensityPolicy::Index HitDensityPolicy::worst_of_a_sample() {
-  const bool all = leaves_.size() <= kSample;
-  Index worst = kNone;
-  double least = 0;
-  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(kSample, leaves_.size()); ++i) {
-    const Index leaf = leaves_[all ? i : random_.below(leaves_.size())];
-    const double value = worth(leaf);
-    if (worst == kNone || value < least) {
-      worst = leaf;
-      least = value;
-    }
-  }
-  return worst;
-}
-
-/// Answers the parent.
-HitDensityPolicy::Index HitDensityPolicy::evict(Index leaf) {
-  const Index parent = nodes_[leaf].parent;
-  remove_leaf(leaf);
-  --held_;
-  remember(leaf);
-  numbers_.erase(nodes_[leaf].name, name_of());
-  nodes_[leaf] = Node{.parent = free_node_};
-  free_node_ = leaf;
-  if (parent != kNone) {
-    --nodes_[parent].place;
-    if (nodes_[parent].place == 0) add_leaf(parent);
-  }
-  return parent;
-}
-
-/// The last block of a use, often not full, seldom comes back once it is gone: it is not worth a ghost of its own.
-bool HitDensityPolicy::was_end_of_its_use(const Node& node) const {
-  return node.children_ever == 0 && model_.features_of(records_[node.record].cell).place == ReuseFeatures::Place::kLast;
-}
-
-void HitDensityPolicy::remember(Index index) {
-  const Node& node = nodes_[index];
-  if (growing_parent_ == index && ghosts_.may_grow(growing_, node.record)) {
-    ghosts_.grow(growing_, node.name, node.pace);
-  } else if (ghost_bytes_ < GhostRuns::kBytesPerRun || was_end_of_its_use(node)) {
-    model_.on_forgotten(records_[node.record].cell, age_s(records_[node.record]));
-    leave_record(node.record, 1);
-  } else {
-    for (int i = 0; i < 2 && ghosts_.size() > 0 && (ghosts_.full() || !has_room_for_ghosts(1)); ++i) {
-      forget(ghosts_.oldest());
-    }
-    growing_ = ghosts_.add({.name = node.name,
-                            .record = node.record,
-                            .blocks = 1,
-                            .pace = node.pace,
-                            .children_of_last = node.children_ever});
-  }
-  growing_parent_ = node.parent;
-}
-
-bool HitDensityPolicy::has_room_for_ghosts(std::uint64_t more) const {
-  const std::uint64_t records = used_records_ - std::min(used_records_, options_.capacity);
-  return (ghosts_.size() + more) * GhostRuns::kBytesPerRun + records * sizeof(Record) <= ghost_bytes_;
-}
-
-void HitDensityPolicy::forget(GhostRuns::Index index) {
-  const GhostRuns::Run& run = ghosts_.run(index);
-  const Record& record = records_[run.record];
-  model_.on_forgotten(record.cell, age_s(record), run.blocks);
-  leave_record(run.record, run.blocks);
-  ghosts_.remove(index);
-}
-
 void HitDensityPolicy::end_use() {
   stage_ = Stage::kNone;
+  if (ends_session_ && session_ != 0) {
+    if (ended_.empty()) ended_.resize(kSessionTags + 1);
+    ended_[session_] = true;
+  }
   if (safety_.fell_back_at_use == 0 && uses_ > kJudgedAfter && safety_.lru_hits > safety_.hits &&
       static_cast<double>(safety_.lru_hits - safety_.hits) > kMayFallBehind * static_cast<double>(safety_.block_uses)) {
     safety_.fell_back_at_use = uses_;

@@ -46,7 +46,16 @@ class HitDensityPolicy {
     std::span<const std::uint64_t> blocks;  ///< head first; each stands behind the same one each time
     std::uint64_t now_ns = 0;               ///< never goes back
     std::uint32_t output_tokens = 0;
+    // Hints: what is not known is left as it is.
+    std::uint64_t session = kNoSession;  ///< whose sequence this is
+    bool ends_session = false;           ///< the session will not go on
+    /// Of the use's blocks until they are used again: 1 as if keeping them were worth kPriorityWeight times as much, -1
+    /// as if that part of it; -kMostPriority to kMostPriority.
+    std::int8_t priority = 0;
   };
+  static constexpr std::int8_t kMostPriority = 3;
+  static constexpr double kPriorityWeight = 4;
+  static constexpr std::uint64_t kNoSession = UINT64_MAX;
 
   explicit HitDensityPolicy(const Options& options);
 
@@ -95,6 +104,8 @@ class HitDensityPolicy {
     std::uint8_t pace = 0;               // 0: not known; else 1 + 8 x (log2 of the usual gap in s + 6)
     std::uint8_t children_ever : 2 = 0;  // stops at 3
     std::uint8_t is_leaf : 1 = 0;
+    std::uint8_t is_shared : 1 = 0;  // by uses of several sessions, or of unknown ones
+    std::uint16_t session = 0;       // the tag of the one that uses it; 0: not known
   };
   static_assert(sizeof(Node) == 24);
   struct Record {
@@ -102,7 +113,8 @@ class HitDensityPolicy {
     std::uint16_t blocks = 0;       // not used since; 0: free
     std::uint16_t full_blocks = 0;  // of the use, or as many as fit
     ReuseCell cell = 0;
-    std::uint16_t unused = 0;
+    std::int8_t priority = 0;
+    std::uint8_t unused = 0;
   };
   static_assert(sizeof(Record) == 12);
 
@@ -111,6 +123,9 @@ class HitDensityPolicy {
   }
   [[nodiscard]] double age_s(const Record& record) const noexcept;
   [[nodiscard]] double worth(Index node) const noexcept;
+  [[nodiscard]] double learned_worth(const Node& node, const Record& record) const noexcept;
+  [[nodiscard]] bool is_of_ended_session(const Node& node) const noexcept;
+  void use_by_session(Node& node, bool is_new) noexcept;
 
   void hold_next(WorkBudget& work);
   void hold_known(Index node);
@@ -156,6 +171,7 @@ class HitDensityPolicy {
   std::uint32_t now_tick_ = 0;
   std::uint64_t uses_ = 0;
   std::uint64_t next_refit_ = 0;
+  std::vector<bool> ended_;  // sessions by their tags; empty: none so far
   // Of the use under way; the vectors are kept for their memory.
   enum class Stage : std::uint8_t { kNone, kHold, kShadow, kName, kEvict };
   Stage stage_ = Stage::kNone;
@@ -171,6 +187,10 @@ class HitDensityPolicy {
   std::size_t known_ = 0;            // its leading blocks that were held or ghosts
   bool continues_ = false;           // it goes on from the use that used the last of these last
   std::uint8_t inherited_pace_ = 0;  // what its new blocks have then
+  std::uint16_t session_ = 0;        // its tag
+  std::int8_t priority_ = 0;
+  bool ends_session_ = false;
+  bool below_forks_ = true;  // of such a use, which is named from its end: no block so far has several children
   std::uint32_t output_class_ = 0;
   std::uint32_t fresh_class_ = 0;
   /// A run of ghosts that the use has met: its blocks come back one by one.

@@ -76,6 +76,13 @@ ReuseCell ReuseModel::cell_of(const ReuseFeatures& features) {
   return cell;
 }
 
+std::optional<ReuseCell> ReuseModel::ended_of(ReuseCell cell) const noexcept {
+  ReuseFeatures features = features_[cell];
+  features.place = ReuseFeatures::Place::kEnded;
+  const ReuseCell ended = numbers_[features.number()];
+  return ended == kUnseen ? std::nullopt : std::optional(ended);
+}
+
 void ReuseModel::add_exposure(Exposure& exposure, double age_s, double blocks) {
   const double bins = bins_of(age_s);
   const auto bin = std::min(static_cast<std::size_t>(bins), kBins - 1);

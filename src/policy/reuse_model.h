@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace tiercel {
@@ -21,8 +22,8 @@ namespace tiercel {
 using ReuseCell = std::uint16_t;
 
 struct ReuseFeatures {
-  enum class Place : std::uint8_t { kLast = 0, kWideFork = 1, kFork = 2, kNew = 3, kReused = 4 };
-  static constexpr std::uint32_t kPlaces = 5;
+  enum class Place : std::uint8_t { kLast = 0, kWideFork = 1, kFork = 2, kNew = 3, kReused = 4, kEnded = 5 };
+  static constexpr std::uint32_t kPlaces = 6;
   static constexpr std::uint32_t kOutputs = 10;
   static constexpr std::uint32_t kFreshs = 8;
   static constexpr std::uint32_t kPaces = 11;
@@ -48,6 +49,8 @@ class ReuseModel {
   /// The cell of these features.
   [[nodiscard]] ReuseCell cell_of(const ReuseFeatures& features);
   [[nodiscard]] const ReuseFeatures& features_of(ReuseCell cell) const { return features_[cell]; }
+  /// The cell of the same features, but of a session that has ended; none: no block has been in it.
+  [[nodiscard]] std::optional<ReuseCell> ended_of(ReuseCell cell) const noexcept;
   /// Blocks were used again `age_s` after their last use.
   void on_reuse(ReuseCell cell, double age_s, double blocks = 1);
   /// Blocks were forgotten: nothing will be known of them after `age_s`.

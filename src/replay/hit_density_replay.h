@@ -27,8 +27,13 @@ class HitDensityReplay final : public ReplayPolicy {
   void use(const Request& request) override {
     names_.assign(request.blocks.begin(), request.blocks.end());
     bool more = true;
-    run_slice(
-        [&] { policy_.begin({.blocks = names_, .now_ns = request.now_ns, .output_tokens = request.output_tokens}); });
+    run_slice([&] {
+      policy_.begin({.blocks = names_,
+                     .now_ns = request.now_ns,
+                     .output_tokens = request.output_tokens,
+                     .session = request.session == UINT32_MAX ? HitDensityPolicy::kNoSession : request.session,
+                     .ends_session = request.ends_session});
+    });
     while (more) {
       run_slice([&] {
         WorkBudget budget(kSliceWork);

@@ -58,11 +58,14 @@ std::unique_ptr<ReplayPolicy> make_replay_policy(std::string_view name, std::uin
   return nullptr;
 }
 
-std::uint64_t serve_all(const Workload& workload, ReplayPolicy& policy) {
+std::uint64_t serve_all(const Workload& workload, ReplayPolicy& policy, ReplayHints hints) {
   std::uint64_t hits = 0;
   for (const WorkloadRequest& request : workload.requests) {
-    hits += policy.serve(
-        {.blocks = workload.blocks_of(request), .now_ns = request.arrival_ns, .output_tokens = request.output_tokens});
+    hits += policy.serve({.blocks = workload.blocks_of(request),
+                          .now_ns = request.arrival_ns,
+                          .output_tokens = request.output_tokens,
+                          .session = hints.session_end ? request.session : UINT32_MAX,
+                          .ends_session = hints.session_end && request.ends_session});
   }
   return hits;
 }
@@ -83,7 +86,7 @@ Result<ReplayReport> replay(const Workload& workload, const ReplayOptions& optio
       SliceTimer timer;
       const auto policy = make_replay_policy(name, cell.capacity, workload, next, options.seed);
       policy->time_slices(timer);
-      const std::uint64_t hits = serve_all(workload, *policy);
+      const std::uint64_t hits = serve_all(workload, *policy, options.hints);
       cell.runs.push_back({.policy = std::string(name),
                            .hits = hits,
                            .cpu_seconds = static_cast<double>(thread_cpu_ns() - start_ns) * 1e-9,

@@ -28,10 +28,16 @@ struct ReplayCapacity {
   [[nodiscard]] std::uint64_t of(const Workload& workload) const;  ///< at least 1
 };
 
+/// What the policies are told beside blocks, times and lengths.
+struct ReplayHints {
+  bool session_end = false;  ///< that a request is the last of its session, with that request
+};
+
 struct ReplayOptions {
   std::vector<std::string> policies;  ///< LRU and the optimum are run with any
   std::vector<ReplayCapacity> capacities;
   std::uint64_t seed = 1;
+  ReplayHints hints{};
 };
 
 struct ReplayRun {
@@ -84,6 +90,6 @@ inline constexpr double kLeastGap = 0.005;
                                                                const std::vector<std::uint32_t>& next_uses,
                                                                std::uint64_t seed);
 /// Hits of all requests in order.
-[[nodiscard]] std::uint64_t serve_all(const Workload& workload, ReplayPolicy& policy);
+[[nodiscard]] std::uint64_t serve_all(const Workload& workload, ReplayPolicy& policy, ReplayHints hints = {});
 
 }  // namespace tiercel

@@ -23,6 +23,9 @@ class ReplayPolicy {
     std::span<const WorkloadBlock> blocks;  ///< head first
     std::uint64_t now_ns = 0;               ///< never goes back
     std::uint32_t output_tokens = 0;
+    // Hints, where the replay gives any.
+    std::uint32_t session = UINT32_MAX;  ///< UINT32_MAX: not known
+    bool ends_session = false;
   };
 
   explicit ReplayPolicy(std::uint64_t capacity) : capacity_(capacity) {}
