@@ -1,6 +1,7 @@
 #include "workload/combined_workload.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace tiercel {
@@ -46,7 +47,9 @@ Result<Workload> combine_workloads(std::span<const Workload> workloads, Workload
   }
   whole.unique_blocks = static_cast<std::uint32_t>(blocks);
   // Each part is in order of time already; of two requests at once the earlier workload's comes first.
-  std::ranges::stable_sort(whole.requests, {}, &WorkloadRequest::arrival_ns);
+  std::ranges::sort(whole.requests, [](const WorkloadRequest& a, const WorkloadRequest& b) {
+    return std::tie(a.arrival_ns, a.first_use, a.session) < std::tie(b.arrival_ns, b.first_use, b.session);
+  });
   return whole;
 }
 
