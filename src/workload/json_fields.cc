@@ -19,6 +19,12 @@ tl::unexpected<Error> wrong(std::string message) { return fail(ErrorCode::kInval
 /// The parser goes one level down the stack's memory for each bracket; nobody's trace nests deeper than this.
 constexpr int kDeepest = 16;
 
+Result<std::string> name_of(const Json& value, const char* field) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer()) return value.dump();
+  return wrong(fmt::format("{} has something that is neither a whole number nor a text", field));
+}
+
 bool too_deep(std::string_view text) {
   int depth = 0;
   bool in_string = false;
@@ -68,6 +74,17 @@ Result<JsonFields> JsonFields::parse(std::string_view line) {
   return JsonFields(std::make_unique<Object>(std::move(json), part));
 }
 
+Result<JsonFields> JsonFields::parse_array(std::string_view line, std::span<const char* const> names) {
+  if (too_deep(line)) return wrong(fmt::format("nested deeper than {} levels", kDeepest));
+  Json items = Json::parse(line, nullptr, false);
+  if (items.is_discarded()) return wrong("not JSON");
+  if (!items.is_array()) return wrong("not a JSON array");
+  auto json = std::make_shared<Json>(Json::object());
+  for (std::size_t i = 0; i < names.size() && i < items.size(); ++i) (*json)[names[i]] = std::move(items[i]);
+  const Json* part = json.get();
+  return JsonFields(std::make_unique<Object>(std::move(json), part));
+}
+
 Result<std::uint32_t> JsonFields::count(const char* name) const {
   const Json* value = object_->find(name);
   if (value == nullptr) return wrong(fmt::format("{} is missing", name));
@@ -90,6 +107,18 @@ Result<std::uint64_t> JsonFields::time_ns(const char* name, double ns_per_unit) 
 
 bool JsonFields::has(const char* name) const { return object_->find(name) != nullptr; }
 
+bool JsonFields::is_null(const char* name) const {
+  const Json* value = object_->find(name);
+  return value == nullptr || value->is_null();
+}
+
+Result<std::string> JsonFields::text(const char* name) const {
+  const Json* value = object_->find(name);
+  if (value == nullptr) return wrong(fmt::format("{} is missing", name));
+  if (!value->is_string()) return wrong(fmt::format("{} is not a text", name));
+  return value->get<std::string>();
+}
+
 bool JsonFields::is_text(const char* name, std::string_view text) const {
   const Json* value = object_->find(name);
   return value != nullptr && value->is_string() && value->get_ref<const std::string&>() == text;
@@ -105,6 +134,30 @@ Status JsonFields::ids(const char* name, std::vector<std::uint64_t>& ids) const 
     ids.push_back(id.get<std::uint64_t>());
   }
   return {};
+}
+
+Status JsonFields::names(const char* name, std::vector<std::string>& names) const {
+  names.clear();
+  const Json* value = object_->find(name);
+  if (value == nullptr) return wrong(fmt::format("{} is missing", name));
+  if (!value->is_array()) return wrong(fmt::format("{} is not an array", name));
+  for (const Json& item : *value) {
+    TIERCEL_TRY_ASSIGN(names.emplace_back(), name_of(item, name));
+  }
+  return {};
+}
+
+Result<std::string> JsonFields::name(const char* name) const {
+  const Json* value = object_->find(name);
+  if (value == nullptr) return wrong(fmt::format("{} is missing", name));
+  return name_of(*value, name);
+}
+
+Result<std::size_t> JsonFields::items(const char* name) const {
+  const Json* value = object_->find(name);
+  if (value == nullptr) return wrong(fmt::format("{} is missing", name));
+  if (!value->is_array()) return wrong(fmt::format("{} is not an array", name));
+  return value->size();
 }
 
 Result<std::vector<JsonFields>> JsonFields::objects(const char* name) const {

@@ -74,6 +74,7 @@ class LineReader::State {
     return fail(ErrorCode::kInvalidArgument, fmt::format("{}:{}: {}", path_, number_, what));
   }
   [[nodiscard]] std::uint64_t line_number() const noexcept { return number_; }
+  [[nodiscard]] bool is_cut_off() const noexcept { return cut_off_; }
 
  private:
   static std::string_view without_return(std::string_view line) {
@@ -115,6 +116,7 @@ class LineReader::State {
       text_end_ = out.pos;
       if (text_end_ > 0) return true;
       if (at_end && !frame_ended_) {
+        cut_off_ = true;
         return fail(ErrorCode::kCorrupt,
                     number_ == 0 ? fmt::format("{}: the compressed file is cut off in its first line", path_)
                                  : fmt::format("{}: the compressed file is cut off behind line {}", path_, number_));
@@ -126,6 +128,7 @@ class LineReader::State {
   std::unique_ptr<std::FILE, CloseFile> file_;
   std::unique_ptr<ZSTD_DStream, FreeStream> stream_;  // none: the file is plain
   bool frame_ended_ = false;
+  bool cut_off_ = false;
   std::vector<char> raw_ = std::vector<char>(kBufferBytes);
   std::size_t raw_at_ = 0;
   std::size_t raw_end_ = 0;
@@ -150,6 +153,7 @@ Result<LineReader> LineReader::open(const std::string& path) {
 }
 
 Result<std::optional<std::string_view>> LineReader::next() { return state_->next(); }
+bool LineReader::is_cut_off() const noexcept { return state_->is_cut_off(); }
 std::uint64_t LineReader::line_number() const noexcept { return state_->line_number(); }
 tl::unexpected<Error> LineReader::wrong(std::string_view what) const { return state_->wrong(what); }
 

@@ -25,6 +25,8 @@ class LineReader {
 
   /// The next line without its end ("\n" or "\r\n"), valid until the next call; none at the end of the file.
   [[nodiscard]] Result<std::optional<std::string_view>> next();
+  /// After an error of next(): the compressed file ends in the middle of a frame, and all whole lines were given.
+  [[nodiscard]] bool is_cut_off() const noexcept;
   /// Of the line that next() gave last, from 1.
   [[nodiscard]] std::uint64_t line_number() const noexcept;
   /// An error at that line: "FILE:LINE: what".

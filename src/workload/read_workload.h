@@ -1,5 +1,6 @@
-// read_workload(): a trace file in memory. The format is told by the first line: requests (Mooncake's), sessions, or a
-// table of lengths (Azure's); plain or compressed with zstd. docs/replay.md has the fields.
+// read_workload(): a trace file in memory. The format is told by the first line: requests (Mooncake's), sessions, a
+// table of lengths (Azure's), a recording of `tiercel serve`, or vLLM's KV events; plain or compressed with zstd.
+// docs/replay.md has the fields.
 //
 // Blocking; one thread. Beside the result one line is in memory at a time. Errors name file, line and what is wrong.
 #pragma once

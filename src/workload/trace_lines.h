@@ -18,6 +18,10 @@ namespace tiercel {
 /// One JSON object a session, with its requests, ids local to it; sessions are laid over each other by `layout`.
 [[nodiscard]] Result<Workload> read_session_lines(LineReader& lines, std::string_view first,
                                                   const SessionLayout& layout);
+/// What `tiercel serve --record` writes (docs/formats.md). A file that is cut off in its last frame ends there.
+[[nodiscard]] Result<Workload> read_recording_lines(LineReader& lines, std::string_view first);
+/// vLLM's KV events, one event or one batch a line: what its engine stored tells which prompts it had.
+[[nodiscard]] Result<Workload> read_kv_event_lines(LineReader& lines, std::string_view first);
 /// TIMESTAMP,ContextTokens,GeneratedTokens: no blocks. `first` is the heading.
 [[nodiscard]] Result<Workload> read_azure_lines(LineReader& lines, std::string_view first);
 

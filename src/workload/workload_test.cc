@@ -1,11 +1,10 @@
 // Goal: each format gives the requests that stand in it, plain and compressed; whatever is wrong with a file is an
 // error that names the file, the line and what is wrong.
 #include "workload/read_workload.h"
+#include "workload/testing/trace_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
-#include <zstd.h>
 
 #include <cstdio>
 #include <string>
@@ -16,43 +15,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
-class Trace : public testing::Test {
- protected:
-  ~Trace() override { (void)std::remove(path_.c_str()); }
-  void write(const std::string& bytes) {
-    std::FILE* file = std::fopen(path_.c_str(), "wbe");
-    ASSERT_NE(file, nullptr);
-    ASSERT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
-    ASSERT_EQ(std::fclose(file), 0);
-  }
-  Workload read(const std::string& bytes, const SessionLayout& layout = {}) {
-    write(bytes);
-    auto workload = read_workload(path_, layout);
-    if (!workload) ADD_FAILURE() << workload.error().message;
-    return workload ? *std::move(workload) : Workload{};
-  }
-  std::string error_of(const std::string& bytes) {
-    write(bytes);
-    const auto workload = read_workload(path_);
-    if (workload) return "(accepted)";
-    EXPECT_THAT(workload.error().message, StartsWith(path_));
-    return workload.error().message.substr(path_.size());
-  }
-  static std::vector<WorkloadBlock> blocks(const Workload& workload, std::size_t request) {
-    const auto span = workload.blocks_of(workload.requests.at(request));
-    return {span.begin(), span.end()};
-  }
-
-  std::string path_ = testing::TempDir() + "tiercel_trace_" + std::to_string(getpid());
-};
-
-std::string compressed(const std::string& text) {
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
-  return packed;
-}
+class Trace : public TraceFile {};
 
 std::string request_line(const std::string& ids, const std::string& time = "1") {
   return R"({"timestamp": )" + time + R"(, "input_length": 10, "output_length": 3, "hash_ids": [)" + ids + "]}\n";
@@ -120,7 +84,7 @@ TEST_F(Trace, deep_nesting_is_refused_before_it_is_parsed) {
 
 TEST_F(Trace, a_file_that_is_no_trace_is_refused) {
   EXPECT_THAT(error_of(""), HasSubstr("the file is empty"));
-  EXPECT_THAT(error_of("hello\n"), HasSubstr(":1: neither a JSON object nor the heading"));
+  EXPECT_THAT(error_of("hello\n"), HasSubstr(":1: neither JSON nor the heading"));
   (void)std::remove(path_.c_str());
   const auto missing = read_workload(path_);
   ASSERT_FALSE(missing);
