@@ -30,6 +30,7 @@ MODULES = {
     "cache": ["config", "index", "policy", "transfer", "tier"],
     "capi": ["cache", "config", "metrics"],
     "service": ["cache", "config", "metrics"],
+    "recording": ["config", "model"],
     "workload": ["base"],
     "replay": ["policy", "workload"],
 }
