@@ -80,7 +80,7 @@ bool RequestRing::pop(Taken& taken) {
   taken.text.clear();
   if (is_text(taken.entry.kind)) {
     taken.text.resize(count);
-    std::memcpy(taken.text.data(), taken.chain.data(), count);
+    if (count > 0) std::memcpy(taken.text.data(), taken.chain.data(), count);
     taken.chain.clear();
   }
   const MutexLock lock(mutex_);
