@@ -144,7 +144,11 @@ bool LocalLoad::done() {
 
 std::span<const BlockRef> LocalLoad::wait() {
   if (!finished_) {
-    while (!leading().final && !given_up()) core_->wait_until([this] { return leading().final; }, next_look_ns());
+    while (!leading().final && !given_up()) {
+      const std::uint64_t until_ns = next_look_ns();
+      core_->wait_until([this] { return leading().final; }, until_ns);
+      if (core_->clock().now_ns() < until_ns) break;  // it is final, or whoever waits for the cache's sake is to end
+    }
     finish();
   }
   return shared_->refs;
