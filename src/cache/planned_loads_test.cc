@@ -33,6 +33,14 @@ class PlannedLoads : public ::testing::Test {
     world_.settle();
   }
 
+  ~PlannedLoads() override {  // what is still being read comes to its end
+    gate_->release_all();
+    for (int i = 0; i < 200; ++i) {
+      world_.advance(50ms);
+      world_.settle(2);
+    }
+  }
+
   /// On disk alone.
   BlockChain on_disk(TokenId seed) {
     const BlockChain chain = world_.chain(kBlocks, seed);
